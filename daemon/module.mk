@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: MIT
+#
+# The daemon shares libipc's lower layers, never its client side.
+
+IPCD_SRC := $(wildcard daemon/*.c)
+IPCD     := $B/ipcd
+
+$B/daemon/%.o: INCLUDES = -Ilibipc
+
+$(IPCD): $(call objects,$(IPCD_SRC)) $(CORE_OBJ)
+	@$(if $V,,echo '  LINK    $@')
+	$(Q)$(LINK_EXE) -pthread -o $@ $(filter %.o,$^) $(PKG_LIBS) $(LDLIBS)
+
+$(call install_files,755,$(BINDIR),$(IPCD))
+$(call install_pages,$(wildcard daemon/*.[1-8]))

@@ -1,0 +1,13 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# clang-tidy, with the checks that .clang-tidy names.
+
+tool=$(command -v clang-tidy-14 || command -v clang-tidy) ||
+	{ echo "skipped: there is no clang-tidy"; exit 77; }
+
+# What is wrong is on stdout; stderr only counts the warnings that are not shown.
+find cli daemon libipc tests -name '*.c' -print0 |
+	xargs -0 -I '{}' -P "$(nproc)" "$tool" --quiet '{}' -- -std=gnu11 -D_GNU_SOURCE \
+		-DIPCD_VERSION='"0"' -I. -Ilibipc -Ilibipc/include -Idaemon -Itests \
+		2>/dev/null

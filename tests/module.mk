@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+#
+# A test's name is its path here without the ending: unit/test_json, integration/restart,
+# fuzz/fuzz_frame, lint/layers. To add one, add the file. run-test.sh runs it, keeps its
+# output in $B/log/NAME.log and its counts in NAME.result; summary.sh adds them up.
+#
+# A test that replaces functions has a line in "Link flags" below.
+
+test_names = $(basename $(patsubst tests/%,%,$(wildcard $1)))
+
+UNIT_TESTS  := $(call test_names,tests/unit/test_*.c)
+INT_TESTS   := $(call test_names,tests/integration/test_*.c)
+FUZZ_TESTS  := $(call test_names,tests/fuzz/fuzz_*.c)
+LINT_TESTS  := $(call test_names,tests/lint/*.sh)
+FAST_LINTS  := $(addprefix lint/,layers symbols headers docs man)
+# harness* and lib* are what the scripts share.
+SCRIPTS     := $(filter-out tests/integration/harness% tests/integration/lib%,\
+		 $(wildcard tests/integration/*.sh tests/integration/*.py))
+ALL_TESTS   := $(UNIT_TESTS) $(INT_TESTS) $(call test_names,$(SCRIPTS)) $(FUZZ_TESTS) \
+	       $(FAST_LINTS)
+
+## TESTS=              what `make check` runs: names of tests, or of folders
+TESTS       ?= $(ALL_TESTS)
+CHECK_TESTS := $(sort $(foreach t,$(TESTS),\
+	         $(or $(filter $t $t/% %/$t,$(ALL_TESTS) $(LINT_TESTS)),$t)))
+## TEST_TIMEOUT=120    seconds after which a test has failed
+TEST_TIMEOUT ?= 120
+## FUZZ_TIME=60        seconds for each fuzz target
+FUZZ_TIME    ?= 60
+## SETUP=no            do not look for missing packages before check, demo, fuzz, lint
+SETUP        ?= yes
+
+# A test takes another program than the one built here from IPC_TEST_DAEMON and _CLI.
+IPC_TEST_DAEMON ?= $(abspath $(IPCD))
+IPC_TEST_CLI    ?= $(abspath $(IPC))
+TEST_ENV = IPC_TEST_DAEMON='$(IPC_TEST_DAEMON)' IPC_TEST_CLI='$(IPC_TEST_CLI)' \
+	   BUILD_DIR='$(abspath $B)' CC='$(CC)'
+RUN_TEST = @$(TEST_ENV) TEST_TIMEOUT=$(TEST_TIMEOUT) tests/run-test.sh
+
+setup     = $(if $(filter yes,$(SETUP)),CC='$(CC)' bash tests/setup.sh $1,:)
+# Every test is run, and counted, even if one does not build.
+define run_tests
+	@rm -f $(1:%=$B/log/%.result)
+	+@$(MAKE) -k -Otarget $(1:%=$B/log/%.result) || :
+	@tests/summary.sh $B/log $1
+endef
+
+$B/tests/%.o: INCLUDES = -I. -Ilibipc -Ilibipc/include -Idaemon -Itests $(PKG_CFLAGS)
+
+# Link flags of single tests, such as: test_stream_LDFLAGS := -Wl,--wrap=sendmsg
+
+# Everything but main(), so that a test can reach into each module and only what it uses
+# is linked. `q` and --thin, since two folders may have files of the same name.
+TEST_LIB := $B/tests/all.a
+$(TEST_LIB): $(filter-out $B/daemon/main.o,$(call objects,$(LIBIPC_SRC) $(IPCD_SRC)))
+	$(Q)rm -f $@ && ar qcs --thin $@ $^
+
+link_test = $(Q)$(LINK_EXE) -pthread -o $@ $(filter %.o %.a,$^) $($(*F)_LDFLAGS)
+
+$(UNIT_TESTS:%=$B/tests/%): $B/tests/%: $B/tests/%.o $(TEST_LIB)
+	@$(if $V,,echo '  LINK    $@')
+	$(link_test) -lcmocka $(PKG_LIBS) $(LDLIBS)
+
+# As a program of a user would be linked; the lower layers are there for forged frames.
+BENCH_PROGRAMS := $(patsubst %.c,$B/%,$(wildcard tests/bench/*.c))
+HARNESS := $(call objects,$(wildcard tests/integration/harness*.c))
+$(INT_TESTS:%=$B/tests/%): $(HARNESS)
+USER_PROGRAMS := $(INT_TESTS:%=$B/tests/%) $(BENCH_PROGRAMS)
+$(USER_PROGRAMS): $B/tests/%: $B/tests/%.o $(CORE_OBJ) $(LIBIPC)
+	@$(if $V,,echo '  LINK    $@')
+	$(link_test) -L$B -lipc -Wl,-rpath,'$$ORIGIN/../..' \
+		$(if $(filter integration/%,$*),-lcmocka) $(PKG_LIBS) $(LDLIBS)
+
+# Under `make fuzz` clang's fuzzer drives a target, otherwise replay.c does.
+FUZZ_PROGRAMS := $(FUZZ_TESTS:%=$B/tests/%)
+$(FUZZ_PROGRAMS): $(if $(filter fuzz,$(BUILD)),,$B/tests/fuzz/replay.o)
+$(FUZZ_PROGRAMS): $B/tests/%: $B/tests/%.o $(TEST_LIB)
+	@$(if $V,,echo '  LINK    $@')
+	$(link_test) $(if $(filter fuzz,$(BUILD)),-fsanitize=fuzzer) $(PKG_LIBS) $(LDLIBS)
+
+.PHONY: run-fuzz $(FUZZ_TESTS:%=run-%)
+run-fuzz: $(FUZZ_TESTS:%=run-%)
+# New inputs stay in build/; what is worth keeping is copied to the corpus by hand.
+$(FUZZ_TESTS:%=run-%): run-fuzz/fuzz_%: $B/tests/fuzz/fuzz_%
+	@mkdir -p $B/corpus/$* tests/fuzz/corpus/$*
+	$(Q)$< -max_total_time=$(FUZZ_TIME) -print_final_stats=1 \
+		-artifact_prefix=$B/crash-$*- $B/corpus/$* tests/fuzz/corpus/$*
+
+$B/log/unit/%.result: $B/tests/unit/%
+	$(RUN_TEST) $B/log/unit/$* cmocka $<
+
+$B/log/integration/%.result: $B/tests/integration/% $(IPCD) $(IPC)
+	$(RUN_TEST) $B/log/integration/$* cmocka $<
+
+$B/log/integration/%.result: tests/integration/%.sh $(IPCD) $(IPC)
+	$(RUN_TEST) $B/log/integration/$* script bash $<
+
+$B/log/integration/%.result: tests/integration/%.py $(IPCD) $(IPC)
+	$(RUN_TEST) $B/log/integration/$* script python3 $<
+
+$B/log/fuzz/fuzz_%.result: $B/tests/fuzz/fuzz_%
+	$(RUN_TEST) $B/log/fuzz/fuzz_$* script $< tests/fuzz/corpus/$*
+
+$B/log/lint/symbols.result: $(LIBIPC)
+$B/log/lint/tidy.result: TEST_TIMEOUT = 1200
+$B/log/lint/%.result: tests/lint/%.sh
+	$(RUN_TEST) $B/log/lint/$* script bash $<
+
+# Preloaded into ipcd by integration/test_oom, which looks for it beside itself.
+OOM_SHIM := $B/tests/integration/oom_shim.so
+$(OOM_SHIM): %.so: %.o
+	@$(if $V,,echo '  LINK    $@')
+	$(Q)$(LINK) -shared -o $@ $<
+$B/log/integration/test_oom.result: $(OOM_SHIM)
