@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "base/util.h"
+
+#include <string.h>
+#include <unistd.h>
+
+/* Accepts -1, keeps errno, returns -1 so that `fd = fd_close(fd)` reads well. */
+int fd_close(int fd)
+{
+	if (fd >= 0) {
+		int saved = errno;
+
+		close(fd); /* EINTR on Linux: the fd is gone all the same, close(2) */
+		errno = saved;
+	}
+	return -1;
+}
+
+size_t format_u64(char out[static 20], uint64_t value)
+{
+	char digits[20];
+	size_t n = 0;
+
+	do {
+		digits[sizeof(digits) - ++n] = (char)('0' + value % 10);
+		value /= 10;
+	} while (value);
+	memcpy(out, digits + sizeof(digits) - n, n);
+	return n;
+}
+
+void format_hex64(char out[static 16], uint64_t value)
+{
+	static const char hex[] = "0123456789abcdef";
+
+	for (int i = 15; i >= 0; i--, value >>= 4)
+		out[i] = hex[value & 15];
+}
+
+bool parse_hex64(const char *text, size_t length, uint64_t *ret_value)
+{
+	uint64_t value = 0;
+
+	if (length != 16)
+		return false;
+	for (size_t i = 0; i < length; i++) {
+		char c = text[i];
+		unsigned int digit;
+
+		if (c >= '0' && c <= '9')
+			digit = (unsigned int)(c - '0');
+		else if (c >= 'a' && c <= 'f')
+			digit = (unsigned int)(c - 'a' + 10);
+		else
+			return false;
+		value = value << 4 | digit;
+	}
+	*ret_value = value;
+	return true;
+}
+
+bool parse_u64(const char *text, uint64_t max, uint64_t *ret_value)
+{
+	uint64_t value = 0;
+
+	if (!*text)
+		return false;
+	for (; *text; text++) {
+		if (*text < '0' || *text > '9')
+			return false;
+		if (__builtin_mul_overflow(value, 10, &value) ||
+		    __builtin_add_overflow(value, (uint64_t)(*text - '0'), &value))
+			return false;
+	}
+	if (value > max)
+		return false;
+	*ret_value = value;
+	return true;
+}
