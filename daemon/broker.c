@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "broker.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "queue.h"
+
+enum { OVERFLOW_UID_DEFAULT = 65534 };
+
+/* Which uid stands for users that a container's namespace does not map, user_namespaces(7). */
+static uid_t read_overflow_uid(void)
+{
+	FILE *f = fopen("/proc/sys/kernel/overflowuid", "re");
+	unsigned int uid = OVERFLOW_UID_DEFAULT;
+
+	if (f) {
+		if (fscanf(f, "%u", &uid) != 1)
+			uid = OVERFLOW_UID_DEFAULT;
+		fclose(f);
+	}
+	return uid;
+}
+
+static void on_delayed(struct timer *timer)
+{
+	message_delayed_due(CONTAINER_OF(timer, struct broker, delayed_timer));
+}
+
+static void on_expiring(struct timer *timer)
+{
+	message_expiring_due(CONTAINER_OF(timer, struct broker, expiring_timer));
+}
+
+int broker_init(struct broker *broker, struct loop *loop, struct users *users,
+		const struct limits *limits, bool system_mode)
+{
+	int r;
+
+	*broker = (struct broker){
+		.loop = loop,
+		.limits = limits,
+		.users = users,
+		.system_mode = system_mode,
+		.owner_uid = geteuid(),
+		.overflow_uid = read_overflow_uid(),
+		.next_number = 1,
+	};
+	map_init(&broker->names);
+	list_init(&broker->all_names);
+	map_init(&broker->messages);
+	map_init(&broker->confirms);
+	heap_init(&broker->delayed);
+	heap_init(&broker->expiring);
+	timer_init(&broker->delayed_timer, TIMER_BOOTTIME, on_delayed);
+	timer_init(&broker->expiring_timer, TIMER_BOOTTIME, on_expiring);
+	r = hash_key_random(&broker->name_key);
+	if (r == 0)
+		r = hash_key_random(&broker->lease_key);
+	return err_trace(r);
+}
+
+void broker_deinit(struct broker *broker)
+{
+	struct name *name;
+
+	while ((name = LIST_FIRST(&broker->all_names, struct name, link)))
+		queue_free(queue_of_name(name));
+	timer_cancel(broker->loop, &broker->delayed_timer);
+	timer_cancel(broker->loop, &broker->expiring_timer);
+	heap_deinit(&broker->delayed);
+	heap_deinit(&broker->expiring);
+	map_deinit(&broker->confirms);
+	map_deinit(&broker->messages);
+	map_deinit(&broker->names);
+}
+
+static void arm(struct broker *broker, struct timer *timer, const struct heap *heap)
+{
+	const struct heap_node *first = heap_first(heap);
+
+	if (!first)
+		timer_cancel(broker->loop, timer);
+	else if (!timer_is_set(timer) || timer->node.key != first->key)
+		(void)!timer_set(broker->loop, timer, first->key);
+}
+
+void broker_arm_timers(struct broker *broker)
+{
+	arm(broker, &broker->delayed_timer, &broker->delayed);
+	arm(broker, &broker->expiring_timer, &broker->expiring);
+}

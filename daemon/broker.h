@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_BROKER_H
+#define DAEMON_BROKER_H
+
+/*
+ * What all nouns (names, queues, messages, receivers) share: registries, clocks, limits,
+ * counters. It knows no socket and no peer.
+ */
+
+#include "base/hash.h"
+#include "base/heap.h"
+#include "base/map.h"
+#include "loop.h"
+#include "user.h"
+
+struct counters {
+	uint64_t sent, delivered, acked, nacked, rejected, died, expired, lost;
+};
+
+struct broker {
+	struct loop *loop;
+	const struct limits *limits;
+	struct users *users;
+	bool system_mode; /* false: everything is owner_uid's */
+	uid_t owner_uid;  /* the daemon's */
+	uid_t overflow_uid;
+
+	struct map names;     /* struct name */
+	struct list all_names;
+	struct map messages;  /* struct message, by number */
+	struct map confirms;  /* struct confirm, by message number */
+	struct heap delayed;  /* messages, by due time (CLOCK_BOOTTIME) */
+	struct heap expiring; /* messages, by the end of their ttl (CLOCK_BOOTTIME) */
+	struct timer delayed_timer, expiring_timer;
+	struct hash_key name_key, lease_key;
+	uint64_t next_number;
+	uint64_t message_bytes;
+	struct counters counters;
+};
+
+int broker_init(struct broker *broker, struct loop *loop, struct users *users,
+		const struct limits *limits, bool system_mode) MUST_CHECK;
+
+/* Frees all queues and messages. */
+void broker_deinit(struct broker *broker);
+
+/* Sets both timers to the heads of their heaps. Never fails: without memory the next
+ * change tries again. */
+void broker_arm_timers(struct broker *broker);
+
+#endif

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "dispatch.h"
+
+#include <string.h>
+
+#include "base/err.h"
+#include "ops.h"
+
+static const struct operation operations[] = {
+	/* name, handler, right, verb, needs an id, takes a body; the busiest first */
+	{ "send", op_send, RIGHT_WRITE, "send to", false, true },
+	{ "ack", op_ack, RIGHT_NONE, NULL, false, false },
+	{ "receive", op_receive, RIGHT_READ, "receive from", true, false },
+	{ "ping", op_ping, RIGHT_NONE, NULL, true, true },
+	{ "hello", op_hello, RIGHT_NONE, NULL, true, false },
+	{ "nack", op_nack, RIGHT_NONE, NULL, false, false },
+	{ "reject", op_reject, RIGHT_NONE, NULL, false, false },
+	{ "touch", op_touch, RIGHT_NONE, NULL, false, false },
+	{ "cancel", op_cancel, RIGHT_NONE, NULL, true, false },
+	{ "names", op_names, RIGHT_NONE, NULL, true, false },
+	{ "stats", op_stats, RIGHT_NONE, NULL, true, false },
+	{ "peers", op_peers, RIGHT_NONE, NULL, true, false },
+	{ "disconnect", op_disconnect, RIGHT_NONE, NULL, true, false },
+};
+
+static const struct operation *find_operation(const char *name, size_t size)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(operations); i++)
+		if (!strncmp(operations[i].name, name, size) && !operations[i].name[size])
+			return &operations[i];
+	return NULL;
+}
+
+/* ---- for the handlers ---- */
+
+int call_missing(struct call *call, enum header_key key)
+{
+	return fault_set(call->fault, FAULT_BAD_REQUEST, "%s needs \"%s\"", call->op->name,
+			 header_key_name(key));
+}
+
+int call_done(struct call *call)
+{
+	if (call->has_id) {
+		peer_begin(call->peer, true, call->id);
+		peer_end(call->peer);
+	}
+	return 0;
+}
+
+int call_parse_name(struct call *call, const char *text, size_t size, struct name_ref *ret_ref)
+{
+	struct peer *peer = call->peer;
+
+	return err_trace(name_parse(&call->server->broker, text, size, peer->who.uid,
+				    &peer->name_waiter, ret_ref, call->fault));
+}
+
+int call_open_queue(struct call *call, const char *text, size_t size,
+		    struct queue **ret_queue)
+{
+	struct name_ref ref;
+	int r = call_parse_name(call, text, size, &ref);
+
+	if (r)
+		return err_trace(r);
+	return err_trace(queue_open(&call->server->broker, &ref, &call->peer->who,
+				    call->op->right, call->op->verb, ret_queue, call->fault));
+}
+
+/* ---- checks before a handler ---- */
+
+static int check_descriptors(struct call *call, const struct frame *frame)
+{
+	if (!frame->fds)
+		return 0;
+	if (frame->fds_lost)
+		return fault_set(call->fault, FAULT_FDS_LOST,
+				 "not all file descriptors of the frame arrived, or it says "
+				 "another number of them; send it again");
+	return fault_set(call->fault, FAULT_BAD_REQUEST,
+			 "%s takes no file descriptors; they were closed", call->op->name);
+}
+
+static int check_body(struct call *call, const struct frame *frame)
+{
+	uint64_t max = call->server->limits.body_max;
+
+	if (frame->body_size > max)
+		return fault_set(call->fault, FAULT_TOO_LARGE,
+				 "the body has %zu bytes, the limit is %llu (body_max)",
+				 frame->body_size, (unsigned long long)max);
+	if (frame->body_size && !call->op->takes_body)
+		return fault_set(call->fault, FAULT_BAD_REQUEST, "%s takes no body",
+				 call->op->name);
+	return 0;
+}
+
+static int check_state(struct call *call)
+{
+	if (call->op->needs_id && !call->has_id)
+		return call_missing(call, KEY_ID);
+	if (call->has_id && call->peer->requests.n >= call->server->limits.requests_per_connection)
+		return fault_set(call->fault, FAULT_FULL,
+				 "%zu requests are open on this connection "
+				 "(requests_per_connection); wait for answers or cancel some",
+				 call->peer->requests.n);
+	return 0;
+}
+
+static int handle(struct call *call, const struct frame *frame)
+{
+	const char *name = "";
+	size_t size = 0;
+	int r = header_get_string(call->header, KEY_OP, 0, LIMIT_NAME_MAX, &name, &size,
+				  call->fault);
+
+	if (r < 0)
+		return FAULT;
+	call->op = find_operation(name, size);
+	if (r == 0)
+		return fault_set(call->fault, FAULT_BAD_REQUEST, "a request needs \"op\"");
+	if (!call->op)
+		return fault_set(call->fault, FAULT_UNKNOWN_OP,
+				 "there is no operation \"%.*s\" in this version", (int)size,
+				 name);
+	r = check_descriptors(call, frame);
+	if (r == 0)
+		r = check_body(call, frame);
+	if (r == 0)
+		r = check_state(call);
+	return r ? r : err_trace(call->op->handle(call));
+}
+
+static int run(struct peer *peer, const struct frame *frame, bool has_id, uint64_t id)
+{
+	struct server *server = peer->server;
+	struct call call = {
+		.server = server,
+		.peer = peer,
+		.header = frame->header,
+		.body = frame->body_block ? frame->body_block->data : frame->body,
+		.body_size = frame->body_size,
+		.body_block = frame->body_block,
+		.has_id = has_id,
+		.id = id,
+		.fault = &server->fault,
+	};
+	int r = handle(&call, frame);
+
+	if (r == FAULT) {
+		peer_refuse(peer, has_id, id, call.op ? call.op->name : NULL, call.fault);
+		return 0;
+	}
+	if (r < 0) {
+		/* its own failure, not a broken protocol: ends the peer and nobody else */
+		peer_fail(peer, r);
+		return 0;
+	}
+	return r;
+}
+
+/* A request that came in pieces: its header is parsed once more, its body is joined. */
+static int run_assembly(struct peer *peer, struct assembly *assembly)
+{
+	struct reader *reader = peer->server->reader;
+	struct frame frame = {
+		.header = &reader->header,
+		.header_text = assembly->header,
+		.header_size = assembly->header_size,
+		.body_size = assembly->have,
+		.body_block = assembly->body,
+	};
+	int r = header_parse(&reader->header, reader->json, assembly->header,
+			     assembly->header_size);
+
+	if (r == 0) {
+		r = run(peer, &frame, true, assembly->id);
+	}
+	if (r == DISPATCH_WAIT)
+		return r;
+	assembly_free(&peer->assemblies, assembly);
+	return err_trace(r);
+}
+
+static int get_id(const struct frame *frame, bool *ret_has_id, uint64_t *ret_id,
+		  struct fault *fault)
+{
+	int r = header_get_u64(frame->header, KEY_ID, 0, LIMIT_NUMBER_MAX, ret_id, fault);
+
+	*ret_has_id = r == 1;
+	return r < 0 ? FAULT : 0;
+}
+
+int dispatch_frame(struct peer *peer, const struct frame *frame)
+{
+	struct server *server = peer->server;
+	struct assembly *assembly = NULL;
+	uint64_t id = 0;
+	bool has_id;
+	int r = get_id(frame, &has_id, &id, &server->fault);
+
+	if (r) {
+		peer_refuse(peer, false, 0, NULL, &server->fault);
+		return 0;
+	}
+	if (has_id && peer_find_request(peer, id)) {
+		fault_set(&server->fault, FAULT_BAD_REQUEST, "id %llu is still in use",
+			  (unsigned long long)id);
+		return err_origin(-EPROTO);
+	}
+	r = assemblies_take(&peer->assemblies, frame, has_id, id, server->limits.body_max,
+			    server->loop.now_ns, &assembly, &server->fault);
+	if (r == ASSEMBLY_NONE)
+		return err_trace(run(peer, frame, has_id, id));
+	if (r == ASSEMBLY_WHOLE)
+		return err_trace(run_assembly(peer, assembly));
+	if (r == FAULT)
+		peer_refuse(peer, has_id, id, NULL, &server->fault);
+	return r < 0 ? err_trace(r) : 0;
+}

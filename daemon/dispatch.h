@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_DISPATCH_H
+#define DAEMON_DISPATCH_H
+
+/*
+ * From a frame to its handler: joins pieces, checks the id, finds the operation in one
+ * table, which also names the right that is needed on the names of the request.
+ *
+ * A handler returns 0 (answered, or the request is open), FAULT with server->fault filled
+ * (the refusal is sent for it), DISPATCH_WAIT before any effect (it is called again when
+ * the name service has answered), or -errno, which ends the peer.
+ */
+
+#include "peer.h"
+#include "queue.h"
+
+enum { DISPATCH_WAIT = USER_WAIT };
+
+struct operation;
+
+struct call {
+	const struct operation *op;
+	struct server *server;
+	struct peer *peer;
+	const struct header *header;
+	const char *body;
+	size_t body_size;
+	struct bytes *body_block; /* the body, if it is large; may be taken */
+	bool has_id;
+	uint64_t id;
+	struct fault *fault;
+};
+
+struct operation {
+	const char *name;
+	int (*handle)(struct call *call);
+	enum right right; /* on the queues it names */
+	const char *verb; /* "send to", for a refusal */
+	bool needs_id, takes_body;
+};
+
+/* 0, DISPATCH_WAIT, or -errno: the connection cannot go on (server->fault says why). */
+int dispatch_frame(struct peer *peer, const struct frame *frame) MUST_CHECK;
+
+/* The queue that text names, by call->op->right. 0, FAULT, DISPATCH_WAIT, -ENOMEM. */
+int call_open_queue(struct call *call, const char *text, size_t size,
+		    struct queue **ret_queue) MUST_CHECK;
+
+/* Only checks the name and waits for the name service. */
+int call_parse_name(struct call *call, const char *text, size_t size,
+		    struct name_ref *ret_ref) MUST_CHECK;
+
+/* A required key that is not there. Returns FAULT. */
+int call_missing(struct call *call, enum header_key key);
+
+/* {"re":id}, if an answer was asked for. Returns 0. */
+int call_done(struct call *call);
+
+#endif

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_LOOP_H
+#define DAEMON_LOOP_H
+
+/*
+ * The main loop: descriptors, timers, deferred work. It knows nothing of peers.
+ *
+ * A pass: epoll_wait, due timers, then turns of the ready sources, then deferred work (what
+ * is flushed or freed once per pass). Sources are grouped: turns go round the groups, and
+ * within a group round its sources, so that a group with a hundred busy sources gets no
+ * more turns than a group with one. After TURNS_PER_PASS turns the kernel is asked again,
+ * so that nobody newly ready waits behind a long line.
+ *
+ * Sources are edge-triggered or level-triggered as registered. An edge-triggered source
+ * that has more to do calls source_again(). Removing a source is safe at any time; its
+ * memory may be freed from deferred work or later, not within its own turn.
+ */
+
+#include <sys/epoll.h>
+
+#include "base/heap.h"
+#include "base/list.h"
+
+struct loop;
+
+struct source_group {
+	struct list ready; /* sources */
+	struct list link;  /* in the loop's ready groups */
+};
+
+struct source {
+	struct loop *loop; /* NULL: not registered */
+	struct source_group *group;
+	struct list link; /* in group->ready */
+	uint32_t pending; /* events since the last turn */
+	int fd;
+	void (*turn)(struct source *source, uint32_t events);
+};
+
+enum timer_clock {
+	TIMER_MONOTONIC, /* stands still while the machine sleeps */
+	TIMER_BOOTTIME,	 /* goes on */
+	TIMER_N_CLOCKS,
+};
+
+struct timer {
+	struct heap_node node; /* key: deadline in ns */
+	enum timer_clock clock;
+	void (*due)(struct timer *timer);
+};
+
+struct deferred {
+	struct list link;
+	void (*run)(struct deferred *deferred);
+};
+
+struct loop {
+	int epoll_fd;
+	struct list groups; /* ready */
+	struct source_group own_group;
+	struct heap timers[TIMER_N_CLOCKS];
+	struct source boottime_source; /* a timerfd */
+	uint64_t boottime_armed_ns;
+	struct list deferred;
+	uint64_t now_ns; /* CLOCK_MONOTONIC at the start of the pass */
+	bool stopped;
+};
+
+int loop_init(struct loop *loop) MUST_CHECK;
+void loop_deinit(struct loop *loop);
+
+/* Passes until loop_stop(). 0 or -errno of epoll_wait. */
+int loop_run(struct loop *loop) MUST_CHECK;
+void loop_stop(struct loop *loop);
+
+void source_group_init(struct source_group *group);
+
+/* group NULL: the loop's own. events as for epoll_ctl(2). The fd stays the caller's. */
+int source_add(struct source *source, struct loop *loop, struct source_group *group, int fd,
+	       uint32_t events, void (*turn)(struct source *, uint32_t)) MUST_CHECK;
+void source_remove(struct source *source);
+
+/* One more turn, with no events, even if the kernel has nothing new. */
+void source_again(struct source *source);
+
+void timer_init(struct timer *timer, enum timer_clock clock, void (*due)(struct timer *));
+
+/* Sets or moves. 0 or -ENOMEM. */
+int timer_set(struct loop *loop, struct timer *timer, uint64_t deadline_ns) MUST_CHECK;
+void timer_cancel(struct loop *loop, struct timer *timer);
+static inline bool timer_is_set(const struct timer *timer)
+{
+	return heap_has(&timer->node);
+}
+
+void deferred_init(struct deferred *deferred, void (*run)(struct deferred *));
+
+/* Runs once at the end of this pass; again until then changes nothing. */
+void loop_defer(struct loop *loop, struct deferred *deferred);
+void deferred_cancel(struct deferred *deferred);
+
+#endif

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+
+/* ipcd: options, then the server. */
+
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "log.h"
+#include "server.h"
+#include "state.h"
+
+#define SYSTEM_SOCKET "/run/ipcd/socket"
+
+enum { EXIT_USAGE = 1, ANSWERED = 2 };
+
+static const char help[] =
+	"Usage: ipcd [OPTION]...\n"
+	"Hand messages from process to process through queues, on a Unix socket.\n"
+	"Stays in the foreground and logs to standard error.\n"
+	"\n"
+	"  --socket PATH       where to listen; default: the system's " SYSTEM_SOCKET "\n"
+	"                      for root, else $XDG_RUNTIME_DIR/ipcd/socket\n"
+	"  --system            names belong to their creators (default for root)\n"
+	"  --user              everything belongs to the user of the daemon\n"
+	"  --state DIR         hold this directory, so that no second ipcd uses it\n"
+	"  --limit KEY=VALUE   change a limit; may be repeated\n"
+	"  --limits            show all limits with their meaning, and exit\n"
+	"  --log-level LEVEL   error, warning, notice, info (default) or debug;\n"
+	"                      SIGUSR1 and SIGUSR2 raise and lower it while ipcd runs\n"
+	"  --ready-fd N        write READY to descriptor N when the socket listens\n"
+	"  --version           show the version, and exit\n"
+	"  --help              show this, and exit\n"
+	"\n"
+	"SIGTERM and SIGINT stop it in order. See ipcd(8), ipc(1), ipc-protocol(7).\n";
+
+struct options {
+	struct server_config config;
+	char *socket; /* malloc'ed default */
+	bool mode_said;
+};
+
+static int print_limits(const struct limits *limits)
+{
+	for (size_t i = 0; i < limits_table_size; i++) {
+		const struct limit_info *info = &limits_table[i];
+		uint64_t value = info->value;
+		bool fixed = info->offset == SIZE_MAX;
+
+		if (!fixed)
+			memcpy(&value, (const char *)limits + info->offset, sizeof(value));
+		printf("%-26s %16llu %-12s %s%s\n", info->key, (unsigned long long)value,
+		       info->unit, info->what, fixed ? " (fixed)" : "");
+	}
+	return fflush(stdout) == 0 ? ANSWERED : EXIT_USAGE;
+}
+
+static int set_limit(struct limits *limits, const char *assignment)
+{
+	const struct limit_info *info = NULL;
+	int r = limits_set(limits, assignment, &info);
+
+	if (r == 0)
+		return 0;
+	if (r == -ERANGE)
+		fprintf(stderr, "ipcd: --limit %s: must be from %llu to %llu %s\n", assignment,
+			(unsigned long long)info->min, (unsigned long long)info->max, info->unit);
+	else if (r == -ENOENT)
+		fprintf(stderr, "ipcd: --limit %s: no such limit can be set; see ipcd --limits\n",
+			assignment);
+	else
+		fprintf(stderr, "ipcd: --limit %s: expected KEY=NUMBER\n", assignment);
+	return EXIT_USAGE;
+}
+
+static int set_ready_fd(struct options *o, const char *text)
+{
+	uint64_t fd;
+
+	if (!parse_u64(text, INT_MAX, &fd)) {
+		fprintf(stderr, "ipcd: --ready-fd %s: expected a descriptor's number\n", text);
+		return EXIT_USAGE;
+	}
+	o->config.ready_fd = (int)fd;
+	return 0;
+}
+
+static int set_level(const char *text)
+{
+	enum log_level level;
+
+	if (!log_level_parse(text, &level)) {
+		fprintf(stderr, "ipcd: --log-level %s: expected error, warning, notice, info or "
+			"debug\n", text);
+		return EXIT_USAGE;
+	}
+	log_set_level(level);
+	return 0;
+}
+
+static int set_option(struct options *o, int option, const char *value)
+{
+	switch (option) {
+	case 's':
+		o->config.socket = value;
+		return 0;
+	case 'S':
+	case 'u':
+		o->config.system_mode = option == 'S';
+		o->mode_said = true;
+		return 0;
+	case 'd':
+		o->config.state = value;
+		return 0;
+	case 'l':
+		return set_limit(&o->config.limits, value);
+	case 'L':
+		return print_limits(&o->config.limits);
+	case 'v':
+		return set_level(value);
+	case 'r':
+		return set_ready_fd(o, value);
+	case 'V':
+		puts("ipcd " IPCD_VERSION);
+		return ANSWERED;
+	case 'h':
+		fputs(help, stdout);
+		return ANSWERED;
+	default:
+		fputs("ipcd: see ipcd --help\n", stderr);
+		return EXIT_USAGE;
+	}
+}
+
+static int parse_options(struct options *o, int argc, char **argv)
+{
+	static const struct option table[] = {
+		{ "socket", required_argument, NULL, 's' },
+		{ "system", no_argument, NULL, 'S' },
+		{ "user", no_argument, NULL, 'u' },
+		{ "state", required_argument, NULL, 'd' },
+		{ "limit", required_argument, NULL, 'l' },
+		{ "limits", no_argument, NULL, 'L' },
+		{ "log-level", required_argument, NULL, 'v' },
+		{ "ready-fd", required_argument, NULL, 'r' },
+		{ "version", no_argument, NULL, 'V' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int option, r;
+
+	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		r = set_option(o, option, optarg);
+		if (r)
+			return r;
+	}
+	if (optind < argc) {
+		fprintf(stderr, "ipcd: unexpected argument \"%s\"; see ipcd --help\n",
+			argv[optind]);
+		return EXIT_USAGE;
+	}
+	if (!o->mode_said)
+		o->config.system_mode = geteuid() == 0;
+	return 0;
+}
+
+/* The directory of the user's socket, made if it is not there. */
+static int default_socket(struct options *o)
+{
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	char *slash;
+
+	if (o->config.system_mode) {
+		o->socket = strdup(SYSTEM_SOCKET);
+	} else if (!runtime || runtime[0] != '/') {
+		fputs("ipcd: $XDG_RUNTIME_DIR is not set: say where to listen with --socket\n",
+		      stderr);
+		return EXIT_USAGE;
+	} else if (asprintf(&o->socket, "%s/ipcd/socket", runtime) < 0) {
+		o->socket = NULL;
+	}
+	if (!o->socket) {
+		fputs("ipcd: no memory\n", stderr);
+		return EXIT_USAGE;
+	}
+	slash = strrchr(o->socket, '/');
+	*slash = '\0';
+	if (mkdir(o->socket, o->config.system_mode ? 0755 : 0700) < 0 && errno != EEXIST) {
+		fprintf(stderr, "ipcd: cannot make %s: %s\n", o->socket, strerror(errno));
+		return EXIT_USAGE;
+	}
+	*slash = '/';
+	o->config.socket = o->socket;
+	return 0;
+}
+
+/* Each connection is one descriptor. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static int serve(const struct server_config *config)
+{
+	_cleanup_fd_ int state_fd = -1;
+	struct server *server = NULL;
+	int r = 0;
+
+	if (config->state)
+		r = state_lock(config->state, config->socket, &state_fd);
+	if (r == 0)
+		r = server_new(&server, config);
+	if (r < 0) {
+		log_error("cannot start: %s (%s)", strerror(-r), err_trail());
+		return EXIT_FAILURE;
+	}
+	r = server_run(server);
+	if (r < 0)
+		log_error("the loop failed: %s (%s)", strerror(-r), err_trail());
+	server_free(server);
+	log_notice("stopped");
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { .config = { .ready_fd = -1, .limits = limits_default } };
+	int r = parse_options(&o, argc, argv);
+
+	if (r == 0 && !o.config.socket)
+		r = default_socket(&o);
+	if (r)
+		return r == ANSWERED ? EXIT_SUCCESS : EXIT_FAILURE;
+	raise_descriptor_limit();
+	r = serve(&o.config);
+	free(o.socket);
+	return r;
+}

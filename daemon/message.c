@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "message.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "queue.h"
+#include "receiver.h"
+
+/* ---- life ---- */
+
+struct message *message_new(const struct message_content *content)
+{
+	bool block = content->body_size > MESSAGE_INLINE_MAX;
+	struct bytes *body = NULL;
+	struct message *m;
+
+	if (block && content->body_block)
+		body = bytes_ref(content->body_block);
+	else if (block)
+		body = bytes_new_copy(content->body, content->body_size);
+	if (block && !body)
+		return NULL;
+	m = malloc(sizeof(*m) + content->meta_size + (block ? 0 : content->body_size));
+	if (!m) {
+		bytes_unref(body);
+		return NULL;
+	}
+	*m = (struct message){
+		.from = bytes_ref(content->from),
+		.body = body,
+		.delay_ms = content->delay_ms,
+		.ttl_ms = content->ttl_ms,
+		.body_size = (uint32_t)content->body_size,
+		.meta_size = (uint32_t)content->meta_size,
+		.priority = (uint8_t)content->priority,
+	};
+	list_init(&m->in_queue);
+	list_init(&m->link);
+	if (content->meta_size)
+		memcpy(m->data, content->meta, content->meta_size);
+	if (!block && content->body_size)
+		memcpy(m->data + m->meta_size,
+		       content->body_block ? content->body_block->data : content->body,
+		       content->body_size);
+	return m;
+}
+
+struct message *message_free(struct message *m)
+{
+	if (m) {
+		bytes_unref(m->from);
+		bytes_unref(m->body);
+		free(m);
+	}
+	return NULL;
+}
+
+uint64_t message_cost(const struct message *m)
+{
+	return sizeof(*m) + m->meta_size + (uint64_t)m->body_size;
+}
+
+const char *message_state_name(enum message_state state)
+{
+	static const char *const names[] = {
+		[MESSAGE_NEW] = "new",	     [MESSAGE_READY] = "ready",
+		[MESSAGE_DELAYED] = "delayed", [MESSAGE_LEASED] = "leased",
+		[MESSAGE_DEAD] = "dead",
+	};
+
+	return names[state];
+}
+
+struct message *message_find(const struct broker *broker, uint64_t number)
+{
+	struct map_node *node = map_find(&broker->messages, map_u64(number));
+
+	return node ? CONTAINER_OF(node, struct message, by_number) : NULL;
+}
+
+uint64_t message_token(const struct message *m, uid_t uid)
+{
+	const uint64_t words[] = { m->number, m->deliveries, uid };
+
+	return hash_bytes(&m->share->queue->broker->lease_key, words, sizeof(words));
+}
+
+/* ---- the door between the states ---- */
+
+static void leave_state(struct message *m)
+{
+	struct queue *q = m->share->queue;
+
+	switch ((enum message_state)m->state) {
+	case MESSAGE_READY:
+		if (heap_has(&m->place)) {
+			heap_remove(&q->returned, &m->place);
+		} else {
+			list_remove(&m->link);
+			if (list_is_empty(&q->fresh[m->priority]))
+				q->fresh_priorities &= (uint16_t)~(1u << m->priority);
+		}
+		break;
+	case MESSAGE_DELAYED:
+		heap_remove(&q->broker->delayed, &m->place);
+		break;
+	case MESSAGE_LEASED:
+		receiver_unlease(m->holder, m);
+		m->reason = NULL;
+		break;
+	case MESSAGE_NEW:
+	case MESSAGE_DEAD:
+	case MESSAGE_N_STATES:
+		break;
+	}
+	q->n_in_state[m->state]--;
+}
+
+static void enter_ready(struct message *m, bool first_time)
+{
+	struct queue *q = m->share->queue;
+	uint64_t key = (uint64_t)m->priority << 56 | m->number;
+
+	if (!first_time && heap_add(&q->returned, &m->place, key) == 0)
+		return;
+	if (first_time)
+		list_add_tail(&q->fresh[m->priority], &m->link);
+	else /* no memory for the heap: out of order, but not lost */
+		list_add_head(&q->fresh[m->priority], &m->link);
+	q->fresh_priorities |= (uint16_t)(1u << m->priority);
+}
+
+static bool enter_delayed(struct message *m, uint64_t delay_ms)
+{
+	struct broker *broker = m->share->queue->broker;
+	uint64_t due = deadline_after(clock_ns(CLOCK_BOOTTIME), delay_ms);
+
+	if (heap_add(&broker->delayed, &m->place, due) < 0)
+		return false;
+	broker_arm_timers(broker);
+	return true;
+}
+
+void message_set_state(struct message *m, enum message_state state, uint64_t delay_ms)
+{
+	struct queue *q = m->share->queue;
+	bool first_time = m->state == MESSAGE_NEW;
+
+	if (!first_time)
+		leave_state(m);
+	if (state == MESSAGE_DELAYED && (!delay_ms || !enter_delayed(m, delay_ms)))
+		state = MESSAGE_READY;
+	if (state == MESSAGE_READY)
+		enter_ready(m, first_time);
+	m->state = (uint8_t)state;
+	q->n_in_state[state]++;
+	if (state == MESSAGE_READY)
+		queue_dispatch(q);
+}
+
+/* ---- outcomes ---- */
+
+static void tell_outcome(struct message *m, const char *outcome)
+{
+	struct broker *broker = m->share->queue->broker;
+	struct map_node *node = map_find(&broker->confirms, map_u64(m->number));
+
+	m->confirm = false;
+	if (node) {
+		struct confirm *confirm = CONTAINER_OF(node, struct confirm, node);
+
+		map_remove(&broker->confirms, node);
+		confirm->settled(confirm, m->number, outcome);
+	}
+}
+
+static void set_reason(struct message *m, char *reason)
+{
+	free(m->reason);
+	m->reason = reason;
+}
+
+void message_end(struct message *m, const char *outcome)
+{
+	struct broker *broker = m->share->queue->broker;
+
+	leave_state(m);
+	if (m->confirm)
+		tell_outcome(m, outcome);
+	if (heap_has(&m->expiry)) {
+		heap_remove(&broker->expiring, &m->expiry);
+		broker_arm_timers(broker);
+	}
+	set_reason(m, NULL);
+	list_remove(&m->in_queue);
+	map_remove(&broker->messages, &m->by_number);
+	queue_uncharge(m);
+	message_free(m);
+}
+
+void message_ack(struct message *m)
+{
+	m->share->queue->counters.acked++;
+	m->share->queue->broker->counters.acked++;
+	message_end(m, "acked");
+}
+
+static void message_die(struct message *m, const char *outcome, char *reason)
+{
+	struct queue *q = m->share->queue;
+
+	q->counters.died++;
+	q->broker->counters.died++;
+	if (m->confirm)
+		tell_outcome(m, outcome);
+	message_set_state(m, MESSAGE_DEAD, 0);
+	set_reason(m, reason);
+	if (heap_has(&m->expiry)) { /* kept until somebody looks */
+		heap_remove(&q->broker->expiring, &m->expiry);
+		broker_arm_timers(q->broker);
+	}
+}
+
+static uint64_t backoff_ms(uint64_t attempts)
+{
+	size_t last = ARRAY_SIZE(limits_backoff_ms) - 1;
+
+	return limits_backoff_ms[attempts ? min_size((size_t)attempts - 1, last) : 0];
+}
+
+static void message_expire(struct message *m)
+{
+	struct queue *q = m->share->queue;
+
+	q->counters.expired++;
+	q->broker->counters.expired++;
+	message_end(m, "expired");
+}
+
+/* Due again after delay_ms, or dead if that was the last attempt. reason is taken. */
+static void message_return(struct message *m, uint64_t delay_ms, char *reason)
+{
+	if (m->expired) {
+		free(reason);
+		message_expire(m);
+		return;
+	}
+	if (m->attempts >= m->share->queue->broker->limits->max_attempts) {
+		message_die(m, "dead", reason);
+		return;
+	}
+	/* never at once: whoever gives back and takes again must not spin, and m lives on */
+	message_set_state(m, MESSAGE_DELAYED, max_u64(delay_ms, 1));
+	if (m->state == MESSAGE_LEASED) /* no memory for the delay: it is out again already */
+		free(reason);
+	else
+		set_reason(m, reason);
+}
+
+void message_nack(struct message *m, uint64_t delay_ms, bool count, char *reason)
+{
+	struct queue *q = m->share->queue;
+
+	q->counters.nacked++;
+	q->broker->counters.nacked++;
+	if (!count && m->attempts)
+		m->attempts--;
+	if (delay_ms == UINT64_MAX)
+		delay_ms = backoff_ms(m->attempts);
+	message_return(m, delay_ms, reason);
+}
+
+void message_reject(struct message *m, char *reason)
+{
+	struct queue *q = m->share->queue;
+
+	q->counters.rejected++;
+	q->broker->counters.rejected++;
+	message_die(m, "rejected", reason);
+}
+
+void message_lost(struct message *m, bool left)
+{
+	struct queue *q = m->share->queue;
+
+	if (!left) {
+		m->attempts--;
+		if (m->expired)
+			message_expire(m);
+		else
+			message_set_state(m, MESSAGE_READY, 0);
+		return;
+	}
+	q->counters.lost++;
+	q->broker->counters.lost++;
+	message_return(m, q->broker->limits->lost_delay, strdup("the receiver's connection ended"));
+}
+
+void message_overdue(struct message *m)
+{
+	struct queue *q = m->share->queue;
+
+	q->counters.lost++;
+	q->broker->counters.lost++;
+	message_return(m, 0, strdup("not acknowledged within ack_wait_ms"));
+}
+
+/* ---- timers ---- */
+
+void message_delayed_due(struct broker *broker)
+{
+	uint64_t now = clock_ns(CLOCK_BOOTTIME);
+	struct heap_node *node;
+
+	while ((node = heap_first(&broker->delayed)) && node->key <= now)
+		message_set_state(CONTAINER_OF(node, struct message, place), MESSAGE_READY, 0);
+	broker_arm_timers(broker);
+}
+
+void message_expiring_due(struct broker *broker)
+{
+	uint64_t now = clock_ns(CLOCK_BOOTTIME);
+	struct heap_node *node;
+
+	while ((node = heap_first(&broker->expiring)) && node->key <= now) {
+		struct message *m = CONTAINER_OF(node, struct message, expiry);
+
+		heap_remove(&broker->expiring, node);
+		/* who has it in hand may finish; should it come back it ends then */
+		if (m->state == MESSAGE_LEASED) {
+			m->expired = true;
+			continue;
+		}
+		message_expire(m);
+	}
+	broker_arm_timers(broker);
+}

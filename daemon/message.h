@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_MESSAGE_H
+#define DAEMON_MESSAGE_H
+
+/*
+ * A message in a queue, and the ways it can go:
+ *
+ *	            send
+ *	             |   (delay_ms) .-----------.
+ *	             |------------->|  DELAYED  |<-------------.
+ *	             v              '-----------'              |
+ *	       .-----------.  due     |                        |
+ *	  .--->|   READY   |<---------'                        |
+ *	  |    '-----------'                                   |
+ *	  |          | handed to a receiver                    |
+ *	  |          v                                         |
+ *	  |    .-----------.  nack; connection lost            |
+ *	  |    |  LEASED   |-----------------------------------'
+ *	  |    '-----------'
+ *	  |       |  |   | reject; attempts used up   .--------.
+ *	  '-------'  |   '--------------------------->|  DEAD  |
+ *	  never left |                                '--------'
+ *	  us, or its | ack                                 | (revived, deleted)
+ *	  time is up v
+ *	           gone          (also from READY and DELAYED by the end of its ttl)
+ *
+ * message_set_state() is the one door between the four. A lease is known by a token: a MAC
+ * over number, delivery and uid, checked without a row. When a lease has ended the message
+ * is only due again: until it is handed out anew the old token still settles it.
+ */
+
+#include "base/bytes.h"
+#include "base/heap.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "wire/fault.h"
+
+struct broker;
+struct queue;
+struct receiver;
+struct share;
+
+enum message_state {
+	MESSAGE_NEW, /* in no queue yet */
+	MESSAGE_READY,
+	MESSAGE_DELAYED,
+	MESSAGE_LEASED,
+	MESSAGE_DEAD,
+	MESSAGE_N_STATES,
+};
+
+struct message {
+	struct map_node by_number;
+	struct list in_queue;	 /* queue->all */
+	struct list link;	 /* fresh or dead in the queue, or leases of the holder */
+	struct heap_node place;	 /* delayed (by time) or returned (by priority and number) */
+	struct heap_node expiry;
+	struct share *share;	 /* queue and sender, where it is charged */
+	struct bytes *from;	 /* "from":{…}, of the sender's connection */
+	struct bytes *body;	 /* a large one; small ones lie behind meta */
+	union {
+		struct receiver *holder; /* LEASED */
+		char *reason;		 /* otherwise: why it came back or died, or NULL */
+	};
+	uint64_t number;
+	uint64_t deliveries;  /* how often handed out at all: part of the token */
+	uint64_t attempts;    /* how many of them count */
+	union {
+		uint64_t out_end;  /* LEASED: where its last byte stands in the holder's output */
+		uint64_t delay_ms; /* NEW */
+	};
+	union {
+		uint64_t leased_ns; /* LEASED: since when its clock runs; 0: not yet */
+		uint64_t ttl_ms;    /* NEW; UINT64_MAX: none */
+	};
+	uint32_t body_size, meta_size;
+	uint8_t state, priority;
+	bool confirm; /* somebody in broker->confirms waits for the outcome */
+	bool expired; /* its ttl ended while it was leased */
+	char data[];  /* meta, then a small body */
+};
+
+/* The one who waits for the outcome of a message. */
+struct confirm {
+	struct map_node node;
+	void (*settled)(struct confirm *confirm, uint64_t number, const char *outcome);
+};
+
+enum { MESSAGE_INLINE_MAX = 4096 };
+
+struct message_content {
+	const char *meta;
+	size_t meta_size;
+	const char *body;	  /* copied, unless it is large and … */
+	struct bytes *body_block; /* … lies in a block: then referenced */
+	size_t body_size;
+	struct bytes *from; /* referenced */
+	unsigned int priority;
+	uint64_t delay_ms, ttl_ms;
+};
+
+/* NULL without memory. */
+struct message *message_new(const struct message_content *content);
+
+/* One that is in no queue. Returns NULL. */
+struct message *message_free(struct message *m);
+
+/* What it costs its queue and sender. */
+uint64_t message_cost(const struct message *m);
+
+static inline const char *message_body(const struct message *m)
+{
+	return m->body ? m->body->data : m->data + m->meta_size;
+}
+
+const char *message_state_name(enum message_state state);
+
+/* READY, DELAYED (delay_ms from now), DEAD. LEASED is receiver.c's alone. Never fails: where
+ * memory runs out a delay is lost, never a message. */
+void message_set_state(struct message *m, enum message_state state, uint64_t delay_ms);
+
+struct message *message_find(const struct broker *broker, uint64_t number);
+
+uint64_t message_token(const struct message *m, uid_t uid);
+
+/* ---- the outcomes; each ends a lease, if there is one ---- */
+
+void message_ack(struct message *m);
+
+/* delay_ms UINT64_MAX: the backoff. Dead when its attempts are used up. reason is taken. */
+void message_nack(struct message *m, uint64_t delay_ms, bool count, char *reason);
+void message_reject(struct message *m, char *reason);
+
+/* The holder is gone. left: the whole delivery had gone to the kernel. */
+void message_lost(struct message *m, bool left);
+
+/* ack_wait_ms is over. */
+void message_overdue(struct message *m);
+
+/* Out of its queue and freed; outcome is told to the one who waits. */
+void message_end(struct message *m, const char *outcome);
+
+/* The two timers of the broker. */
+void message_delayed_due(struct broker *broker);
+void message_expiring_due(struct broker *broker);
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_NAME_H
+#define DAEMON_NAME_H
+
+/*
+ * Names and who may use them. A name is 1..LIMIT_NAME_MAX bytes of A-Z a-z 0-9 _ - in
+ * non-empty tokens joined by dots; "@ann" and "@ann.x" belong to user ann and are kept by
+ * uid ("@1000.x"), so that they follow the uid and not the text. Each has owner, group and
+ * mode like a file: r to receive and peek, w to send.
+ */
+
+#include "base/buf.h"
+#include "broker.h"
+#include "wire/fault.h"
+
+enum { NAME_CANONICAL_MAX = LIMIT_NAME_MAX + 16 };
+
+enum right {
+	RIGHT_NONE = 0,
+	RIGHT_WRITE = 2,
+	RIGHT_READ = 4,
+};
+
+struct name {
+	struct map_node node;
+	struct list link; /* in broker->all_names */
+	struct broker *broker;
+	struct user *owner;
+	gid_t gid;
+	unsigned int mode; /* 0..0777 */
+	size_t size;
+	char *text; /* canonical, NUL-ended */
+};
+
+/* Who asks. groups are asked for only when they decide. */
+struct credentials {
+	uid_t uid;
+	gid_t gid;
+	struct user *user;
+	bool (*has_group)(const struct credentials *who, gid_t gid);
+};
+
+/* A name as it was written, checked and made canonical. */
+struct name_ref {
+	char text[NAME_CANONICAL_MAX + 1];
+	size_t size;
+	bool of_user; /* begins with @ */
+	bool inbox;   /* nothing behind the user */
+	uid_t uid;    /* of_user: whose */
+};
+
+/* 0; FAULT; USER_WAIT (waiter is called, then ask again); -ENOMEM. */
+int name_parse(struct broker *broker, const char *text, size_t size, uid_t asker,
+	       struct user_waiter *waiter, struct name_ref *ret_ref,
+	       struct fault *fault) MUST_CHECK;
+
+struct name *name_find(const struct broker *broker, const struct name_ref *ref);
+
+/* Registers a new name by the rules of the mode the daemon runs in, charged to its owner.
+ * 0; FAULT if who may not create it or has too many; -ENOMEM. */
+int name_init(struct name *name, struct broker *broker, const struct name_ref *ref,
+	      const struct credentials *who, struct fault *fault) MUST_CHECK;
+void name_deinit(struct name *name);
+
+/* For people: "@ann.x" instead of "@1000.x". 0 or -ENOMEM. */
+int name_append_display(const struct name *name, struct buf *out) MUST_CHECK;
+
+bool name_may(const struct name *name, const struct credentials *who, enum right right);
+bool name_may_all(const struct broker *broker, uid_t uid);
+
+/* 0 or FAULT with a sentence that tells mode and owner. */
+int name_check(const struct name *name, const struct credentials *who, enum right right,
+	       const char *verb, struct fault *fault) MUST_CHECK;
+
+#endif

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * receive: deliveries from queues to a peer, each leased until it is settled, and peek. The
+ * leases belong to the connection: they outlive the request that brought them.
+ *
+ * A delivery's header is the prefix that is its own (re, size, message, lease, attempt),
+ * then what is made once: the sender's "from", the queue's name, the sender's meta.
+ */
+
+#include "op_receive.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "ops.h"
+
+struct receive {
+	struct request request; /* while open */
+	struct list link;	/* peer->receives */
+	struct receiver receiver;
+	bool open;
+	bool starved; /* the peer's output was full when it could have taken more */
+	uint64_t wait_ms, last_ns; /* of idleness; the last delivery */
+	struct timer idle;
+};
+
+/* ---- writing a delivery ---- */
+
+static int put_header_rest(struct buf *out, const struct message *m)
+{
+	const struct buf *fragment = &m->share->queue->fragment;
+	int r = buf_append(out, m->from->data, m->from->size);
+
+	if (r == 0)
+		r = buf_append(out, ",", 1);
+	if (r == 0)
+		r = buf_append(out, fragment->data, fragment->size);
+	if (r == 0 && m->meta_size) {
+		r = buf_append_string(out, ",\"meta\":");
+		if (r == 0)
+			r = buf_append(out, m->data, m->meta_size);
+	}
+	if (r == 0)
+		r = buf_append(out, "}", 1);
+	return err_trace(r);
+}
+
+static int begin_delivery(struct peer *peer, uint64_t id, const struct message *m,
+			  uint64_t first_piece)
+{
+	struct json_writer *w = peer_begin(peer, true, id);
+	char lease[16];
+
+	json_put_u64(w, "size", first_piece);
+	if (first_piece < m->body_size)
+		json_put_bool(w, "more", true);
+	json_put_u64(w, "message", m->number);
+	if (m->state == MESSAGE_LEASED && op_receive_holds(peer, m)) {
+		format_hex64(lease, message_token(m, peer->who.uid));
+		json_put_string(w, "lease", lease, sizeof(lease));
+	} else {
+		json_put_text(w, "state", message_state_name(m->state));
+	}
+	json_put_u64(w, "attempt", m->attempts);
+	if (m->priority != LIMIT_PRIORITY_DEFAULT)
+		json_put_u64(w, "priority", m->priority);
+	return err_trace(json_writer_end_open(w));
+}
+
+/* The pieces after the first, by reference. */
+static int put_more_pieces(struct peer *peer, uint64_t id, const struct message *m,
+			   uint64_t offset)
+{
+	struct server *server = peer->server;
+
+	while (offset < m->body_size) {
+		uint64_t size = min_u64(m->body_size - offset, LIMIT_PIECE_MAX);
+		struct json_writer *w = peer_begin(peer, true, id);
+		int r;
+
+		json_put_u64(w, "size", size);
+		if (offset + size < m->body_size)
+			json_put_bool(w, "more", true);
+		r = json_writer_end(w);
+		if (r == 0)
+			r = stream_put_header(&peer->stream, server->header.data,
+					      server->header.size);
+		if (r == 0)
+			r = stream_put_bytes(&peer->stream, m->body, offset, size);
+		if (r < 0)
+			return err_trace(r);
+		offset += size;
+	}
+	return 0;
+}
+
+static int put_delivery(struct peer *peer, uint64_t id, const struct message *m)
+{
+	struct server *server = peer->server;
+	bool cut = peer->pieces && m->body_size > LIMIT_PIECE_MAX;
+	uint64_t first = cut ? LIMIT_PIECE_MAX : m->body_size;
+	int r = begin_delivery(peer, id, m, first);
+
+	if (r == 0)
+		r = put_header_rest(&server->header, m);
+	if (r == 0)
+		r = stream_put_header(&peer->stream, server->header.data, server->header.size);
+	if (r == 0 && m->body)
+		r = stream_put_bytes(&peer->stream, m->body, 0, first);
+	else if (r == 0)
+		r = stream_put(&peer->stream, message_body(m), m->body_size);
+	if (r == 0 && cut)
+		r = put_more_pieces(peer, id, m, first);
+	return err_trace(r);
+}
+
+static int write_delivery(struct peer *peer, uint64_t id, const struct message *m)
+{
+	int r;
+
+	if (!stream_pending(&peer->stream))
+		peer->sent_ns = peer->server->loop.now_ns;
+	r = put_delivery(peer, id, m);
+	if (r < 0)
+		peer_fail(peer, r);
+	peer_flush_later(peer);
+	return r;
+}
+
+/* ---- the receiver's side ---- */
+
+static struct receive *receive_of(struct receiver *receiver)
+{
+	return CONTAINER_OF(receiver, struct receive, receiver);
+}
+
+static bool has_room(struct receiver *receiver)
+{
+	struct receive *receive = receive_of(receiver);
+
+	receive->starved = !peer_has_room(receive->request.peer);
+	return !receive->starved;
+}
+
+static void deliver(struct receiver *receiver, struct message *m)
+{
+	struct receive *receive = receive_of(receiver);
+	struct peer *peer = receive->request.peer;
+
+	receive->last_ns = peer->server->loop.now_ns;
+	if (write_delivery(peer, receive->request.id, m) == 0)
+		m->out_end = peer->stream.queued_bytes;
+}
+
+static void write_end(struct peer *peer, uint64_t id, const char *why)
+{
+	struct json_writer *w = peer_begin(peer, true, id);
+
+	json_put_text(w, "end", why);
+	peer_end(peer);
+}
+
+/* The request is answered for good; the leases go on. */
+static void receive_end(struct receive *receive, const char *why)
+{
+	struct peer *peer = receive->request.peer;
+
+	if (!receive->open)
+		return;
+	receive->open = false;
+	timer_cancel(&peer->server->loop, &receive->idle);
+	if (why)
+		write_end(peer, receive->request.id, why);
+	request_close(&receive->request);
+	receiver_end(&receive->receiver);
+}
+
+static void complete(struct receiver *receiver)
+{
+	receive_end(receive_of(receiver), "max");
+}
+
+static void done(struct receiver *receiver)
+{
+	struct receive *receive = receive_of(receiver);
+
+	timer_cancel(receiver->broker->loop, &receive->idle);
+	receiver_deinit(receiver);
+	list_remove(&receive->link);
+	free(receive);
+}
+
+static void on_end(struct request *request, const char *why)
+{
+	receive_end(CONTAINER_OF(request, struct receive, request), why);
+}
+
+/* wait_ms runs while there is credit and nothing to take; it begins anew with each delivery.
+ * The timer is not moved for each: when it is due it looks when it was last hungry. */
+static void on_idle(struct timer *timer)
+{
+	struct receive *receive = CONTAINER_OF(timer, struct receive, idle);
+	struct loop *loop = &receive->request.peer->server->loop;
+	uint64_t at = deadline_after(receive->last_ns, receive->wait_ms);
+
+	if (!receiver_can_take(&receive->receiver))
+		return; /* not idle: set again when it is hungry */
+	if (at <= clock_ns(CLOCK_MONOTONIC) || timer_set(loop, timer, at) < 0)
+		receive_end(receive, "timeout");
+}
+
+static void hungry(struct receiver *receiver)
+{
+	struct receive *receive = receive_of(receiver);
+	struct loop *loop = receiver->broker->loop;
+
+	receive->last_ns = loop->now_ns;
+	if (receive->wait_ms == 0) {
+		receive_end(receive, "timeout");
+		return;
+	}
+	if (receive->wait_ms != UINT64_MAX && !timer_is_set(&receive->idle) &&
+	    timer_set(loop, &receive->idle, deadline_after(loop->now_ns, receive->wait_ms)) < 0)
+		receive_end(receive, "timeout");
+}
+
+static const struct receiver_ops receiver_ops = {
+	.has_room = has_room,
+	.deliver = deliver,
+	.hungry = hungry,
+	.complete = complete,
+	.done = done,
+};
+
+void op_receive_lose_all(struct peer *peer)
+{
+	LIST_FOREACH_SAFE(link, &peer->receives) {
+		struct receive *receive = LIST_ENTRY(link, struct receive, link);
+
+		if (receive->open) {
+			receive->open = false;
+			request_close(&receive->request);
+		}
+		receiver_lose(&receive->receiver, peer->stream.sent_bytes);
+	}
+}
+
+void op_receive_sent(struct peer *peer)
+{
+	LIST_FOREACH(link, &peer->receives) {
+		struct receive *receive = LIST_ENTRY(link, struct receive, link);
+
+		receiver_sent(&receive->receiver, peer->stream.sent_bytes);
+		if (receive->starved && peer_has_room(peer)) {
+			receive->starved = false;
+			receiver_feed_later(&receive->receiver);
+		}
+	}
+}
+
+bool op_receive_holds(const struct peer *peer, const struct message *m)
+{
+	return m->state == MESSAGE_LEASED && receive_of(m->holder)->request.peer == peer;
+}
+
+uint64_t op_receive_leases(const struct peer *peer)
+{
+	uint64_t n = 0;
+
+	LIST_FOREACH(link, &peer->receives)
+		n += LIST_ENTRY(link, struct receive, link)->receiver.n_leased;
+	return n;
+}
+
+/* ---- the request ---- */
+
+struct receive_options {
+	uint64_t max, window, wait_ms, ack_wait_ms;
+	bool peek;
+};
+
+static int get_options(struct call *call, struct receive_options *o)
+{
+	const struct header *h = call->header;
+
+	*o = (struct receive_options){ .max = 1, .window = 1, .ack_wait_ms = UINT64_MAX };
+	if (header_has(h, KEY_DEAD) || header_has(h, KEY_FILTER))
+		return fault_set(call->fault, FAULT_BAD_REQUEST,
+				 "\"dead\" and \"filter\" are not supported by this version of "
+				 "ipcd");
+	if (header_get_u64(h, KEY_MAX, 0, LIMIT_NUMBER_MAX, &o->max, call->fault) < 0 ||
+	    header_get_u64(h, KEY_WINDOW, 1, LIMIT_WINDOW_MAX, &o->window, call->fault) < 0 ||
+	    header_get_ms(h, KEY_WAIT_MS, true, &o->wait_ms, call->fault) < 0 ||
+	    header_get_ms(h, KEY_ACK_WAIT_MS, true, &o->ack_wait_ms, call->fault) < 0 ||
+	    header_get_bool(h, KEY_PEEK, &o->peek, call->fault) < 0)
+		return FAULT;
+	return 0;
+}
+
+struct queue_list {
+	struct subscription *subscriptions;
+	unsigned int n;
+};
+
+static int get_one_queue(struct call *call, struct queue_list *list)
+{
+	const char *text;
+	size_t size;
+	int r = header_get_string(call->header, KEY_QUEUE, 0, LIMIT_NAME_MAX, &text, &size,
+				  call->fault);
+
+	if (r < 0)
+		return FAULT;
+	if (r == 0)
+		return call_missing(call, KEY_QUEUES);
+	r = call_open_queue(call, text, size, &list->subscriptions[0].queue);
+	if (r == 0)
+		list->n = 1;
+	return err_trace(r);
+}
+
+/* All names first: a request that has to wait for the name service has no effect yet. */
+static int check_names(struct call *call, uint32_t at, uint32_t n)
+{
+	const struct json *json = call->header->json;
+	struct name_ref ref;
+
+	for (uint32_t i = 0; i < n; i++, at = json_at(json, at)->next) {
+		const struct json_value *v = json_at(json, at);
+		int r;
+
+		if (v->type != JSON_STRING)
+			return fault_set(call->fault, FAULT_BAD_REQUEST,
+					 "\"queues\" must have strings, not %s",
+					 json_type_name(v->type));
+		r = call_parse_name(call, json_text(json, v), v->size, &ref);
+		if (r)
+			return err_trace(r);
+	}
+	return 0;
+}
+
+static int add_queue(struct queue_list *list, struct queue *queue, struct fault *fault)
+{
+	for (unsigned int i = 0; i < list->n; i++)
+		if (list->subscriptions[i].queue == queue)
+			return fault_set(fault, FAULT_BAD_REQUEST, "%s stands twice in \"queues\"",
+					 queue->name.text);
+	list->subscriptions[list->n++].queue = queue;
+	return 0;
+}
+
+static int get_queues(struct call *call, struct queue_list *list)
+{
+	const struct json *json = call->header->json;
+	uint32_t at, n;
+	int r = header_get_array(call->header, KEY_QUEUES, LIMIT_QUEUES_MAX, &at, &n, call->fault);
+
+	if (r < 0)
+		return FAULT;
+	list->subscriptions = calloc(r ? n : 1, sizeof(*list->subscriptions));
+	if (!list->subscriptions)
+		return err_origin(-ENOMEM);
+	if (r == 0)
+		return err_trace(get_one_queue(call, list));
+	r = check_names(call, at, n);
+	for (uint32_t i = 0; r == 0 && i < n; i++, at = json_at(json, at)->next) {
+		const struct json_value *v = json_at(json, at);
+		struct queue *queue;
+
+		r = call_open_queue(call, json_text(json, v), v->size, &queue);
+		if (r == 0)
+			r = add_queue(list, queue, call->fault);
+	}
+	return err_trace(r);
+}
+
+/* Shows what is there at this moment, once. Numbers are taken first: writing may end the
+ * peer, but it changes no queue. */
+static int peek(struct call *call, const struct queue_list *list,
+		const struct receive_options *o)
+{
+	struct peer *peer = call->peer;
+	uint64_t left = o->max ? o->max : UINT64_MAX;
+
+	for (unsigned int i = 0; i < list->n && left; i++) {
+		LIST_FOREACH(link, &list->subscriptions[i].queue->all) {
+			if (!left-- || peer->state == PEER_CLOSED)
+				break;
+			if (write_delivery(peer, call->id,
+					   LIST_ENTRY(link, struct message, in_queue)) < 0)
+				return 0; /* the peer is ended already */
+		}
+	}
+	write_end(peer, call->id, "peeked");
+	return 0;
+}
+
+/* Takes the subscriptions. */
+static int receive_start(struct call *call, struct queue_list *list,
+			 const struct receive_options *o)
+{
+	struct receive *receive = calloc(1, sizeof(*receive));
+	struct peer *peer = call->peer;
+
+	if (!receive)
+		return err_origin(-ENOMEM);
+	timer_init(&receive->idle, TIMER_MONOTONIC, on_idle);
+	receive->wait_ms = o->wait_ms;
+	if (request_open(&receive->request, peer, call->id, on_end) < 0) {
+		free(receive);
+		return err_origin(-ENOMEM);
+	}
+	receiver_init(&receive->receiver, &receiver_ops, &call->server->broker, peer->who.uid,
+		      TAKE_PTR(list->subscriptions), list->n);
+	receive->receiver.window = o->window;
+	receive->receiver.left = o->max ? o->max : UINT64_MAX;
+	receive->receiver.ack_wait_ms = o->ack_wait_ms;
+	receive->open = true;
+	list_add_tail(&peer->receives, &receive->link);
+	receiver_feed(&receive->receiver);
+	return 0;
+}
+
+int op_receive(struct call *call)
+{
+	struct receive_options options;
+	struct queue_list list = { NULL, 0 };
+	int r = get_options(call, &options);
+
+	if (r == 0)
+		r = get_queues(call, &list);
+	if (r == 0 && options.peek)
+		r = peek(call, &list, &options);
+	else if (r == 0)
+		r = receive_start(call, &list, &options);
+	free(list.subscriptions);
+	return err_trace(r);
+}

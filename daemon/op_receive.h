@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_OP_RECEIVE_H
+#define DAEMON_OP_RECEIVE_H
+
+#include "peer.h"
+#include "receiver.h"
+
+/* The peer is gone: its leases end, its receives are freed. */
+void op_receive_lose_all(struct peer *peer);
+
+/* Some of the peer's output has gone to the kernel. */
+void op_receive_sent(struct peer *peer);
+
+/* Does this peer hold the lease? */
+bool op_receive_holds(const struct peer *peer, const struct message *m);
+
+/* How many leases it holds. */
+uint64_t op_receive_leases(const struct peer *peer);
+
+#endif

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * ack, nack, reject, touch: what becomes of a delivery. A message is settled by the
+ * connection that holds its lease, or from any connection of the same uid by the token.
+ */
+
+#include <string.h>
+
+#include "base/err.h"
+#include "op_receive.h"
+#include "ops.h"
+
+struct settlement {
+	struct call *call;
+	void (*settle)(const struct settlement *s, struct message *m);
+	bool needs_holder; /* a lease that has ended cannot be touched */
+	uint64_t delay_ms; /* UINT64_MAX: the backoff */
+	bool count;
+	const char *reason;
+	size_t reason_size;
+	const char *lease;
+	size_t lease_size;
+};
+
+/* A lost reason is better than a lost message. */
+static char *copy_reason(const struct settlement *s)
+{
+	return s->reason ? strndup(s->reason, s->reason_size) : NULL;
+}
+
+static void settle_ack(const struct settlement *s, struct message *m)
+{
+	(void)s;
+	message_ack(m);
+}
+
+static void settle_nack(const struct settlement *s, struct message *m)
+{
+	message_nack(m, s->delay_ms, s->count, copy_reason(s));
+}
+
+static void settle_reject(const struct settlement *s, struct message *m)
+{
+	message_reject(m, copy_reason(s));
+}
+
+static void settle_touch(const struct settlement *s, struct message *m)
+{
+	(void)s;
+	receiver_touch(m->holder, m);
+}
+
+static bool has_lease(const struct settlement *s, const struct message *m)
+{
+	const struct peer *peer = s->call->peer;
+	uint64_t token;
+
+	if (s->needs_holder && m->state != MESSAGE_LEASED)
+		return false;
+	if (!s->lease)
+		return op_receive_holds(peer, m);
+	return m->state != MESSAGE_DEAD && m->deliveries &&
+	       parse_hex64(s->lease, s->lease_size, &token) &&
+	       token == message_token(m, peer->who.uid);
+}
+
+static bool settle_one(const struct settlement *s, uint64_t number)
+{
+	struct message *m = message_find(&s->call->server->broker, number);
+
+	if (!m || !has_lease(s, m))
+		return false;
+	s->settle(s, m);
+	return true;
+}
+
+static int lost(struct call *call, uint64_t number)
+{
+	return fault_set(call->fault, FAULT_LEASE_LOST,
+			 "message %llu is not leased to you: settled already, handed out anew, "
+			 "or never yours", (unsigned long long)number);
+}
+
+/* ---- one or many ---- */
+
+static int get_numbers(struct call *call, uint32_t *ret_at, uint32_t *ret_n)
+{
+	const struct json *json = call->header->json;
+	int r = header_get_array(call->header, KEY_MESSAGES, LIMIT_MESSAGES_MAX, ret_at, ret_n,
+				 call->fault);
+	uint32_t at = *ret_at;
+
+	if (r <= 0)
+		return r < 0 ? FAULT : call_missing(call, KEY_MESSAGE);
+	for (uint32_t i = 0; i < *ret_n; i++, at = json_at(json, at)->next) {
+		const struct json_value *v = json_at(json, at);
+
+		if (v->type != JSON_INTEGER || v->integer < 0)
+			return fault_set(call->fault, FAULT_BAD_REQUEST,
+					 "\"messages\" must have message numbers, not %s",
+					 json_type_name(v->type));
+	}
+	return 0;
+}
+
+/* Those that failed are named; the others are done. */
+static int settle_many(const struct settlement *s)
+{
+	struct call *call = s->call;
+	const struct json *json = call->header->json;
+	uint64_t failed[LIMIT_MESSAGES_MAX];
+	uint32_t at = 0, n = 0, n_failed = 0;
+	struct json_writer *w;
+	int r = get_numbers(call, &at, &n);
+
+	if (r)
+		return r;
+	if (s->lease)
+		return fault_set(call->fault, FAULT_BAD_REQUEST,
+				 "\"lease\" goes with one \"message\", not with \"messages\"");
+	for (uint32_t i = 0; i < n; i++, at = json_at(json, at)->next) {
+		uint64_t number = (uint64_t)json_at(json, at)->integer;
+
+		if (!settle_one(s, number))
+			failed[n_failed++] = number;
+	}
+	if (!n_failed)
+		return call_done(call);
+	lost(call, failed[0]);
+	w = peer_begin(call->peer, call->has_id, call->id);
+	json_put_text(w, "error", fault_word_name(call->fault->word));
+	if (!call->has_id)
+		json_put_text(w, "op", call->op->name);
+	json_put_text(w, "message", call->fault->text);
+	json_put_array(w, "messages");
+	for (uint32_t i = 0; i < n_failed; i++)
+		json_put_u64(w, NULL, failed[i]);
+	json_put_end(w);
+	peer_end(call->peer);
+	return 0;
+}
+
+static int settle(struct settlement *s)
+{
+	struct call *call = s->call;
+	uint64_t number;
+	int r = header_get_string(call->header, KEY_LEASE, 1, 64, &s->lease, &s->lease_size,
+				  call->fault);
+
+	if (r >= 0)
+		r = header_get_u64(call->header, KEY_MESSAGE, 1, LIMIT_NUMBER_MAX, &number,
+				   call->fault);
+	if (r < 0)
+		return FAULT;
+	if (r == 0)
+		return settle_many(s);
+	if (!settle_one(s, number))
+		return lost(call, number);
+	return call_done(call);
+}
+
+static int get_reason(struct settlement *s)
+{
+	return header_get_string(s->call->header, KEY_REASON, 0, LIMIT_REASON_MAX, &s->reason,
+				 &s->reason_size, s->call->fault) < 0 ?
+		       FAULT :
+		       0;
+}
+
+int op_ack(struct call *call)
+{
+	struct settlement s = { .call = call, .settle = settle_ack };
+
+	return settle(&s);
+}
+
+int op_nack(struct call *call)
+{
+	struct settlement s = {
+		.call = call, .settle = settle_nack, .delay_ms = UINT64_MAX, .count = true
+	};
+
+	if (header_get_ms(call->header, KEY_DELAY_MS, false, &s.delay_ms, call->fault) < 0 ||
+	    header_get_bool(call->header, KEY_COUNT, &s.count, call->fault) < 0)
+		return FAULT;
+	return get_reason(&s) ? FAULT : settle(&s);
+}
+
+int op_reject(struct call *call)
+{
+	struct settlement s = { .call = call, .settle = settle_reject };
+
+	return get_reason(&s) ? FAULT : settle(&s);
+}
+
+int op_touch(struct call *call)
+{
+	struct settlement s = { .call = call, .settle = settle_touch, .needs_holder = true };
+
+	return settle(&s);
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+
+/* names, stats, peers, disconnect: what goes on. Lists are NDJSON in the body; one sees what
+ * one has a right on, one's own connections, and root all. */
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "log.h"
+#include "op_receive.h"
+#include "ops.h"
+
+static int put_line_end(struct json_writer *w, struct buf *out)
+{
+	int r = json_writer_end(w);
+
+	return err_trace(r < 0 ? r : buf_append(out, "\n", 1));
+}
+
+static int reply_body(struct call *call, const struct buf *body)
+{
+	struct json_writer *w = peer_begin(call->peer, true, call->id);
+
+	json_put_u64(w, "size", body->size);
+	if (json_writer_end(w) < 0)
+		return err_origin(-ENOMEM);
+	peer_write_body(call->peer, body->data, body->size);
+	return 0;
+}
+
+/* ---- names ---- */
+
+static int put_display_name(struct json_writer *w, const struct name *name)
+{
+	_cleanup_buf_ struct buf display = BUF_INIT;
+	int r = name_append_display(name, &display);
+
+	if (r == 0)
+		json_put_string(w, "name", display.data, display.size);
+	return err_trace(r);
+}
+
+static void put_counters(struct json_writer *w, const struct counters *c)
+{
+	json_put_u64(w, "sent", c->sent);
+	json_put_u64(w, "delivered", c->delivered);
+	json_put_u64(w, "acked", c->acked);
+	json_put_u64(w, "nacked", c->nacked);
+	json_put_u64(w, "rejected", c->rejected);
+	json_put_u64(w, "died", c->died);
+	json_put_u64(w, "expired", c->expired);
+	json_put_u64(w, "lost", c->lost);
+}
+
+static unsigned int count_waiting(const struct queue *q)
+{
+	unsigned int n = 0;
+
+	LIST_FOREACH(link, &q->waiting)
+		n++;
+	return n;
+}
+
+static int put_queue(struct call *call, struct buf *out, struct name *name)
+{
+	struct json_writer *w = call->server->writer;
+	const struct queue *q = queue_of_name(name);
+	char mode[8];
+	int r;
+
+	snprintf(mode, sizeof(mode), "%04o", name->mode);
+	json_writer_begin(w, out);
+	r = put_display_name(w, name);
+	json_put_text(w, "kind", "queue");
+	json_put_text(w, "owner", name->owner->name);
+	json_put_u64(w, "owner_uid", name->owner->uid);
+	json_put_u64(w, "group", name->gid);
+	json_put_text(w, "mode", mode);
+	json_put_bool(w, "durable", false);
+	for (enum message_state i = MESSAGE_READY; i < MESSAGE_N_STATES; i++)
+		json_put_u64(w, message_state_name(i), q->n_in_state[i]);
+	json_put_u64(w, "bytes", q->bytes);
+	json_put_u64(w, "receivers", q->n_receivers);
+	json_put_u64(w, "waiting", count_waiting(q));
+	put_counters(w, &q->counters);
+	return err_trace(r < 0 ? r : put_line_end(w, out));
+}
+
+static bool may_see(const struct call *call, const struct name *name)
+{
+	const struct credentials *who = &call->peer->who;
+
+	return name_may(name, who, RIGHT_READ) || name_may(name, who, RIGHT_WRITE);
+}
+
+static int put_one_name(struct call *call, const char *text, size_t size, struct buf *out)
+{
+	struct name_ref ref;
+	struct name *name;
+	int r = call_parse_name(call, text, size, &ref);
+
+	if (r)
+		return err_trace(r);
+	name = name_find(&call->server->broker, &ref);
+	if (!name || !may_see(call, name))
+		return fault_set(call->fault, FAULT_NOT_FOUND, "there is no name %.*s", (int)size,
+				 text);
+	return err_trace(put_queue(call, out, name));
+}
+
+int op_names(struct call *call)
+{
+	_cleanup_buf_ struct buf body = BUF_INIT;
+	const char *text;
+	size_t size;
+	int r = header_get_string(call->header, KEY_NAME, 0, LIMIT_NAME_MAX, &text, &size,
+				  call->fault);
+
+	if (r < 0)
+		return FAULT;
+	if (r == 1) {
+		r = put_one_name(call, text, size, &body);
+		return r ? err_trace(r) : reply_body(call, &body);
+	}
+	LIST_FOREACH(link, &call->server->broker.all_names) {
+		struct name *name = LIST_ENTRY(link, struct name, link);
+
+		r = may_see(call, name) ? put_queue(call, &body, name) : 0;
+		if (r < 0)
+			return err_trace(r);
+	}
+	return reply_body(call, &body);
+}
+
+/* ---- stats ---- */
+
+int op_stats(struct call *call)
+{
+	_cleanup_buf_ struct buf body = BUF_INIT;
+	struct server *server = call->server;
+	struct json_writer *w = server->writer;
+	char epoch[16];
+	int r;
+
+	format_hex64(epoch, server->epoch);
+	json_writer_begin(w, &body);
+	json_put_text(w, "server", "ipcd " IPCD_VERSION);
+	json_put_u64(w, "version", 1);
+	json_put_string(w, "epoch", epoch, sizeof(epoch));
+	json_put_u64(w, "pid", (uint64_t)getpid());
+	json_put_u64(w, "uid", server->broker.owner_uid);
+	json_put_text(w, "mode", server->config->system_mode ? "system" : "user");
+	json_put_text(w, "socket", server->config->socket);
+	if (server->config->state)
+		json_put_text(w, "state", server->config->state);
+	json_put_text(w, "log_level", log_level_name(log_get_level()));
+	json_put_u64(w, "uptime_ms", (server->loop.now_ns - server->started_ns) / NS_PER_MS);
+	json_put_u64(w, "peers", server->n_peers);
+	json_put_u64(w, "names", server->broker.names.n);
+	json_put_u64(w, "messages", server->broker.messages.n);
+	json_put_u64(w, "bytes", server->broker.message_bytes);
+	put_counters(w, &server->broker.counters);
+	r = put_line_end(w, &body);
+	return r < 0 ? err_trace(r) : reply_body(call, &body);
+}
+
+/* ---- peers ---- */
+
+static bool may_see_peer(const struct call *call, const struct peer *peer)
+{
+	uid_t uid = call->peer->who.uid;
+
+	return name_may_all(&call->server->broker, uid) ||
+	       (peer->who.uid == uid && uid != call->server->broker.overflow_uid) ||
+	       peer == call->peer;
+}
+
+static int put_peer(struct call *call, struct buf *out, const struct peer *peer)
+{
+	struct json_writer *w = call->server->writer;
+	uint64_t age = call->server->loop.now_ns - peer->accepted_ns;
+	char command[32];
+
+	peer_read_command(peer, command);
+	json_writer_begin(w, out);
+	json_put_u64(w, "peer", peer->number);
+	json_put_u64(w, "uid", peer->who.uid);
+	json_put_u64(w, "gid", peer->who.gid);
+	json_put_u64(w, "pid", (uint64_t)peer->pid);
+	json_put_text(w, "user", peer->user->name);
+	json_put_text(w, "label", peer->label ? peer->label : "");
+	json_put_text(w, "command", command);
+	json_put_u64(w, "requests", peer->requests.n);
+	json_put_u64(w, "leases", op_receive_leases(peer));
+	json_put_u64(w, "output_bytes", stream_pending(&peer->stream));
+	json_put_u64(w, "age_ms", age / NS_PER_MS);
+	return err_trace(put_line_end(w, out));
+}
+
+int op_peers(struct call *call)
+{
+	_cleanup_buf_ struct buf body = BUF_INIT;
+
+	LIST_FOREACH(link, &call->server->peers) {
+		const struct peer *peer = LIST_ENTRY(link, struct peer, link);
+		int r = may_see_peer(call, peer) && peer->state != PEER_CLOSED ?
+				put_peer(call, &body, peer) :
+				0;
+
+		if (r < 0)
+			return err_trace(r);
+	}
+	return reply_body(call, &body);
+}
+
+int op_disconnect(struct call *call)
+{
+	struct map_node *node;
+	struct peer *peer;
+	uint64_t number;
+	int r = header_get_u64(call->header, KEY_PEER, 1, LIMIT_NUMBER_MAX, &number, call->fault);
+
+	if (r < 0)
+		return FAULT;
+	if (r == 0)
+		return call_missing(call, KEY_PEER);
+	node = map_find(&call->server->peers_by_number, map_u64(number));
+	peer = node ? CONTAINER_OF(node, struct peer, by_number) : NULL;
+	if (!peer || !may_see_peer(call, peer) || peer->state >= PEER_LINGERING)
+		return fault_set(call->fault, FAULT_NOT_FOUND, "there is no connection %llu",
+				 (unsigned long long)number);
+	log_notice("%s is disconnected by uid %u", peer_describe(peer), call->peer->who.uid);
+	call_done(call);
+	peer_linger(peer);
+	return 0;
+}

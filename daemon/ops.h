@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_OPS_H
+#define DAEMON_OPS_H
+
+/* The handlers of dispatch.c's table; see dispatch.h for what they return. */
+
+#include "dispatch.h"
+
+int op_hello(struct call *call);
+int op_ping(struct call *call);
+int op_cancel(struct call *call);
+int op_send(struct call *call);
+int op_receive(struct call *call);
+int op_ack(struct call *call);
+int op_nack(struct call *call);
+int op_reject(struct call *call);
+int op_touch(struct call *call);
+int op_names(struct call *call);
+int op_stats(struct call *call);
+int op_peers(struct call *call);
+int op_disconnect(struct call *call);
+
+#endif

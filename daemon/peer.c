@@ -1,0 +1,678 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "peer.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/utf8.h"
+#include "dispatch.h"
+#include "log.h"
+#include "op_receive.h"
+
+/* ---- who it is ---- */
+
+static bool peer_has_group(const struct credentials *who, gid_t gid)
+{
+	const struct peer *peer = CONTAINER_OF((struct credentials *)(uintptr_t)who, struct peer, who);
+	_cleanup_free_ gid_t *groups = NULL;
+	socklen_t size = 64 * sizeof(gid_t);
+
+	if (who->gid == gid)
+		return true;
+	/* the groups at connect time stay with the socket, unix(7): asked for when needed */
+	for (int i = 0; i < 2; i++) {
+		free(groups);
+		groups = malloc(size);
+		if (!groups)
+			return false;
+		if (getsockopt(peer->stream.fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) == 0)
+			break;
+		if (errno != ERANGE)
+			return false;
+		size += sizeof(gid_t);
+	}
+	for (size_t i = 0; i < size / sizeof(gid_t); i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+void peer_read_command(const struct peer *peer, char command[static 32])
+{
+	char path[32];
+	FILE *f;
+
+	command[0] = '\0';
+	snprintf(path, sizeof(path), "/proc/%d/comm", peer->pid);
+	f = peer->pid > 0 ? fopen(path, "re") : NULL;
+	if (!f)
+		return;
+	if (!fgets(command, 32, f))
+		command[0] = '\0';
+	command[strcspn(command, "\n")] = '\0';
+	if (!utf8_is_valid(command, strlen(command)))
+		command[0] = '\0';
+	fclose(f);
+}
+
+const char *peer_describe(const struct peer *peer)
+{
+	static char text[128];
+	char command[32];
+
+	peer_read_command(peer, command);
+	snprintf(text, sizeof(text), "peer %llu (uid %u, pid %d, %s)",
+		 (unsigned long long)peer->number, peer->who.uid, peer->pid,
+		 command[0] ? command : "gone");
+	return text;
+}
+
+struct bytes *peer_get_from(struct peer *peer)
+{
+	struct server *server = peer->server;
+	struct json_writer *w = server->writer;
+	struct buf out = BUF_INIT;
+
+	if (peer->from)
+		return bytes_ref(peer->from);
+	json_writer_begin(w, &out);
+	json_put_object(w, "from");
+	json_put_u64(w, "uid", peer->who.uid);
+	json_put_u64(w, "gid", peer->who.gid);
+	json_put_u64(w, "pid", (uint64_t)peer->pid);
+	json_put_text(w, "user", peer->user->name);
+	json_put_end(w);
+	if (json_writer_end(w) == 0) /* kept without the braces around it */
+		peer->from = bytes_new_copy(out.data + 1, out.size - 2);
+	buf_deinit(&out);
+	return peer->from ? bytes_ref(peer->from) : NULL;
+}
+
+/* ---- states ---- */
+
+static void peer_free(struct peer *peer)
+{
+	struct server *server = peer->server;
+
+	source_remove(&peer->source);
+	timer_cancel(&server->loop, &peer->deadline);
+	deferred_cancel(&peer->flush);
+	deferred_cancel(&peer->reap);
+	list_remove(&peer->name_waiter.link);
+	list_remove(&peer->link);
+	map_remove(&server->peers_by_number, &peer->by_number);
+	assemblies_deinit(&peer->assemblies);
+	map_deinit(&peer->requests);
+	stream_deinit(&peer->stream);
+	bytes_unref(peer->from);
+	free(peer->label);
+	peer->user->usage.connections--;
+	peer->user->usage.buffer_bytes -= peer->buffer_charged;
+	user_unref(peer->user);
+	server->n_peers--;
+	free(peer);
+	server_peer_gone(server);
+}
+
+static void end_requests(struct peer *peer, const char *why)
+{
+	struct map_node *node;
+
+	while ((node = map_first(&peer->requests))) {
+		struct request *request = CONTAINER_OF(node, struct request, node);
+
+		request->end(request, why);
+	}
+}
+
+void peer_drop(struct peer *peer)
+{
+	peer->state = PEER_CLOSED; /* nothing is delivered to it any more */
+	/* what it holds goes back first, while its numbers still tell what was sent */
+	op_receive_lose_all(peer);
+	end_requests(peer, NULL);
+	peer_free(peer);
+}
+
+static void on_reap(struct deferred *deferred)
+{
+	peer_drop(CONTAINER_OF(deferred, struct peer, reap));
+}
+
+static void peer_set_state(struct peer *peer, enum peer_state state)
+{
+	if (peer->state == PEER_CLOSED || peer->state == state)
+		return;
+	peer->state = (uint8_t)state;
+	if (state == PEER_CLOSED) {
+		source_remove(&peer->source);
+		loop_defer(&peer->server->loop, &peer->reap);
+	} else if (state == PEER_LINGERING) {
+		loop_defer(&peer->server->loop, &peer->flush);
+	}
+}
+
+void peer_close(struct peer *peer)
+{
+	peer_set_state(peer, PEER_CLOSED);
+}
+
+void peer_linger(struct peer *peer)
+{
+	peer_set_state(peer, PEER_LINGERING);
+}
+
+void peer_say_goodbye(struct peer *peer)
+{
+	if (peer->state >= PEER_LINGERING)
+		return;
+	end_requests(peer, "shutting-down");
+	peer_linger(peer);
+}
+
+void peer_fail(struct peer *peer, int error)
+{
+	if (peer->state == PEER_CLOSED)
+		return;
+	log_error("%s is ended: %s (%s)", peer_describe(peer), strerror(-error), err_trail());
+	peer_close(peer);
+}
+
+void peer_cut(struct peer *peer, enum fault_word word, const char *why)
+{
+	struct fault *fault = &peer->server->fault;
+
+	if (peer->state >= PEER_LINGERING)
+		return;
+	log_warning("%s is cut: %s", peer_describe(peer), why);
+	fault_set(fault, word, "%s", why);
+	peer_refuse(peer, false, 0, NULL, fault);
+	peer_linger(peer);
+}
+
+/* Half-closed, all answered and written: nothing is left to do. */
+static void check_drained(struct peer *peer)
+{
+	bool waits = peer->requests.n > 0 && !peer->hung_up && !peer->output_dead;
+
+	if (peer->state == PEER_DRAINING && !waits &&
+	    (!stream_pending(&peer->stream) || peer->hung_up || peer->output_dead))
+		peer_close(peer);
+	if (peer->state == PEER_LINGERING && (!stream_pending(&peer->stream) || peer->output_dead))
+		peer_close(peer);
+}
+
+/* ---- deadlines: one timer, set while anything can be late, looking when it is due ---- */
+
+static uint64_t earliest_deadline(const struct peer *peer, const char **ret_what)
+{
+	const struct limits *l = &peer->server->limits;
+	uint64_t earliest = UINT64_MAX, at;
+	bool in_body, reading = peer->state == PEER_OPEN && !peer->throttled && !peer->paused;
+
+	if (reading && stream_is_partial(&peer->stream, &in_body)) {
+		earliest = in_body ? deadline_after(peer->read_ns, l->body_deadline) :
+				     deadline_after(peer->partial_since_ns, l->header_deadline);
+		*ret_what = in_body ? "no byte of an unfinished body came in time (body_deadline)" :
+				      "a frame was begun and its header not finished in time "
+				      "(header_deadline)";
+	}
+	if (reading && peer->assemblies.n) {
+		at = deadline_after(assemblies_oldest_ns(&peer->assemblies), l->pieces_deadline);
+		if (at < earliest)
+			*ret_what = "the next piece of a body did not come in time (pieces_deadline)";
+		earliest = min_u64(earliest, at);
+	}
+	if (stream_pending(&peer->stream)) {
+		at = deadline_after(peer->sent_ns, l->stalled_deadline);
+		if (at < earliest)
+			*ret_what = "it does not read what is sent to it (stalled_deadline)";
+		earliest = min_u64(earliest, at);
+	}
+	return earliest;
+}
+
+static void set_deadline(struct peer *peer, uint64_t at)
+{
+	if (timer_set(&peer->server->loop, &peer->deadline, at) < 0)
+		peer_fail(peer, -ENOMEM);
+}
+
+static void arm_deadline(struct peer *peer)
+{
+	const char *what;
+	uint64_t at;
+
+	if (timer_is_set(&peer->deadline) || peer->state == PEER_CLOSED)
+		return;
+	at = earliest_deadline(peer, &what);
+	if (at != UINT64_MAX)
+		set_deadline(peer, at);
+}
+
+static void on_deadline(struct timer *timer)
+{
+	struct peer *peer = CONTAINER_OF(timer, struct peer, deadline);
+	const char *what = "";
+	uint64_t at = earliest_deadline(peer, &what);
+
+	if (at > clock_ns(CLOCK_MONOTONIC)) {
+		if (at != UINT64_MAX)
+			set_deadline(peer, at);
+		return;
+	}
+	if (peer->state == PEER_LINGERING) {
+		peer_close(peer);
+		return;
+	}
+	peer_cut(peer, stream_pending(&peer->stream) ? FAULT_SLOW : FAULT_TIMEOUT, what);
+	set_deadline(peer, deadline_after(clock_ns(CLOCK_MONOTONIC),
+					  peer->server->limits.shutdown_deadline));
+}
+
+/* ---- output ---- */
+
+bool peer_has_room(const struct peer *peer)
+{
+	return peer->state <= PEER_DRAINING && !peer->output_dead && !peer->hung_up &&
+	       stream_pending(&peer->stream) < peer->server->limits.buffer_per_connection;
+}
+
+void peer_flush_later(struct peer *peer)
+{
+	if (peer->state != PEER_CLOSED)
+		loop_defer(&peer->server->loop, &peer->flush);
+}
+
+static void note_sent(struct peer *peer, uint64_t before)
+{
+	if (peer->stream.sent_bytes == before)
+		return;
+	peer->sent_ns = peer->server->loop.now_ns;
+	op_receive_sent(peer);
+	if (peer->throttled && stream_pending(&peer->stream) <
+				       peer->server->limits.buffer_per_connection / 2) {
+		peer->throttled = false;
+		source_again(&peer->source);
+	}
+}
+
+static void on_flush(struct deferred *deferred)
+{
+	struct peer *peer = CONTAINER_OF(deferred, struct peer, flush);
+	uint64_t before = peer->stream.sent_bytes;
+	int r = 0;
+
+	if (!peer->output_dead)
+		r = stream_flush(&peer->stream, MSG_DONTWAIT);
+	if (r == -ETOOMANYREFS)
+		r = STREAM_E_AGAIN; /* the deadline's timer looks again */
+	if (r < 0) {
+		/* it no longer reads, but what it sent before still counts */
+		peer->output_dead = true;
+		peer->throttled = false;
+		source_again(&peer->source);
+	}
+	note_sent(peer, before);
+	check_drained(peer);
+	arm_deadline(peer);
+}
+
+/* The body lies in a block, which is referenced, or at data, which is copied. */
+static void write_frame(struct peer *peer, struct bytes *block, const void *data, size_t size)
+{
+	struct server *server = peer->server;
+	int r;
+
+	if (peer->state >= PEER_LINGERING || peer->output_dead)
+		return;
+	if (!stream_pending(&peer->stream))
+		peer->sent_ns = server->loop.now_ns;
+	r = stream_put_header(&peer->stream, server->header.data, server->header.size);
+	if (r == 0 && block)
+		r = stream_put_bytes(&peer->stream, block, 0, size);
+	else if (r == 0)
+		r = stream_put(&peer->stream, data, size);
+	if (r < 0)
+		peer_fail(peer, r);
+	peer_flush_later(peer);
+}
+
+void peer_write_body(struct peer *peer, const void *body, size_t size)
+{
+	write_frame(peer, NULL, body, size);
+}
+
+void peer_write_block(struct peer *peer, struct bytes *block, size_t size)
+{
+	write_frame(peer, block, NULL, size);
+}
+
+void peer_write(struct peer *peer)
+{
+	peer_write_body(peer, NULL, 0);
+}
+
+struct json_writer *peer_begin(struct peer *peer, bool has_id, uint64_t id)
+{
+	struct server *server = peer->server;
+
+	server->header.size = 0;
+	json_writer_begin(server->writer, &server->header);
+	if (has_id)
+		json_put_u64(server->writer, "re", id);
+	return server->writer;
+}
+
+void peer_end(struct peer *peer)
+{
+	int r = json_writer_end(peer->server->writer);
+
+	if (r < 0)
+		peer_fail(peer, r);
+	else
+		peer_write(peer);
+}
+
+void peer_refuse(struct peer *peer, bool has_id, uint64_t id, const char *op,
+		 const struct fault *fault)
+{
+	struct json_writer *w = peer_begin(peer, has_id, id);
+
+	json_put_text(w, "error", fault_word_name(fault->word));
+	if (!has_id && op)
+		json_put_text(w, "op", op);
+	json_put_text(w, "message", fault->text);
+	peer_end(peer);
+}
+
+/* ---- input ---- */
+
+/* The stream is no longer understood: one error frame, then the end. */
+static void break_off(struct peer *peer, int error, const struct fault *fault)
+{
+	if (error == -ENOMEM) {
+		peer_fail(peer, error);
+		return;
+	}
+	log_warning("%s broke the protocol: %s", peer_describe(peer), fault->text);
+	peer_refuse(peer, false, 0, NULL, fault);
+	peer_linger(peer);
+}
+
+static void pause_with(struct peer *peer, const struct frame *frame)
+{
+	stream_unread(&peer->stream, peer->server->reader, frame);
+	peer->paused = peer->unread = true;
+}
+
+/* Frames until the input is used up, or reading has to stop. */
+static int take_frames(struct peer *peer, unsigned int *n_frames)
+{
+	struct server *server = peer->server;
+	struct fault *fault = &server->fault;
+	struct frame frame;
+	int r;
+
+	while (peer->state == PEER_OPEN && !peer->paused && !peer->throttled) {
+		r = stream_next(&peer->stream, server->reader, &frame, fault);
+		if (r == 0)
+			return 0;
+		if (r == STREAM_E_FRAME) {
+			(*n_frames)++;
+			r = dispatch_frame(peer, &frame);
+		}
+		if (r == DISPATCH_WAIT) {
+			pause_with(peer, &frame);
+			break;
+		}
+		if (r < 0) {
+			break_off(peer, r, fault);
+			break;
+		}
+		if (!peer->output_dead &&
+		    stream_pending(&peer->stream) > server->limits.buffer_per_connection)
+			peer->throttled = true;
+	}
+	return err_trace(stream_hold(&peer->stream, server->reader));
+}
+
+/* What lies unfinished in buffers is the connection's, and so its user's. */
+static void charge_buffers(struct peer *peer)
+{
+	const struct stream *s = &peer->stream;
+	uint64_t now = s->partial_capacity + s->held_size + peer->assemblies.bytes +
+		       (s->body ? s->body_have : 0);
+	uint64_t *total = &peer->user->usage.buffer_bytes;
+
+	*total = *total - peer->buffer_charged + now;
+	peer->buffer_charged = now;
+	if (now && *total > peer->server->limits.buffer_per_user)
+		peer_cut(peer, FAULT_QUOTA,
+			 "unfinished input of this user fills the buffers (buffer_per_user)");
+}
+
+static void end_of_input(struct peer *peer)
+{
+	peer->readable = false;
+	peer_set_state(peer, PEER_DRAINING);
+	check_drained(peer);
+}
+
+/* One read, or what was put aside by an earlier one. False: there is nothing to parse. */
+static bool get_input(struct peer *peer)
+{
+	struct reader *reader = peer->server->reader;
+	bool drained;
+	int r;
+
+	if (stream_is_held(&peer->stream)) {
+		stream_resume(&peer->stream, reader);
+		return true;
+	}
+	if (peer->unread)
+		return true;
+	if (!peer->readable)
+		return false;
+	r = stream_read(&peer->stream, reader, MSG_DONTWAIT, &drained);
+	if (r == 0) {
+		peer->read_ns = peer->server->loop.now_ns;
+		peer->readable = !drained;
+		return true;
+	}
+	if (r == STREAM_E_AGAIN)
+		peer->readable = false;
+	else if (r == -ENOMEM)
+		peer_fail(peer, r);
+	else
+		end_of_input(peer); /* end of file, or ECONNRESET: the same to us */
+	return false;
+}
+
+static void read_turn(struct peer *peer)
+{
+	bool in_body, was_partial = stream_is_partial(&peer->stream, &in_body);
+	unsigned int n_frames = 0;
+	int r;
+
+	if (!get_input(peer))
+		return;
+	peer->unread = false;
+	r = take_frames(peer, &n_frames);
+	if (r < 0)
+		peer_fail(peer, r);
+	if (!was_partial || n_frames)
+		peer->partial_since_ns = peer->read_ns;
+	charge_buffers(peer);
+	arm_deadline(peer);
+	if (peer->readable || stream_is_held(&peer->stream) || peer->unread)
+		source_again(&peer->source);
+}
+
+static void on_turn(struct source *source, uint32_t events)
+{
+	struct peer *peer = CONTAINER_OF(source, struct peer, source);
+
+	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+		peer->readable = true;
+	if (events & (EPOLLHUP | EPOLLERR))
+		peer->hung_up = true;
+	if (events & EPOLLOUT && stream_pending(&peer->stream))
+		peer_flush_later(peer);
+	if (peer->state == PEER_OPEN && !peer->paused && !peer->throttled)
+		read_turn(peer);
+	else if (events & EPOLLHUP)
+		check_drained(peer);
+}
+
+/* ---- arrival ---- */
+
+static void on_name_known(struct user_waiter *waiter)
+{
+	struct peer *peer = CONTAINER_OF(waiter, struct peer, name_waiter);
+
+	if (peer->state == PEER_NAMING)
+		peer_set_state(peer, PEER_OPEN);
+	peer->paused = false;
+	source_again(&peer->source);
+}
+
+static int read_credentials(int fd, struct ucred *ret_cred)
+{
+	socklen_t size = sizeof(*ret_cred);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ret_cred, &size) < 0)
+		return err_origin(-errno);
+	return 0;
+}
+
+static void refuse_connection(int fd, const char *key, uint64_t limit)
+{
+	char frame[512];
+	int n = snprintf(frame + 4, sizeof(frame) - 4,
+			 "{\"error\":\"full\",\"message\":\"too many connections: at most %llu "
+			 "(%s); close some and try again\"}",
+			 (unsigned long long)limit, key);
+
+	frame_encode_length(frame, (size_t)n);
+	(void)!send(fd, frame, (size_t)n + 4, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static bool is_welcome(struct server *server, const struct user *user, int fd)
+{
+	const struct limits *l = &server->limits;
+
+	if (server->n_peers >= l->connections) {
+		refuse_connection(fd, "connections", l->connections);
+	} else if (user->uid != 0 && user->usage.connections >= l->connections_per_user) {
+		refuse_connection(fd, "connections_per_user", l->connections_per_user);
+	} else {
+		return true;
+	}
+	log_warning("refused a connection of uid %u: too many", user->uid);
+	return false;
+}
+
+static int peer_new(struct server *server, int fd, const struct ucred *cred, struct user *user,
+		    struct peer **ret_peer)
+{
+	_cleanup_free_ struct peer *peer = calloc(1, sizeof(*peer));
+	int r;
+
+	if (!peer)
+		return err_origin(-ENOMEM);
+	r = map_reserve(&server->peers_by_number);
+	if (r == 0)
+		r = source_add(&peer->source, &server->loop, &user->turns, fd,
+			       EPOLLIN | EPOLLOUT | EPOLLET, on_turn);
+	if (r < 0)
+		return err_trace(r);
+	stream_init(&peer->stream, fd, server->limits.body_max);
+	peer->stream.close_fds = workers_close_fds;
+	peer->server = server;
+	peer->user = user;
+	peer->who = (struct credentials){ cred->uid, cred->gid, user, peer_has_group };
+	peer->pid = cred->pid;
+	peer->number = server->next_peer++;
+	peer->accepted_ns = peer->sent_ns = server->loop.now_ns;
+	map_init(&peer->requests);
+	list_init(&peer->receives);
+	assemblies_init(&peer->assemblies);
+	list_init(&peer->name_waiter.link);
+	peer->name_waiter.known = on_name_known;
+	deferred_init(&peer->flush, on_flush);
+	deferred_init(&peer->reap, on_reap);
+	timer_init(&peer->deadline, TIMER_MONOTONIC, on_deadline);
+	list_add_tail(&server->peers, &peer->link);
+	map_add(&server->peers_by_number, &peer->by_number, map_u64(peer->number));
+	user->usage.connections++;
+	server->n_peers++;
+	*ret_peer = TAKE_PTR(peer);
+	return 0;
+}
+
+void peer_accept(struct server *server, int fd_taken)
+{
+	_cleanup_fd_ int fd = fd_taken;
+	struct user *user = NULL;
+	struct ucred cred;
+	struct peer *peer = NULL;
+	int r;
+
+	r = read_credentials(fd, &cred);
+	if (r == 0)
+		r = user_get(&server->users, cred.uid, &user);
+	if (r < 0) {
+		log_error("cannot take a connection: %s", strerror(-r));
+		return;
+	}
+	if (!is_welcome(server, user, fd)) {
+		user_unref(user);
+		return;
+	}
+	r = peer_new(server, fd, &cred, user, &peer);
+	if (r < 0) {
+		log_error("cannot take a connection: %s (%s)", strerror(-r), err_trail());
+		user_unref(user);
+		return;
+	}
+	TAKE_FD(fd);
+	log_debug("%s connected", peer_describe(peer));
+	if (user_name_wait(user, &peer->name_waiter))
+		peer_set_state(peer, PEER_OPEN);
+}
+
+/* ---- requests ---- */
+
+struct request *peer_find_request(const struct peer *peer, uint64_t id)
+{
+	struct map_node *node = map_find(&peer->requests, map_u64(id));
+
+	return node ? CONTAINER_OF(node, struct request, node) : NULL;
+}
+
+int request_open(struct request *request, struct peer *peer, uint64_t id,
+		 void (*end)(struct request *, const char *))
+{
+	int r = map_reserve(&peer->requests);
+
+	if (r < 0)
+		return err_trace(r);
+	request->peer = peer;
+	request->id = id;
+	request->end = end;
+	map_add(&peer->requests, &request->node, map_u64(id));
+	return 0;
+}
+
+void request_close(struct request *request)
+{
+	map_remove(&request->peer->requests, &request->node);
+	if (request->peer->state == PEER_DRAINING)
+		peer_flush_later(request->peer); /* it may have been the last one */
+}

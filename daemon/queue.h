@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_QUEUE_H
+#define DAEMON_QUEUE_H
+
+/*
+ * Queues, and what is in them, who waits for room, who waits for messages.
+ *
+ * A queue keeps each message until one receiver has acknowledged it. Ready messages lie in
+ * one list for each priority, in order of their numbers; those that were out and came back
+ * lie in a heap by priority and number, and the smaller head of the two goes first. So the
+ * order of one sender holds within a priority, and all is O(1) but for what came back.
+ *
+ * Receivers with credit and nothing to do are `hungry` and linked to their queues; a sent
+ * message goes to the first of them, who then goes to the end of the line. A receiver that
+ * gets credit back looks through its queues in order of preference.
+ *
+ * Room: a queue is limited, and so is what one user may have in it and everywhere (its
+ * share). Where there is no room a send fails or waits; waiting sends enter in order, no
+ * send overtakes an earlier one of the same user in the same queue.
+ */
+
+#include "base/bytes.h"
+#include "message.h"
+#include "name.h"
+
+/* What one user has in one queue. Lives while it counts anything. */
+struct share {
+	struct map_node node; /* in queue->shares, by uid */
+	struct queue *queue;
+	struct user *user;
+	uint64_t messages, bytes;
+	unsigned int n_waiting;
+	uint64_t skipped_in; /* the admission round that found no room for this user */
+};
+
+struct queue {
+	struct name name;
+	struct broker *broker;
+	struct list fresh[LIMIT_PRIORITY_MAX + 1]; /* messages, by number */
+	struct heap returned;			   /* messages, by priority and number */
+	uint16_t fresh_priorities;		   /* bit p: fresh[p] is not empty */
+	struct list all;			   /* messages, by number */
+	uint64_t n_in_state[MESSAGE_N_STATES];
+	uint64_t messages, bytes;
+	struct map shares;
+	struct list hungry;  /* struct subscription */
+	unsigned int n_receivers;
+	struct list waiting; /* struct waiting_send */
+	bool blocked;	     /* the first waiting send found the queue itself full */
+	uint64_t admission_round;
+	struct deferred admit;
+	struct counters counters;
+	struct buf fragment; /* "queue":"name", as deliveries show it */
+};
+
+/* A send that waits for room; embedded by the one who waits. */
+struct waiting_send {
+	struct list in_queue, in_user;
+	struct share *share;
+	struct message *message;
+	void (*admitted)(struct waiting_send *waiting, uint64_t number);
+};
+
+/* Finds or creates, checking the right. 0, FAULT, -ENOMEM. */
+int queue_open(struct broker *broker, const struct name_ref *ref,
+	       const struct credentials *who, enum right right, const char *verb,
+	       struct queue **ret_queue, struct fault *fault) MUST_CHECK;
+
+/* Drops all messages. Nobody may be subscribed or waiting. */
+struct queue *queue_free(struct queue *queue);
+
+static inline struct queue *queue_of_name(struct name *name)
+{
+	return CONTAINER_OF(name, struct queue, name);
+}
+
+/* Puts the message into the queue and takes it; *ret_number is its number. FAULT (full,
+ * quota, too-large): there is no room, the message is still the caller's. -ENOMEM likewise. */
+int queue_send(struct queue *queue, struct user *sender, struct message *message,
+	       uint64_t *ret_number, struct fault *fault) MUST_CHECK;
+
+/* Lets the message wait for room, and takes it. -ENOMEM: not taken. */
+int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *waiting,
+	       struct message *message) MUST_CHECK;
+
+/* No longer waits; the message is freed. */
+void waiting_send_cancel(struct waiting_send *waiting);
+
+/* ---- for message.c and receiver.c ---- */
+
+/* The ready message that goes first, or NULL. */
+struct message *queue_first(const struct queue *queue);
+
+/* Hands ready messages to hungry receivers. */
+void queue_dispatch(struct queue *queue);
+
+/* Takes the message's charge back; who waits for room is looked at later. */
+void queue_uncharge(struct message *message);
+
+#endif

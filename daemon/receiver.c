@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "receiver.h"
+
+#include "base/clock.h"
+#include "base/err.h"
+
+static void on_ack_timer(struct timer *timer);
+static void on_feed(struct deferred *deferred);
+
+void receiver_init(struct receiver *r, const struct receiver_ops *ops, struct broker *broker,
+		   uid_t uid, struct subscription *subscriptions, unsigned int n)
+{
+	*r = (struct receiver){
+		.ops = ops,
+		.broker = broker,
+		.uid = uid,
+		.subscriptions = subscriptions,
+		.n_subscriptions = n,
+		.window = 1,
+		.left = 1,
+		.ack_wait_ms = UINT64_MAX,
+	};
+	list_init(&r->leases);
+	timer_init(&r->ack_timer, TIMER_MONOTONIC, on_ack_timer);
+	deferred_init(&r->feed, on_feed);
+	for (unsigned int i = 0; i < n; i++) {
+		subscriptions[i].receiver = r;
+		list_init(&subscriptions[i].hungry);
+		subscriptions[i].queue->n_receivers++;
+	}
+}
+
+/* ---- taking ---- */
+
+bool receiver_can_take(const struct receiver *r)
+{
+	return !r->ended && r->left && r->n_leased < r->window &&
+	       r->ops->has_room((struct receiver *)(uintptr_t)r);
+}
+
+static void be_hungry(struct receiver *r)
+{
+	for (unsigned int i = 0; i < r->n_subscriptions; i++) {
+		struct subscription *s = &r->subscriptions[i];
+
+		if (!list_is_linked(&s->hungry))
+			list_add_tail(&s->queue->hungry, &s->hungry);
+	}
+}
+
+static void be_sated(struct receiver *r)
+{
+	for (unsigned int i = 0; i < r->n_subscriptions; i++)
+		list_remove(&r->subscriptions[i].hungry);
+}
+
+static struct message *first_in_preference(struct receiver *r)
+{
+	for (unsigned int i = 0; i < r->n_subscriptions; i++) {
+		struct message *m = queue_first(r->subscriptions[i].queue);
+
+		if (m)
+			return m;
+	}
+	return NULL;
+}
+
+void receiver_take(struct receiver *r, struct message *m)
+{
+	struct queue *q = m->share->queue;
+
+	message_set_state(m, MESSAGE_LEASED, 0);
+	free(m->reason);
+	m->holder = r;
+	m->deliveries++;
+	m->attempts++;
+	m->leased_ns = 0;
+	m->out_end = UINT64_MAX;
+	list_add_tail(&r->leases, &m->link);
+	r->n_leased++;
+	if (r->ack_wait_ms != UINT64_MAX)
+		r->n_unsent++;
+	q->counters.delivered++;
+	q->broker->counters.delivered++;
+	if (r->left != UINT64_MAX)
+		r->left--;
+	r->ops->deliver(r, m);
+	if (!r->left)
+		r->ops->complete(r);
+}
+
+void receiver_feed(struct receiver *r)
+{
+	struct message *m;
+
+	deferred_cancel(&r->feed);
+	while (receiver_can_take(r) && (m = first_in_preference(r)))
+		receiver_take(r, m);
+	if (!receiver_can_take(r)) {
+		be_sated(r);
+		return;
+	}
+	be_hungry(r);
+	r->ops->hungry(r); /* r may be gone after this */
+}
+
+static void on_feed(struct deferred *deferred)
+{
+	receiver_feed(CONTAINER_OF(deferred, struct receiver, feed));
+}
+
+void receiver_feed_later(struct receiver *r)
+{
+	if (!r->ended)
+		loop_defer(r->broker->loop, &r->feed);
+}
+
+/* ---- leases ---- */
+
+void receiver_unlease(struct receiver *r, struct message *m)
+{
+	list_remove(&m->link);
+	r->n_leased--;
+	if (r->ack_wait_ms != UINT64_MAX && !m->leased_ns)
+		r->n_unsent--;
+	if (!r->ended)
+		receiver_feed_later(r);
+	else if (!r->n_leased)
+		r->ops->done(r);
+}
+
+static void arm_ack_timer(struct receiver *r)
+{
+	LIST_FOREACH(link, &r->leases) {
+		struct message *m = LIST_ENTRY(link, struct message, link);
+
+		if (m->leased_ns) {
+			/* without memory the next change tries again */
+			(void)!timer_set(r->broker->loop, &r->ack_timer,
+					 deadline_after(m->leased_ns, r->ack_wait_ms));
+			return;
+		}
+	}
+}
+
+void receiver_sent(struct receiver *r, uint64_t sent_bytes)
+{
+	unsigned int seen = 0, n = r->n_unsent;
+
+	if (!n)
+		return;
+	/* the unsent ones are the newest, but for touched ones between them */
+	for (struct list *link = r->leases.prev; seen < n && link != &r->leases;
+	     link = link->prev) {
+		struct message *m = LIST_ENTRY(link, struct message, link);
+
+		if (m->leased_ns)
+			continue;
+		seen++;
+		if (m->out_end <= sent_bytes) {
+			m->leased_ns = r->broker->loop->now_ns;
+			r->n_unsent--;
+		}
+	}
+	if (!timer_is_set(&r->ack_timer))
+		arm_ack_timer(r);
+}
+
+void receiver_touch(struct receiver *r, struct message *m)
+{
+	if (r->ack_wait_ms == UINT64_MAX || !m->leased_ns)
+		return;
+	m->leased_ns = r->broker->loop->now_ns;
+	list_remove(&m->link);
+	list_add_tail(&r->leases, &m->link);
+}
+
+/* Set for the oldest lease there was when it was armed: looks again at each call. */
+static void on_ack_timer(struct timer *timer)
+{
+	struct receiver *r = CONTAINER_OF(timer, struct receiver, ack_timer);
+	uint64_t now = clock_ns(CLOCK_MONOTONIC);
+	struct list overdue = LIST_INIT(overdue);
+
+	LIST_FOREACH_SAFE(link, &r->leases) {
+		struct message *m = LIST_ENTRY(link, struct message, link);
+
+		if (!m->leased_ns)
+			continue;
+		if (deadline_after(m->leased_ns, r->ack_wait_ms) > now)
+			break;
+		list_remove(&m->link);
+		list_add_tail(&overdue, &m->link);
+	}
+	arm_ack_timer(r);
+	/* ending the last lease of an ended receiver frees it: r is not used after this */
+	while (!list_is_empty(&overdue))
+		message_overdue(LIST_FIRST(&overdue, struct message, link));
+}
+
+/* ---- the end ---- */
+
+static void stop_taking(struct receiver *r)
+{
+	r->ended = true;
+	be_sated(r);
+	deferred_cancel(&r->feed);
+	for (unsigned int i = 0; i < r->n_subscriptions; i++)
+		r->subscriptions[i].queue->n_receivers--;
+	free(r->subscriptions);
+	r->subscriptions = NULL;
+	r->n_subscriptions = 0;
+}
+
+void receiver_end(struct receiver *r)
+{
+	if (r->ended)
+		return;
+	stop_taking(r);
+	if (!r->n_leased)
+		r->ops->done(r);
+}
+
+void receiver_lose(struct receiver *r, uint64_t sent_bytes)
+{
+	struct list lost = LIST_INIT(lost);
+
+	if (!r->ended)
+		stop_taking(r);
+	if (!r->n_leased) {
+		r->ops->done(r);
+		return;
+	}
+	list_splice_tail(&lost, &r->leases);
+	/* with the last one r is done and may be gone */
+	while (!list_is_empty(&lost)) {
+		struct message *m = LIST_FIRST(&lost, struct message, link);
+
+		message_lost(m, m->out_end <= sent_bytes);
+	}
+}
+
+void receiver_deinit(struct receiver *r)
+{
+	timer_cancel(r->broker->loop, &r->ack_timer);
+	deferred_cancel(&r->feed);
+	free(r->subscriptions);
+}

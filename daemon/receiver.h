@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_RECEIVER_H
+#define DAEMON_RECEIVER_H
+
+/*
+ * One open `receive`: queues in order of preference, credit, leases. How a delivery reaches
+ * its peer is the embedder's: receiver_ops.
+ *
+ * A receiver may end while its leases go on: then it takes nothing more and is done when
+ * the last lease is settled.
+ */
+
+#include "queue.h"
+
+struct receiver;
+
+struct receiver_ops {
+	/* May more be written to the peer now? receiver_feed() is called when that changes. */
+	bool (*has_room)(struct receiver *receiver);
+	/* Writes the delivery; sets message->out_end. On failure the peer is to be ended and
+	 * out_end must say that nothing left. */
+	void (*deliver)(struct receiver *receiver, struct message *message);
+	/* It could take more, and there is nothing. The receiver may be ended here. */
+	void (*hungry)(struct receiver *receiver);
+	/* max is reached. */
+	void (*complete)(struct receiver *receiver);
+	/* It has ended and the last lease is gone: may be freed. */
+	void (*done)(struct receiver *receiver);
+};
+
+struct subscription {
+	struct list hungry; /* in queue->hungry */
+	struct queue *queue;
+	struct receiver *receiver;
+};
+
+struct receiver {
+	const struct receiver_ops *ops;
+	struct broker *broker;
+	uid_t uid;
+	struct subscription *subscriptions;
+	unsigned int n_subscriptions;
+	uint64_t window, n_leased;
+	uint64_t left; /* until max; UINT64_MAX: for ever */
+	uint64_t ack_wait_ms; /* UINT64_MAX: none */
+	struct list leases;   /* messages, in order of delivery (or touch) */
+	unsigned int n_unsent; /* of those, not yet all in the kernel; with ack_wait_ms only */
+	struct timer ack_timer;
+	struct deferred feed;
+	bool ended;
+};
+
+/* Takes subscriptions (malloc'ed, queue set in each). */
+void receiver_init(struct receiver *r, const struct receiver_ops *ops, struct broker *broker,
+		   uid_t uid, struct subscription *subscriptions, unsigned int n);
+
+/* Takes what is there, as far as credit and room allow, then waits hungrily. */
+void receiver_feed(struct receiver *r);
+void receiver_feed_later(struct receiver *r);
+
+/* No more deliveries. */
+void receiver_end(struct receiver *r);
+
+/* The peer is gone: no more deliveries, all leases end, and so done() is called. sent_bytes:
+ * how much of its output went to the kernel. */
+void receiver_lose(struct receiver *r, uint64_t sent_bytes);
+void receiver_deinit(struct receiver *r);
+
+/* More output has gone to the kernel: clocks of leases start. */
+void receiver_sent(struct receiver *r, uint64_t sent_bytes);
+
+/* The lease's clock starts anew. */
+void receiver_touch(struct receiver *r, struct message *m);
+
+/* ---- for message.c and queue.c ---- */
+
+/* May it take one more message right now? */
+bool receiver_can_take(const struct receiver *r);
+void receiver_take(struct receiver *r, struct message *m);
+
+/* A lease of it has ended. */
+void receiver_unlease(struct receiver *r, struct message *m);
+
+#endif

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "server.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "log.h"
+#include "peer.h"
+
+enum {
+	WORKERS_WAIT_MS = 1000, /* at the end, for jobs under way */
+	MODE_SYSTEM = 0666,	/* who may what is decided by name */
+	MODE_USER = 0600,
+};
+
+/* ---- signals ---- */
+
+static void change_level(int step)
+{
+	int level = (int)log_get_level() + step;
+
+	if (level < LEVEL_ERROR || level > LEVEL_DEBUG)
+		return;
+	log_set_level((enum log_level)level);
+	log_print(level > LEVEL_NOTICE ? LEVEL_NOTICE : (enum log_level)level,
+		  "log level is now %s", log_level_name((enum log_level)level));
+}
+
+static void on_signal(struct source *source, uint32_t events)
+{
+	struct server *server = CONTAINER_OF(source, struct server, signals);
+	struct signalfd_siginfo info;
+
+	(void)events;
+	while (read(source->fd, &info, sizeof(info)) == sizeof(info)) {
+		switch (info.ssi_signo) {
+		case SIGUSR1:
+			change_level(1);
+			break;
+		case SIGUSR2:
+			change_level(-1);
+			break;
+		default:
+			log_notice("%s: stopping", strsignal((int)info.ssi_signo));
+			server_stop(server);
+		}
+	}
+}
+
+static int watch_signals(struct server *server)
+{
+	_cleanup_fd_ int fd = -1;
+	sigset_t mask;
+	int r;
+
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGTERM);
+	sigaddset(&mask, SIGINT);
+	sigaddset(&mask, SIGUSR1);
+	sigaddset(&mask, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &mask, NULL);
+	signal(SIGPIPE, SIG_IGN); /* a log nobody reads any more */
+	signal(SIGHUP, SIG_IGN);  /* of the terminal it was started from */
+	fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		return err_origin(-errno);
+	r = source_add(&server->signals, &server->loop, NULL, fd, EPOLLIN, on_signal);
+	if (r == 0)
+		TAKE_FD(fd);
+	return err_trace(r);
+}
+
+/* ---- start ---- */
+
+static void on_accepted(struct listener *listener, int fd)
+{
+	peer_accept(CONTAINER_OF(listener, struct server, listener), fd);
+}
+
+static int random_epoch(uint64_t *ret_epoch)
+{
+	struct hash_key key;
+	int r = hash_key_random(&key);
+
+	if (r == 0)
+		*ret_epoch = key.k0;
+	return err_trace(r);
+}
+
+static int server_init(struct server *server)
+{
+	bool system_mode = server->config->system_mode;
+	int r;
+
+	r = loop_init(&server->loop);
+	if (r == 0)
+		r = watch_signals(server);
+	if (r == 0)
+		r = workers_new(&server->workers, &server->loop);
+	if (r == 0)
+		r = users_init(&server->users, &server->loop, server->workers);
+	if (r == 0)
+		r = broker_init(&server->broker, &server->loop, &server->users, &server->limits,
+				system_mode);
+	if (r == 0)
+		r = reader_new(&server->reader);
+	if (r == 0)
+		r = json_writer_new(&server->writer);
+	if (r == 0)
+		r = random_epoch(&server->epoch);
+	if (r == 0)
+		r = listener_open(&server->listener, &server->loop, server->config->socket,
+				  system_mode ? MODE_SYSTEM : MODE_USER, on_accepted);
+	return err_trace(r);
+}
+
+static void on_stop_deadline(struct timer *timer);
+
+int server_new(struct server **ret_server, const struct server_config *config)
+{
+	struct server *server = calloc(1, sizeof(*server));
+	int r;
+
+	if (!server)
+		return err_origin(-ENOMEM);
+	server->config = config;
+	server->limits = config->limits;
+	server->next_peer = 1;
+	server->started_ns = clock_ns(CLOCK_MONOTONIC);
+	server->signals.fd = -1;
+	server->loop.epoll_fd = -1;
+	server->loop.boottime_source.fd = -1;
+	list_init(&server->peers);
+	map_init(&server->peers_by_number);
+	timer_init(&server->stop_timer, TIMER_MONOTONIC, on_stop_deadline);
+	r = server_init(server);
+	if (r < 0) {
+		server_free(server);
+		return err_trace(r);
+	}
+	*ret_server = server;
+	return 0;
+}
+
+static void say_ready(const struct server *server)
+{
+	int fd = server->config->ready_fd;
+
+	log_notice("ipcd %s serves %s (%s rules)", IPCD_VERSION, server->config->socket,
+		   server->config->system_mode ? "system" : "user");
+	if (fd < 0)
+		return;
+	if (write(fd, "READY\n", 6) != 6)
+		log_warning("nobody reads --ready-fd %d", fd);
+	fd_close(fd);
+}
+
+int server_run(struct server *server)
+{
+	say_ready(server);
+	return err_trace(loop_run(&server->loop));
+}
+
+/* ---- the end ---- */
+
+static void on_stop_deadline(struct timer *timer)
+{
+	loop_stop(&CONTAINER_OF(timer, struct server, stop_timer)->loop);
+}
+
+void server_peer_gone(struct server *server)
+{
+	if (server->stopping && !server->n_peers)
+		loop_stop(&server->loop);
+}
+
+void server_stop(struct server *server)
+{
+	uint64_t at = deadline_after(server->loop.now_ns, server->limits.shutdown_deadline);
+
+	if (server->stopping)
+		return;
+	server->stopping = true;
+	listener_close(&server->listener);
+	LIST_FOREACH(link, &server->peers)
+		peer_say_goodbye(LIST_ENTRY(link, struct peer, link));
+	if (!server->n_peers || timer_set(&server->loop, &server->stop_timer, at) < 0)
+		loop_stop(&server->loop);
+}
+
+static void drop_peers(struct server *server)
+{
+	struct peer *peer;
+
+	while ((peer = LIST_FIRST(&server->peers, struct peer, link)))
+		peer_drop(peer);
+}
+
+struct server *server_free(struct server *server)
+{
+	if (!server)
+		return NULL;
+	listener_close(&server->listener);
+	drop_peers(server);
+	if (server->broker.loop)
+		broker_deinit(&server->broker);
+	server->workers = workers_free(server->workers, WORKERS_WAIT_MS);
+	if (server->users.loop)
+		users_deinit(&server->users);
+	timer_cancel(&server->loop, &server->stop_timer);
+	source_remove(&server->signals);
+	fd_close(server->signals.fd);
+	map_deinit(&server->peers_by_number);
+	reader_free(server->reader);
+	json_writer_free(server->writer);
+	buf_deinit(&server->header);
+	loop_deinit(&server->loop);
+	free(server);
+	return NULL;
+}

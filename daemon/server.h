@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_SERVER_H
+#define DAEMON_SERVER_H
+
+/* The daemon as one object: the loop, what peers share, the broker with all the nouns. */
+
+#include "broker.h"
+#include "listener.h"
+#include "wire/stream.h"
+#include "worker.h"
+
+struct server_config {
+	const char *socket; /* absolute path */
+	const char *state;  /* a directory, or NULL */
+	bool system_mode;
+	int ready_fd; /* -1: none */
+	struct limits limits;
+};
+
+struct server {
+	const struct server_config *config;
+	struct limits limits;
+	struct loop loop;
+	struct workers *workers;
+	struct users users;
+	struct broker broker;
+	struct listener listener;
+	struct source signals;
+	uint64_t epoch; /* this instance of the daemon */
+	uint64_t started_ns;
+
+	/* shared by all peers, used within one turn */
+	struct reader *reader;
+	struct json_writer *writer;
+	struct buf header; /* of the frame being written */
+	struct fault fault;
+
+	struct list peers;
+	struct map peers_by_number;
+	unsigned int n_peers;
+	uint64_t next_peer;
+
+	bool stopping;
+	struct timer stop_timer;
+};
+
+int server_new(struct server **ret_server, const struct server_config *config) MUST_CHECK;
+
+/* Serves until told to stop. 0 after an orderly stop, -errno. */
+int server_run(struct server *server) MUST_CHECK;
+struct server *server_free(struct server *server);
+
+/* Tells all peers, gives them shutdown_deadline to read it, then ends. */
+void server_stop(struct server *server);
+
+/* A peer has gone: when stopping, the last one ends the loop. */
+void server_peer_gone(struct server *server);
+
+#endif

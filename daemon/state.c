@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "state.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "log.h"
+
+static void say_holder(const char *directory, int fd)
+{
+	char socket[256];
+	ssize_t n = pread(fd, socket, sizeof(socket) - 1, 0);
+
+	socket[n > 0 ? n : 0] = '\0';
+	socket[strcspn(socket, "\n")] = '\0';
+	log_error("another ipcd keeps its state in %s; its socket is %s", directory, socket);
+}
+
+int state_lock(const char *directory, const char *socket, int *ret_lock_fd)
+{
+	_cleanup_free_ char *path = NULL;
+	_cleanup_fd_ int fd = -1;
+	int r;
+
+	if (mkdir(directory, 0700) < 0 && errno != EEXIST) {
+		r = -errno;
+		log_error("cannot make the state directory %s: %s", directory, strerror(-r));
+		return err_origin(r);
+	}
+	if (asprintf(&path, "%s/lock", directory) < 0) {
+		path = NULL;
+		return err_origin(-ENOMEM);
+	}
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0) {
+		r = -errno;
+		log_error("cannot open %s: %s", path, strerror(-r));
+		return err_origin(r);
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		say_holder(directory, fd);
+		return err_origin(-EADDRINUSE);
+	}
+	if (ftruncate(fd, 0) < 0 || dprintf(fd, "%s\n", socket) < 0) {
+		r = -errno;
+		log_error("cannot write %s: %s", path, strerror(-r));
+		return err_origin(r);
+	}
+	*ret_lock_fd = TAKE_FD(fd);
+	return 0;
+}

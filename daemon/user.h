@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_USER_H
+#define DAEMON_USER_H
+
+/*
+ * Users, by uid: name, turn in the loop, what is charged to them. A user exists while
+ * somebody holds a reference: connections, queues, shares of queues.
+ *
+ * Names come from the name service, which may block: a worker asks, the answer is cached.
+ * user_lookup() is the other direction, for `@ann`.
+ */
+
+#include "base/hash.h"
+#include "base/map.h"
+#include "wire/limits.h"
+#include "worker.h"
+
+struct users {
+	struct map by_uid, lookups;
+	struct loop *loop;
+	struct workers *workers;
+	struct hash_key hash_key;
+};
+
+/* What is counted for a uid. */
+struct usage {
+	uint64_t connections, names, messages, bytes, buffer_bytes;
+};
+
+struct user {
+	struct map_node by_uid;
+	struct users *users;
+	unsigned int refs;
+	uid_t uid;
+	bool name_known, name_asked;
+	uint64_t name_asked_ns;
+	char *name;		 /* decimal uid until known */
+	struct list name_waiters; /* struct user_waiter */
+	struct source_group turns;
+	struct usage usage;
+	struct list waiting_sends; /* for quota: struct waiting_send, see queue.h */
+};
+
+/* Told when a user's name is known, or a lookup has ended. */
+struct user_waiter {
+	struct list link;
+	void (*known)(struct user_waiter *waiter);
+};
+
+int users_init(struct users *users, struct loop *loop, struct workers *workers) MUST_CHECK;
+void users_deinit(struct users *users);
+
+/* A new reference. 0 or -ENOMEM. */
+int user_get(struct users *users, uid_t uid, struct user **ret_user) MUST_CHECK;
+struct user *user_unref(struct user *user);
+static inline struct user *user_ref(struct user *user)
+{
+	user->refs++;
+	return user;
+}
+
+/* True: user->name can be used now. Otherwise waiter->known is called later; to no longer
+ * wait, list_remove(&waiter->link). */
+bool user_name_wait(struct user *user, struct user_waiter *waiter);
+
+enum user_lookup {
+	USER_FOUND = 0,
+	USER_UNKNOWN = 1,
+	USER_WAIT = 2, /* waiter->known will be called; then ask again */
+};
+
+/* The uid of a user name (or of a decimal uid, at once). -ENOMEM or an enum user_lookup. */
+int user_lookup(struct users *users, const char *name, size_t size, uid_t asker,
+		struct user_waiter *waiter, uid_t *ret_uid) MUST_CHECK;
+
+#endif
