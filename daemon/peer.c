@@ -153,6 +153,8 @@ static void peer_set_state(struct peer *peer, enum peer_state state)
 		source_remove(&peer->source);
 		loop_defer(&peer->server->loop, &peer->reap);
 	} else if (state == PEER_LINGERING) {
+		peer->linger_ns = peer->server->loop.now_ns;
+		timer_cancel(&peer->server->loop, &peer->deadline); /* it was a later one */
 		loop_defer(&peer->server->loop, &peer->flush);
 	}
 }
@@ -215,6 +217,8 @@ static uint64_t earliest_deadline(const struct peer *peer, const char **ret_what
 	uint64_t earliest = UINT64_MAX, at;
 	bool in_body, reading = peer->state == PEER_OPEN && !peer->throttled && !peer->paused;
 
+	if (peer->state == PEER_LINGERING)
+		return deadline_after(peer->linger_ns, l->shutdown_deadline);
 	if (reading && stream_is_partial(&peer->stream, &in_body)) {
 		earliest = in_body ? deadline_after(peer->read_ns, l->body_deadline) :
 				     deadline_after(peer->partial_since_ns, l->header_deadline);
@@ -271,8 +275,6 @@ static void on_deadline(struct timer *timer)
 		return;
 	}
 	peer_cut(peer, stream_pending(&peer->stream) ? FAULT_SLOW : FAULT_TIMEOUT, what);
-	set_deadline(peer, deadline_after(clock_ns(CLOCK_MONOTONIC),
-					  peer->server->limits.shutdown_deadline));
 }
 
 /* ---- output ---- */

@@ -56,7 +56,7 @@ struct peer {
 	struct user_waiter name_waiter;
 	struct deferred flush, reap;
 	struct timer deadline;
-	uint64_t partial_since_ns, read_ns, sent_ns, accepted_ns;
+	uint64_t partial_since_ns, read_ns, sent_ns, linger_ns, accepted_ns;
 	uint64_t buffer_charged; /* bytes of unfinished input, charged to the user */
 };
 

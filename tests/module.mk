@@ -48,6 +48,8 @@ endef
 $B/tests/%.o: INCLUDES = -I. -Ilibipc -Ilibipc/include -Idaemon -Itests $(PKG_CFLAGS)
 
 # Link flags of single tests, such as: test_stream_LDFLAGS := -Wl,--wrap=sendmsg
+test_client_calls_LDFLAGS := -Wl,--wrap=sendmsg,--wrap=recvmsg,--wrap=poll,--wrap=setsockopt
+test_client_memory_LDFLAGS := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 
 # Everything but main(), so that a test can reach into each module and only what it uses
 # is linked. `q` and --thin, since two folders may have files of the same name.
