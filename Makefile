@@ -86,7 +86,8 @@ PKG_CFLAGS := $(call pkg_cflags,$(PKGS))
 PKG_LIBS   := $(or $(call pkg_libs,$(PKGS)),-lyajl)
 
 # INCLUDES is set per folder, in its module.mk: the include path of a folder is its rule.
-COMPILE = $(CC) -std=gnu11 -D_GNU_SOURCE -DIPCD_VERSION='"$(VERSION)"' $(WARNINGS) \
+COMPILE = $(CC) -std=gnu11 -D_GNU_SOURCE -DIPCD_VERSION='"$(VERSION)"' \
+	  -DBINDIR='"$(BINDIR)"' $(WARNINGS) \
 	  $(VARIANT_$(BUILD)) -fPIC $(CPPFLAGS) $(CFLAGS)
 LINK    = $(CC) $(VARIANT_$(BUILD)) $(CFLAGS) -Wl,-z,relro,-z,now $(LDFLAGS)
 LINK_EXE = $(LINK) -pie

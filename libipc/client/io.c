@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The client's bytes: what goes into the output, when it is written, and which request a
+ * frame that comes in belongs to.
+ *
+ * The socket stays in blocking mode. Writing is always MSG_DONTWAIT; waiting for an answer
+ * is a plain recvmsg with SO_RCVTIMEO, so that a call costs two system calls. Only where
+ * output is left does poll(2) wait for both directions: the daemon may be unable to read
+ * because we do not.
+ */
+
+#include "client/client_internal.h"
+
+#include <limits.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+
+enum {
+	RECEIVE_TIMEOUT_MIN_MS = 1000,	   /* see set_receive_timeout() */
+	RECEIVE_TIMEOUT_MAX_MS = 86400000, /* far from any overflow of timeval */
+	READS_MAX =
+		64, /* of ipc_client_process(), so that others in the loop have a turn */
+};
+
+/* ---- the end ---- */
+
+void client_lose_requests(struct ipc_client *client, int error)
+{
+	struct ipc_request *request;
+
+	while ((request = LIST_FIRST(&client->open, struct ipc_request, link))) {
+		request_end(request);
+		request->ops->on_lost(request, error);
+	}
+}
+
+/* The daemon's own words, if it had any, say more than the way the end was noticed. */
+static void set_last(struct ipc_client *client, int r, const char *text)
+{
+	struct client_error *last = &client->last;
+
+	if (client->parted) {
+		client_error_set(last, r, "the daemon closed the connection: %s",
+				 client->parting.text);
+		client_copy_word(last->word, client->parting.word,
+				 strlen(client->parting.word));
+	} else {
+		client_error_set(last, r, "%s", text);
+	}
+}
+
+int client_die(struct ipc_client *client, int r, const char *format, ...)
+{
+	char text[CLIENT_ERROR_MAX + 1];
+	va_list args;
+
+	if (client->failure)
+		return r;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	set_last(client, r, text);
+	client->error = client->last;
+	client->failure = r;
+	stream_deinit(&client->stream);
+	client_lose_requests(client, -ECONNRESET);
+	return r;
+}
+
+int client_check(struct ipc_client *client)
+{
+	if (!client->failure)
+		return 0;
+	client->error = client->last;
+	return err_origin(-ECONNRESET);
+}
+
+/* ---- output ---- */
+
+void client_begin(struct ipc_client *client, const char *op)
+{
+	client->header.size = 0;
+	json_writer_begin(client->writer, &client->header);
+	json_put_text(client->writer, "op", op);
+}
+
+static int put_frame(struct ipc_client *client, struct bytes *block, const void *body,
+		     size_t body_size)
+{
+	struct stream *s = &client->stream;
+	int r = stream_put_header(s, client->header.data, client->header.size);
+
+	if (r < 0 || !body_size)
+		return err_trace(r);
+	if (block)
+		return err_trace(stream_put_bytes(s, block, 0, body_size));
+	return err_trace(stream_put(s, body, body_size));
+}
+
+int client_put(struct ipc_client *client, const void *body, size_t body_size)
+{
+	_cleanup_bytes_ struct bytes *block = NULL;
+	int r;
+
+	if (body_size)
+		json_put_u64(client->writer, "size", body_size);
+	r = json_writer_end(client->writer);
+	if (r >= 0 && client->header.size > LIMIT_HEADER_MAX)
+		return client_error_set(
+			&client->error, -EMSGSIZE,
+			"the request's header has %zu bytes, the limit is %d",
+			client->header.size, LIMIT_HEADER_MAX);
+	if (r >= 0 && body_size > STREAM_BODY_DIRECT) {
+		block = bytes_new_copy(body, body_size);
+		if (!block)
+			r = err_origin(-ENOMEM);
+	}
+	if (r >= 0) {
+		r = put_frame(client, block, body, body_size);
+		client->output_broken |= r < 0;
+	}
+	if (r < 0)
+		client_error_set(&client->error, r, "no memory for a request");
+	return err_trace(r);
+}
+
+static int read_once(struct ipc_client *client, int flags);
+
+/* The daemon may have said why it closed, before it did. */
+static int end_by_failed_write(struct ipc_client *client, int write_error)
+{
+	int r;
+
+	client->write_failed = true;
+	do
+		r = read_once(client, MSG_DONTWAIT);
+	while (!r);
+	if (r < 0)
+		return err_trace(r);
+	if (write_error == -EPIPE || write_error == -ECONNRESET)
+		return client_die(client, err_origin(-ECONNRESET),
+				  "the daemon closed the connection");
+	return client_die(client, err_origin(write_error),
+			  "cannot write to the daemon: %s", strerror(-write_error));
+}
+
+int client_write(struct ipc_client *client)
+{
+	int r;
+
+	if (client->output_broken)
+		return client_die(client, err_origin(-ENOMEM), "no memory for a request");
+	if (client->write_failed || !stream_pending(&client->stream))
+		return 0;
+	r = stream_flush(&client->stream, MSG_DONTWAIT);
+	return r < 0 ? err_trace(end_by_failed_write(client, r)) : r;
+}
+
+/* ---- input ---- */
+
+static int protocol_error(struct ipc_client *client, const char *why)
+{
+	return client_error_set(&client->error, err_origin(-EPROTO), "%s", why);
+}
+
+/* A failure of what was not to be answered, or the reason why the daemon will close. */
+static int handle_notice(struct ipc_client *client, const struct frame *frame)
+{
+	struct ipc_reply reply = { 0 };
+	const char *op;
+	struct fault fault;
+	size_t size;
+	int r, has_op = header_get_string(frame->header, KEY_OP, 1, LIMIT_HEADER_MAX, &op,
+					  &size, &fault);
+
+	/* cancel may come too late, that is nothing */
+	if (has_op > 0 && size == strlen("cancel") && !memcmp(op, "cancel", size))
+		return 0;
+	r = request_decode_error(client, frame->header, &reply);
+	if (r < 0)
+		return err_trace(r);
+	if (!r)
+		return protocol_error(client, "neither an answer nor an error");
+	client_error_set_answer(&client->error, reply.word, reply.text ? reply.text : "");
+	if (has_op <= 0) {
+		client->parted = true;
+		client->parting = client->error;
+	}
+	free(reply.text);
+	return 0;
+}
+
+static int handle_frame(struct ipc_client *client, const struct frame *frame)
+{
+	struct map_node *node;
+	struct fault fault;
+	uint64_t id = 0;
+	int r = header_get_u64(frame->header, KEY_RE, 1, LIMIT_NUMBER_MAX, &id, &fault);
+
+	if (r < 0)
+		return err_trace(protocol_error(client, fault.text));
+	if (frame->body_size && !frame->body && !frame->body_block)
+		return err_trace(protocol_error(client, "a body larger than any limit"));
+	if (!r)
+		return err_trace(handle_notice(client, frame));
+	if (id >= client->next_id)
+		return err_trace(protocol_error(client, "an answer to no request"));
+	node = map_find(&client->requests, map_u64(id));
+	if (!node)
+		return 0; /* cancelled, or given up */
+	struct ipc_request *request = CONTAINER_OF(node, struct ipc_request, node);
+	return err_trace(request->ops->on_frame(request, frame));
+}
+
+static int end_by_bad_input(struct ipc_client *client, int r)
+{
+	if (r == -ENOMEM)
+		return client_die(client, r, "no memory for an answer");
+	return client_die(client, -EPROTO, "this is no answer of a daemon's: %s",
+			  client->error.text);
+}
+
+static int handle_input(struct ipc_client *client)
+{
+	uint64_t queued = client->stream.queued_bytes;
+	struct fault fault = { .text = "" };
+	struct frame frame;
+	int r;
+
+	while ((r = stream_next(&client->stream, client->reader, &frame, &fault))) {
+		if (r < 0 && r != -ENOMEM)
+			protocol_error(client, fault.text);
+		if (r == STREAM_E_FRAME)
+			r = handle_frame(client, &frame);
+		if (r < 0)
+			return err_trace(end_by_bad_input(client, r));
+	}
+	/* what handlers have put need not wait for the next call */
+	if (client->stream.queued_bytes != queued)
+		r = client_write(client);
+	return r < 0 ? err_trace(r) : 0;
+}
+
+/* 0, STREAM_E_AGAIN (also after a signal), or what ended the client. */
+static int read_once(struct ipc_client *client, int flags)
+{
+	bool drained;
+	int r = stream_read(&client->stream, client->reader, flags, &drained);
+
+	if (r == STREAM_E_AGAIN || r == -EINTR)
+		return STREAM_E_AGAIN;
+	if (r == STREAM_E_EOF || r == -ECONNRESET)
+		return client_die(client, err_origin(-ECONNRESET),
+				  "the daemon closed the connection");
+	if (r < 0)
+		return client_die(client, err_trace(r), "cannot read from the daemon: %s",
+				  strerror(-r));
+	return err_trace(handle_input(client));
+}
+
+int client_read_available(struct ipc_client *client)
+{
+	int r = 0;
+
+	for (int i = 0; !r && i < READS_MAX; i++)
+		r = read_once(client, MSG_DONTWAIT);
+	return r < 0 ? err_trace(r) : 0;
+}
+
+/* ---- waiting ---- */
+
+uint64_t client_deadline(const struct ipc_client *client, int64_t wait_ms)
+{
+	if (wait_ms == IPC_FOREVER || client->timeout_ms == IPC_FOREVER)
+		return CLIENT_NEVER;
+	return deadline_after(clock_ns(CLOCK_MONOTONIC),
+			      (uint64_t)wait_ms + (uint64_t)client->timeout_ms);
+}
+
+/* Rounded up, so that 0 means "passed". */
+static uint64_t left_ms(uint64_t deadline_ns)
+{
+	uint64_t now;
+
+	if (deadline_ns == CLIENT_NEVER)
+		return UINT64_MAX;
+	now = clock_ns(CLOCK_MONOTONIC);
+	return now >= deadline_ns ? 0 : (deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS;
+}
+
+/* A shorter time that is set already serves as well, if it is not so short that coming
+ * back too early costs more than setting it. */
+static int set_receive_timeout(struct ipc_client *client, uint64_t ms)
+{
+	uint64_t set = client->receive_timeout_ms;
+	struct timeval t;
+
+	if (ms == UINT64_MAX && !set)
+		return 0;
+	ms = min_u64(ms, RECEIVE_TIMEOUT_MAX_MS);
+	if (set == ms || (set >= RECEIVE_TIMEOUT_MIN_MS && set < ms))
+		return 0;
+	t = (struct timeval){ .tv_sec = (time_t)(ms / 1000),
+			      .tv_usec = (suseconds_t)(ms % 1000 * 1000) };
+	if (setsockopt(client->stream.fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t)) < 0)
+		return client_die(client, err_origin(-errno), "cannot set a timeout: %s",
+				  strerror(errno));
+	client->receive_timeout_ms = ms;
+	return 0;
+}
+
+/* Until the socket takes more, or something has come, which is then handled. */
+static int wait_both_ways(struct ipc_client *client, uint64_t ms)
+{
+	struct pollfd p = { .fd = client->stream.fd, .events = POLLIN | POLLOUT };
+	int r = poll(&p, 1, ms > INT_MAX ? INT_MAX : (int)ms);
+
+	if (r <= 0 || !(p.revents & ~POLLOUT))
+		return 0; /* a failing poll(2) is a signal, or passes */
+	return err_trace(read_once(client, MSG_DONTWAIT));
+}
+
+static int wait_for_input(struct ipc_client *client, uint64_t ms)
+{
+	int r = set_receive_timeout(client, ms);
+
+	return err_trace(r < 0 ? r : read_once(client, 0));
+}
+
+int client_step(struct ipc_client *client, uint64_t deadline_ns)
+{
+	uint64_t ms;
+	int r = client_check(client);
+
+	if (r < 0)
+		return err_trace(r);
+	r = client_write(client);
+	if (r < 0)
+		return err_trace(r);
+	ms = left_ms(deadline_ns);
+	if (!ms) {
+		r = read_once(client, MSG_DONTWAIT);
+		return r < 0 ? err_trace(r) : -ETIMEDOUT;
+	}
+	r = r == STREAM_E_AGAIN ? wait_both_ways(client, ms) : wait_for_input(client, ms);
+	return r < 0 ? err_trace(r) : 0;
+}
+
+int client_write_until(struct ipc_client *client, uint64_t left, uint64_t deadline_ns)
+{
+	uint64_t ms;
+	int r;
+
+	for (;;) {
+		r = client_check(client);
+		if (r < 0 || stream_pending(&client->stream) <= left)
+			return err_trace(r);
+		r = client_write(client);
+		if (r < 0)
+			return err_trace(r);
+		if (stream_pending(&client->stream) <= left)
+			return 0;
+		ms = left_ms(deadline_ns);
+		if (!ms)
+			return client_error_set(&client->error, err_origin(-ETIMEDOUT),
+						"the daemon does not read");
+		r = wait_both_ways(client, ms);
+		if (r < 0)
+			return err_trace(r);
+		client_run_callbacks(client);
+	}
+}

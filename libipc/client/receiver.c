@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The life of a receiver, and what the daemon sends it. */
+
+#include "client/receiver.h"
+
+#include <string.h>
+
+#include "base/err.h"
+
+enum { PIECES_AT_ONCE = 4 };
+
+/* ---- life ---- */
+
+static void drop_partial(struct ipc_receiver *receiver)
+{
+	receiver->partial = ipc_message_free(receiver->partial);
+	buf_deinit(&receiver->joined);
+}
+
+struct ipc_message *receiver_pop(struct ipc_receiver *receiver)
+{
+	struct ipc_message *message =
+		LIST_FIRST(&receiver->messages, struct ipc_message, link);
+
+	if (message) {
+		list_remove(&message->link);
+		receiver->n_messages--;
+	}
+	return message;
+}
+
+static void destroy(struct ipc_receiver *receiver)
+{
+	struct ipc_message *message;
+
+	while ((message = receiver_pop(receiver)))
+		ipc_message_free(message);
+	drop_partial(receiver);
+	for (unsigned int i = 0; i < receiver->n_queues; i++)
+		free(receiver->queues[i]);
+	list_remove(&receiver->link);
+	request_deinit(&receiver->request);
+	free(receiver);
+}
+
+void receiver_release(struct ipc_receiver *receiver)
+{
+	if (receiver->freed && !receiver->n_waiting &&
+	    receiver->request.state != REQUEST_OPEN)
+		destroy(receiver);
+}
+
+void client_free_receivers(struct ipc_client *client)
+{
+	struct ipc_receiver *receiver;
+
+	while ((receiver = LIST_FIRST(&client->receivers, struct ipc_receiver, link)))
+		destroy(receiver);
+}
+
+/* ---- frames ---- */
+
+/* Not the receiver's fault, so the attempt does not count. */
+static int give_back(struct ipc_client *client, const struct ipc_message *message)
+{
+	if (!*message->lease)
+		return 0;
+	client_begin(client, "nack");
+	json_put_u64(client->writer, "message", message->number);
+	json_put_u64(client->writer, "delay_ms", 0);
+	json_put_bool(client->writer, "count", false);
+	return err_trace(client_put(client, NULL, 0));
+}
+
+/* Takes the message. */
+static int queue_message(struct ipc_receiver *receiver, struct ipc_message *message)
+{
+	struct ipc_client *client = receiver->request.client;
+	int r;
+
+	if (receiver->freed) {
+		r = give_back(client, message);
+		ipc_message_free(message);
+		return err_trace(r);
+	}
+	list_add_tail(&receiver->messages, &message->link);
+	receiver->n_messages++;
+	client->n_handled++;
+	if (receiver->n_messages > receiver->window && !receiver->peek)
+		return client_error_set(&client->error, err_origin(-EPROTO),
+					"more messages than the window of %u",
+					receiver->window);
+	return 0;
+}
+
+/* Where there is no memory to make it smaller it stays as it is. */
+static char *shrink(char *data, size_t size)
+{
+	char *small = size ? realloc(data, size) : NULL;
+
+	return small ? small : data;
+}
+
+static int finish_partial(struct ipc_receiver *receiver)
+{
+	struct ipc_message *message = TAKE_PTR(receiver->partial);
+
+	message->body_size = receiver->joined.size;
+	message->joined = shrink(buf_steal(&receiver->joined), message->body_size);
+	if (message->body_size)
+		message->body = message->joined;
+	return err_trace(queue_message(receiver, message));
+}
+
+static int add_piece(struct ipc_receiver *receiver, const struct frame *frame)
+{
+	const char *body = frame->body_block ? frame->body_block->data : frame->body;
+
+	return err_trace(buf_append(&receiver->joined, body, frame->body_size));
+}
+
+/* Room for some more pieces of this size at once, or a large body is copied each time its
+ * memory grows. */
+static int add_first_piece(struct ipc_receiver *receiver, const struct frame *frame)
+{
+	int r = buf_reserve(&receiver->joined, PIECES_AT_ONCE * frame->body_size);
+
+	return err_trace(r < 0 ? r : add_piece(receiver, frame));
+}
+
+/* The first frame of a delivery, mostly the only one. */
+static int begin_message(struct ipc_receiver *receiver, const struct frame *frame,
+			 bool more)
+{
+	struct ipc_message *message;
+	int r = more ? add_first_piece(receiver, frame) : 0;
+
+	if (!r)
+		r = client_message_decode(receiver->request.client, frame, !more,
+					  &message);
+	if (r < 0)
+		return err_trace(r);
+	receiver->n_received++;
+	if (!more)
+		return err_trace(queue_message(receiver, message));
+	receiver->partial = message;
+	return 0;
+}
+
+static int continue_message(struct ipc_receiver *receiver, const struct frame *frame,
+			    bool more)
+{
+	int r;
+
+	if (header_has(frame->header, KEY_ABORT)) {
+		drop_partial(receiver);
+		return 0;
+	}
+	r = add_piece(receiver, frame);
+	return err_trace(r < 0 || more ? r : finish_partial(receiver));
+}
+
+static void end_receiver(struct ipc_receiver *receiver, const char *why, size_t size)
+{
+	request_end(&receiver->request);
+	size = min_size(size, RECEIVER_END_MAX);
+	memcpy(receiver->end, why, size);
+	receiver->end[size] = '\0';
+	drop_partial(receiver);
+	if (!receiver->freed)
+		client_count_handled(receiver->request.client);
+	receiver_release(receiver);
+}
+
+static int receiver_on_frame(struct ipc_request *request, const struct frame *frame)
+{
+	struct ipc_receiver *receiver =
+		CONTAINER_OF(request, struct ipc_receiver, request);
+	struct ipc_client *client = request->client;
+	const char *why;
+	size_t size;
+	bool more = false;
+	struct fault fault;
+	int r = request_decode_error(client, frame->header, &request->reply);
+
+	if (r > 0) {
+		end_receiver(receiver, request->reply.word, strlen(request->reply.word));
+		return 0;
+	}
+	if (r < 0)
+		return err_trace(r);
+	r = header_get_string(frame->header, KEY_END, 1, LIMIT_HEADER_MAX, &why, &size,
+			      &fault);
+	if (r > 0) {
+		end_receiver(receiver, why, size);
+		return 0;
+	}
+	if (r < 0 || header_get_bool(frame->header, KEY_MORE, &more, &fault) < 0)
+		return client_error_set(&client->error, err_origin(-EPROTO), "%s",
+					fault.text);
+	if (receiver->partial)
+		return err_trace(continue_message(receiver, frame, more));
+	return err_trace(begin_message(receiver, frame, more));
+}
+
+static void receiver_on_lost(struct ipc_request *request, int error)
+{
+	struct ipc_receiver *receiver =
+		CONTAINER_OF(request, struct ipc_receiver, request);
+
+	request->reply.error = error;
+	end_receiver(receiver, "lost", strlen("lost"));
+}
+
+static const struct request_ops receiver_ops = { receiver_on_frame, receiver_on_lost };
+
+/* ---- its begin and its end ---- */
+
+struct ipc_receiver *receiver_new(struct ipc_client *client)
+{
+	struct ipc_receiver *receiver = calloc(1, sizeof(*receiver));
+
+	if (!receiver) {
+		client_error_set(&client->error, -ENOMEM, "no memory for a receiver");
+		return NULL;
+	}
+	request_init(&receiver->request, client, &receiver_ops);
+	list_init(&receiver->messages);
+	list_add_tail(&client->receivers, &receiver->link);
+	receiver->window = 1;
+	receiver->wait_ms = IPC_FOREVER;
+	receiver->ack_wait_ms = IPC_FOREVER;
+	return receiver;
+}
+
+/* Puts the cancel first, or what is given back would come again at once. */
+static void stop(struct ipc_receiver *receiver)
+{
+	struct ipc_client *client = receiver->request.client;
+	struct ipc_message *message;
+	/* after the last message its end is on the way */
+	bool ending = receiver->max && receiver->n_received == receiver->max;
+	int r = 0;
+
+	if (receiver->request.state == REQUEST_OPEN && !ending)
+		r = request_put_cancel(&receiver->request);
+	while ((message = receiver_pop(receiver))) {
+		if (!r && !client->failure)
+			r = give_back(client, message);
+		ipc_message_free(message);
+	}
+	/* without memory the client ends now, and the messages become due by that */
+	if (r < 0)
+		client->output_broken = true;
+	if (!client->failure)
+		(void)!client_write(client);
+}
+
+struct ipc_receiver *ipc_receiver_free(struct ipc_receiver *receiver)
+{
+	if (receiver && !receiver->freed) {
+		receiver->freed = true;
+		receiver->n_waiting++; /* stopping may end the client, and so the request */
+		stop(receiver);
+		receiver->n_waiting--;
+		receiver_release(receiver);
+	}
+	return NULL;
+}

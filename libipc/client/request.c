@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Requests: open by id until their last frame has come.
+ *
+ *	NEW ──begin──► OPEN ──answer, lost, given up──► ENDED ──callback──► RUNNING ──► freed
+ *
+ * Ids are never used twice, so a frame for an id that is not open any more belongs to a
+ * request that was cancelled, and is dropped.
+ */
+
+#include "client/client_internal.h"
+
+#include <string.h>
+
+#include "base/err.h"
+
+void request_init(struct ipc_request *request, struct ipc_client *client,
+		  const struct request_ops *ops)
+{
+	*request = (struct ipc_request){ .client = client, .ops = ops };
+	list_init(&request->link);
+}
+
+void request_deinit(struct ipc_request *request)
+{
+	request_end(request);
+	list_remove(&request->link);
+	free(request->reply.text);
+	request->reply.text = NULL;
+	buf_deinit(&request->body);
+}
+
+int request_begin(struct ipc_request *request, const char *op)
+{
+	struct ipc_client *client = request->client;
+	int r = client_check(client);
+
+	if (r < 0)
+		return err_trace(r);
+	r = map_reserve(&client->requests);
+	if (r < 0)
+		return client_error_set(&client->error, err_trace(r),
+					"no memory for a request");
+	request->id = client->next_id++;
+	map_add(&client->requests, &request->node, map_u64(request->id));
+	list_add_tail(&client->open, &request->link);
+	request->state = REQUEST_OPEN;
+	client_begin(client, op);
+	json_put_u64(client->writer, "id", request->id);
+	return 0;
+}
+
+int request_put(struct ipc_request *request, const void *body, size_t body_size)
+{
+	int r = client_put(request->client, body, body_size);
+
+	if (r < 0)
+		request_end(request);
+	return err_trace(r);
+}
+
+void request_end(struct ipc_request *request)
+{
+	if (request->state != REQUEST_OPEN)
+		return;
+	map_remove(&request->client->requests, &request->node);
+	list_remove(&request->link);
+	request->state = REQUEST_ENDED;
+}
+
+int request_put_cancel(const struct ipc_request *request)
+{
+	client_begin(request->client, "cancel");
+	json_put_u64(request->client->writer, "request", request->id);
+	return err_trace(client_put(request->client, NULL, 0));
+}
+
+/* ---- answers ---- */
+
+static void finish(struct ipc_request *request)
+{
+	request_end(request);
+	if (request->callback) {
+		list_add_tail(&request->client->done, &request->link);
+		client_count_handled(request->client);
+	}
+}
+
+static void call_on_lost(struct ipc_request *request, int error)
+{
+	request->reply.error = error;
+	request->reply.text = strdup(error == -ECANCELED ? "the client was closed"
+							 : request->client->last.text);
+	finish(request);
+}
+
+int request_decode_error(struct ipc_client *client, const struct header *header,
+			 struct ipc_reply *ret_reply)
+{
+	const char *word = NULL, *text = NULL;
+	size_t word_size = 0, size = 0;
+	struct fault fault;
+	int r = header_get_string(header, KEY_ERROR, 1, LIMIT_HEADER_MAX, &word,
+				  &word_size, &fault);
+
+	if (r > 0 && header_get_string(header, KEY_MESSAGE, 0, LIMIT_HEADER_MAX, &text,
+				       &size, &fault) < 0)
+		r = -EINVAL;
+	if (r < 0)
+		return client_error_set(&client->error, err_origin(-EPROTO), "%s",
+					fault.text);
+	if (!r)
+		return 0;
+	ret_reply->error = -fault_word_errno(word, word_size);
+	client_copy_word(ret_reply->word, word, word_size);
+	ret_reply->text = text ? strndup(text, size) : strdup(ret_reply->word);
+	return 1;
+}
+
+/* A message sent with confirm "acked": what has become of it? */
+static int decode_outcome(struct ipc_request *request, const struct header *header)
+{
+	uint32_t at = json_member(header->json, 0, "outcome");
+	const struct json_value *v = json_at(header->json, at);
+	_cleanup_buf_ struct buf text = BUF_INIT;
+	const char *outcome;
+
+	if (!at || v->type != JSON_STRING)
+		return 0;
+	outcome = json_text(header->json, v);
+	if (v->size == strlen("acked") && !memcmp(outcome, "acked", v->size))
+		return 0;
+	request->reply.error = -ECANCELED;
+	if (buf_printf(&text, "message %llu was not acknowledged: %.*s",
+		       (unsigned long long)request->reply.number, (int)v->size,
+		       outcome) < 0 ||
+	    buf_terminate(&text) < 0)
+		return 0; /* an error without its text */
+	request->reply.text = buf_steal(&text);
+	return 0;
+}
+
+static int decode_answer(struct ipc_request *request, const struct header *header)
+{
+	struct ipc_client *client = request->client;
+	struct fault fault;
+
+	if (header_get_u64(header, KEY_MESSAGE, 1, LIMIT_NUMBER_MAX,
+			   &request->reply.number, &fault) < 0)
+		return client_error_set(&client->error, err_origin(-EPROTO), "%s",
+					fault.text);
+	if (request->decode)
+		return err_trace(request->decode(request, header));
+	return err_trace(decode_outcome(request, header));
+}
+
+/* The daemon could not go on in the middle of a body. */
+static void decode_abort(struct ipc_request *request, const struct header *header)
+{
+	const char *why = "";
+	size_t size = 0;
+	struct fault fault;
+
+	(void)!header_get_string(header, KEY_ABORT, 0, LIMIT_HEADER_MAX, &why, &size,
+				 &fault);
+	request->reply.error = -EIO;
+	request->reply.text = strndup(why, size);
+}
+
+static int call_on_frame(struct ipc_request *request, const struct frame *frame)
+{
+	struct ipc_client *client = request->client;
+	const char *body = frame->body_block ? frame->body_block->data : frame->body;
+	struct fault fault;
+	bool more = false;
+	int r = request_decode_error(client, frame->header, &request->reply);
+
+	if (r > 0) {
+		finish(request);
+		return 0;
+	}
+	if (r < 0)
+		return err_trace(r);
+	if (header_get_bool(frame->header, KEY_MORE, &more, &fault) < 0)
+		return client_error_set(&client->error, err_origin(-EPROTO), "%s",
+					fault.text);
+	r = buf_append(&request->body, body, frame->body_size);
+	if (r < 0 || more)
+		return err_trace(r);
+	if (header_has(frame->header, KEY_ABORT))
+		decode_abort(request, frame->header);
+	else
+		r = decode_answer(request, frame->header);
+	if (r < 0)
+		return err_trace(r);
+	finish(request);
+	return 0;
+}
+
+const struct request_ops request_call_ops = { call_on_frame, call_on_lost };
+
+/* ---- waiting and callbacks ---- */
+
+static int result_of(const struct ipc_request *request)
+{
+	const struct ipc_reply *reply = &request->reply;
+
+	if (reply->error)
+		client_error_set_answer(&request->client->error, reply->word,
+					reply->text ? reply->text
+						    : strerror(-reply->error));
+	return reply->error;
+}
+
+int request_wait(struct ipc_request *request, uint64_t deadline_ns)
+{
+	struct ipc_client *client = request->client;
+	int r = 0;
+
+	while (request->state == REQUEST_OPEN && r >= 0) {
+		r = client_step(client, deadline_ns);
+		client_run_callbacks(client);
+	}
+	if (request->state == REQUEST_OPEN) {
+		r = request_put_cancel(request);
+		request_end(request);
+		return r < 0 ? err_trace(r)
+			     : client_error_set(&client->error, err_origin(-ETIMEDOUT),
+						"the daemon did not answer in time");
+	}
+	/* lost: why is the business of the one who was waiting */
+	if (r < 0 && r != -ETIMEDOUT && request->reply.error == -ECONNRESET) {
+		client->error = client->last;
+		return err_trace(r);
+	}
+	return result_of(request);
+}
+
+int request_call(struct ipc_request *request, const void *body, size_t body_size)
+{
+	uint64_t deadline = client_deadline(request->client, 0);
+	int r = request_put(request, body, body_size);
+
+	return err_trace(r < 0 ? r : request_wait(request, deadline));
+}
+
+void client_run_callbacks(struct ipc_client *client)
+{
+	struct ipc_request *request;
+
+	if (client->in_callback)
+		return;
+	client->in_callback = true;
+	while ((request = LIST_FIRST(&client->done, struct ipc_request, link))) {
+		list_remove(&request->link);
+		request->state = REQUEST_RUNNING;
+		request->callback(client, &request->reply, request->userdata);
+		request_deinit(request);
+		free(request);
+	}
+	client->in_callback = false;
+}
+
+int ipc_reply_get_error(const struct ipc_reply *reply)
+{
+	return reply->error;
+}
+
+const char *ipc_reply_get_error_text(const struct ipc_reply *reply)
+{
+	if (!reply->error)
+		return "";
+	return reply->text ? reply->text : strerror(-reply->error);
+}
+
+uint64_t ipc_reply_get_number(const struct ipc_reply *reply)
+{
+	return reply->number;
+}
+
+int ipc_request_cancel(struct ipc_request *request)
+{
+	struct ipc_client *client = request->client;
+	int r = 0;
+
+	if (request->state == REQUEST_RUNNING)
+		return 0; /* in its own callback, which comes to an end by itself */
+	if (request->state == REQUEST_OPEN) {
+		r = request_put_cancel(request);
+		request_end(request);
+	}
+	request_deinit(request);
+	free(request);
+	if (r >= 0)
+		r = client_check(client);
+	if (r >= 0)
+		r = client_write(client);
+	return r < 0 ? err_trace(r) : 0;
+}

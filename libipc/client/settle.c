@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Telling the daemon what has become of a delivery. ipc_ack() is told and not answered;
+ * by number alone, for the connection that acks is the one that holds the lease. All else
+ * is answered, and names the lease.
+ */
+
+#include "client/client_internal.h"
+
+#include <string.h>
+
+#include "base/err.h"
+
+static const char *const verdicts[] = {
+	[IPC_VERDICT_ACK] = "ack",
+	[IPC_VERDICT_NACK] = "nack",
+	[IPC_VERDICT_REJECT] = "reject",
+	[IPC_VERDICT_TOUCH] = "touch",
+};
+
+static int check_leased(struct ipc_client *client, const struct ipc_message *message)
+{
+	if (message->number && *message->lease)
+		return 0;
+	return client_error_set(&client->error, err_origin(-EINVAL),
+				"the message was not received to be settled");
+}
+
+static int write_now(struct ipc_client *client)
+{
+	int r = client_write_until(client, 0, client_deadline(client, 0));
+
+	client_run_callbacks(client);
+	return err_trace(r);
+}
+
+int ipc_ack(struct ipc_client *client, const struct ipc_message *message)
+{
+	int r = check_leased(client, message);
+
+	if (!r)
+		r = client_check(client);
+	if (r < 0)
+		return err_trace(r);
+	client_begin(client, verdicts[IPC_VERDICT_ACK]);
+	json_put_u64(client->writer, "message", message->number);
+	r = client_put(client, NULL, 0);
+	return err_trace(r < 0 ? r : write_now(client));
+}
+
+static int put_acks(struct ipc_client *client, struct ipc_message *const *messages,
+		    size_t n)
+{
+	client_begin(client, verdicts[IPC_VERDICT_ACK]);
+	json_put_array(client->writer, "messages");
+	for (size_t i = 0; i < n; i++)
+		json_put_u64(client->writer, NULL, messages[i]->number);
+	json_put_end(client->writer);
+	return err_trace(client_put(client, NULL, 0));
+}
+
+int ipc_ack_many(struct ipc_client *client, struct ipc_message *const *messages,
+		 size_t n_messages)
+{
+	int r = client_check(client);
+
+	for (size_t i = 0; !r && i < n_messages; i++)
+		r = check_leased(client, messages[i]);
+	for (size_t i = 0; !r && i < n_messages; i += LIMIT_MESSAGES_MAX)
+		r = put_acks(client, messages + i,
+			     min_size(n_messages - i, LIMIT_MESSAGES_MAX));
+	return err_trace(r < 0 ? r : write_now(client));
+}
+
+static int check_settle(struct ipc_client *client, enum ipc_verdict verdict,
+			uint64_t number, const char *lease, int64_t delay_ms,
+			bool uncounted, const char *reason)
+{
+	const char *why = NULL;
+	int r = 0;
+
+	if ((unsigned int)verdict >= ARRAY_SIZE(verdicts))
+		why = "unknown verdict";
+	else if (!number || number > LIMIT_NUMBER_MAX)
+		why = "the message's number is out of range";
+	else if (delay_ms != -1 && !client_ms_is_valid(delay_ms))
+		why = "the delay is out of range";
+	else if (verdict != IPC_VERDICT_NACK && (delay_ms >= 0 || uncounted))
+		why = "only nack takes a delay, or does not count";
+	else if (reason && verdict != IPC_VERDICT_NACK && verdict != IPC_VERDICT_REJECT)
+		why = "only nack and reject take a reason";
+	if (why)
+		return client_error_set(&client->error, err_origin(-EINVAL), "%s", why);
+	if (lease)
+		r = client_check_text(client, "the lease", lease, LIMIT_NAME_MAX);
+	if (!r && reason)
+		r = client_check_text(client, "the reason", reason, LIMIT_REASON_MAX);
+	return err_trace(r);
+}
+
+int ipc_settle(struct ipc_client *client, enum ipc_verdict verdict, uint64_t number,
+	       const char *lease, int64_t delay_ms, bool uncounted, const char *reason)
+{
+	_cleanup_request_ struct ipc_request request;
+	int r;
+
+	request_init(&request, client, &request_call_ops);
+	r = check_settle(client, verdict, number, lease, delay_ms, uncounted, reason);
+	if (!r)
+		r = request_begin(&request, verdicts[verdict]);
+	if (r < 0)
+		return err_trace(r);
+	json_put_u64(client->writer, "message", number);
+	if (lease)
+		json_put_text(client->writer, "lease", lease);
+	if (delay_ms >= 0)
+		json_put_i64(client->writer, "delay_ms", delay_ms);
+	if (uncounted)
+		json_put_bool(client->writer, "count", false);
+	if (reason)
+		json_put_text(client->writer, "reason", reason);
+	return err_trace(request_call(&request, NULL, 0));
+}
+
+static int settle_message(struct ipc_client *client, enum ipc_verdict verdict,
+			  const struct ipc_message *message, int64_t delay_ms,
+			  const char *reason)
+{
+	int r = check_leased(client, message);
+
+	return err_trace(r < 0 ? r
+			       : ipc_settle(client, verdict, message->number,
+					    message->lease, delay_ms, false, reason));
+}
+
+int ipc_nack(struct ipc_client *client, const struct ipc_message *message,
+	     int64_t delay_ms, const char *reason)
+{
+	return err_trace(
+		settle_message(client, IPC_VERDICT_NACK, message, delay_ms, reason));
+}
+
+int ipc_reject(struct ipc_client *client, const struct ipc_message *message,
+	       const char *reason)
+{
+	return err_trace(settle_message(client, IPC_VERDICT_REJECT, message, -1, reason));
+}
+
+int ipc_touch(struct ipc_client *client, const struct ipc_message *message)
+{
+	return err_trace(settle_message(client, IPC_VERDICT_TOUCH, message, -1, NULL));
+}

@@ -1,0 +1,825 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef IPC_IPC_H
+#define IPC_IPC_H
+
+/*
+ * libipc: messages handed from process to process, through the queues of ipcd(8).
+ *
+ * Results. Functions that return int give 0 (or a documented positive value) on success
+ * and a negative errno on failure. After a failure ipc_client_get_error() has a sentence
+ * for a person, and ipc_client_get_error_word() the daemon's error word (ipc-protocol(7))
+ * if it was the daemon that refused. Besides what a function lists, every function that
+ * talks to the daemon may return
+ *	-ENOMEM      no memory
+ *	-ECONNRESET  the daemon has closed the connection (the client is dead: close it)
+ *	-EPROTO      the daemon said something that is no answer (the same)
+ *	-ETIMEDOUT   no answer in time, see ipc_client_set_timeout()
+ *	-EIO         the daemon failed inside ("internal")
+ *	-ESHUTDOWN   the daemon is stopping
+ *
+ * Threads. A client and all that was made from it belong to one thread at a time; different
+ * clients are independent. Nothing here installs signal handlers, prints, or exits; SIGPIPE
+ * is never raised; all descriptors are close-on-exec. After fork(2) only the process that
+ * opened a client may use it.
+ *
+ * Ownership. Functions named _new and _open give an object that the caller ends with _free
+ * or _close; these accept NULL and return NULL. Strings and bodies that getters return
+ * belong to the object and live as long as it does, unless said otherwise.
+ *
+ * Times are milliseconds; IPC_FOREVER means without limit.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define IPC_PUBLIC __attribute__((visibility("default")))
+#define IPC_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define IPC_PUBLIC
+#define IPC_MUST_CHECK
+#endif
+
+#define IPC_FOREVER ((int64_t)-1)
+
+struct ipc_client;   /* one connection to the daemon */
+struct ipc_message;  /* a message to send, or one that was received */
+struct ipc_receiver; /* messages coming from queues */
+struct ipc_request;  /* an asynchronous request under way */
+struct ipc_reply;    /* its answer */
+struct ipc_list;     /* what a listing request returned */
+struct ipc_record;   /* one entry of it */
+
+/* ------------------------------------------------------------------ the connection --- */
+
+/* Flags of ipc_client_open() and ipc_socket_path(). */
+enum ipc_open_flags {
+	IPC_OPEN_SYSTEM = 1 << 0,    /* the system's daemon */
+	IPC_OPEN_USER = 1 << 1,	     /* the daemon of this user */
+	IPC_OPEN_AUTOSTART = 1 << 2, /* start the user's daemon if none runs */
+};
+
+/**
+ * ipc_socket_path - which daemon a client talks to by default
+ * @flags: 0, or one of IPC_OPEN_SYSTEM and IPC_OPEN_USER; others are ignored
+ * @ret_path: the socket's path; the caller frees it with free(3)
+ *
+ * Without flags: $IPC_SOCKET if set; else the system's /run/ipcd/socket if it exists; else
+ * the user's: $XDG_RUNTIME_DIR/ipcd/socket, /run/user/UID/ipcd/socket or, without such a
+ * directory, ~/.local/state/ipcd/socket. Set-user-ID programs ignore the environment.
+ *
+ * Returns: 0; -EINVAL both flags; -ENOENT no place for a user's socket can be found
+ * Blocking: no (looks at the file system). Threads: any. Since: 0.1. Source: ipc(1)
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_socket_path(unsigned int flags, char **ret_path);
+
+/**
+ * ipc_client_open - connect to a daemon
+ * @socket: path of its socket, at most 107 bytes; NULL: as ipc_socket_path() says
+ * @flags: 0 or IPC_OPEN_* joined by |; looked at only where @socket is NULL, but for
+ *	IPC_OPEN_AUTOSTART, which is ignored with a path
+ * @ret_client: the client; also set when an error is returned and memory allows, so that
+ *	ipc_client_get_error() can be asked; end it with ipc_client_close() in any case
+ *
+ * The listener must be root, this user, or the owner of the socket in a directory of
+ * root's; the directory must not be writable by others.
+ *
+ * Returns: 0; -ENOENT no socket there; -ECONNREFUSED nobody listens; -EACCES may not
+ * connect; -EPERM the directory or the listener is not to be trusted; -ENAMETOOLONG;
+ * -EINVAL flags; with IPC_OPEN_AUTOSTART also -ECHILD the daemon could not be started;
+ * otherwise as at the top
+ * Blocking: until connected and greeted, at most the default timeout. Threads: any.
+ * Since: 0.1. Source: ipc-protocol(7) hello
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_client_open(const char *socket, unsigned int flags,
+					      struct ipc_client **ret_client);
+
+/**
+ * ipc_client_close - end a connection and all that belongs to it
+ * @client: NULL does nothing; requests under way end with -ECANCELED
+ *
+ * Messages received and not acknowledged become due again for other receivers. Messages
+ * (struct ipc_message) stay valid; receivers and requests do not.
+ *
+ * Returns: NULL
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC struct ipc_client *ipc_client_close(struct ipc_client *client);
+
+/**
+ * ipc_client_set_timeout - how long blocking calls wait for the daemon's answer
+ * @client: the client
+ * @timeout_ms: 0 or more, or IPC_FOREVER; the default is 30000. Time that a call was asked
+ *	to wait (for room, for a message) comes on top.
+ *
+ * Returns: 0; -EINVAL out of range
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_client_set_timeout(struct ipc_client *client,
+						     int64_t timeout_ms);
+
+/**
+ * ipc_client_get_error - what went wrong last, for a person
+ * @client: the client, may be NULL (no memory)
+ *
+ * Returns: one line without newline, never NULL; empty if nothing failed yet. Valid until
+ * the next call with this client
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC const char *ipc_client_get_error(const struct ipc_client *client);
+
+/**
+ * ipc_client_get_error_word - what went wrong last, for a program
+ * @client: the client, may be NULL
+ *
+ * Returns: the daemon's error word ("denied", "full" …), or "" if the failure was local
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7), errors
+ */
+IPC_PUBLIC const char *ipc_client_get_error_word(const struct ipc_client *client);
+
+/**
+ * ipc_client_get_socket - the path this client is connected to
+ * @client: the client
+ *
+ * Returns: the path, never NULL
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC const char *ipc_client_get_socket(const struct ipc_client *client);
+
+/**
+ * ipc_client_get_server - the daemon's name and version, as "ipcd 0.1.0"
+ * @client: the client
+ *
+ * Returns: the text, never NULL
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) hello
+ */
+IPC_PUBLIC const char *ipc_client_get_server(const struct ipc_client *client);
+
+/**
+ * ipc_client_get_peer - this connection's number at the daemon
+ * @client: the client
+ *
+ * Returns: the number that `ipc peers` shows, 1 or more
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) hello
+ */
+IPC_PUBLIC uint64_t ipc_client_get_peer(const struct ipc_client *client);
+
+/* ---- the same connection in a main loop ---- */
+
+/**
+ * ipc_client_get_fd - the descriptor to poll
+ * @client: the client; it keeps the descriptor
+ *
+ * Returns: the descriptor, or -ECONNRESET when the connection is lost
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC int ipc_client_get_fd(const struct ipc_client *client);
+
+/**
+ * ipc_client_get_events - what to poll the descriptor for, now
+ * @client: the client; ask before each poll(2)
+ *
+ * Returns: POLLIN, with POLLOUT where something waits to be written
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC int ipc_client_get_events(const struct ipc_client *client);
+
+/**
+ * ipc_client_get_timeout - when to call ipc_client_process() at the latest
+ * @client: the client; ask before each poll(2)
+ *
+ * Returns: milliseconds from now; 0 if there is work already, as messages that came during
+ * a blocking call; -1 without limit
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC int ipc_client_get_timeout(const struct ipc_client *client);
+
+/**
+ * ipc_client_process - read, write and run callbacks, as far as possible now
+ * @client: the client
+ *
+ * Callbacks may call anything but ipc_client_close() and ipc_client_process().
+ *
+ * Returns: how many replies and messages were handled since the last time, 0 or more; or
+ * the error that ended the connection; -EBUSY inside a callback
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_client_process(struct ipc_client *client);
+
+/**
+ * ipc_client_flush - write out everything, then return
+ * @client: the client
+ *
+ * Returns: 0; otherwise as at the top
+ * Blocking: until the kernel has it all. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_client_flush(struct ipc_client *client);
+
+/**
+ * ipc_ping - ask the daemon for an echo
+ * @client: the client
+ * @data: any bytes, may be NULL if @size is 0
+ * @size: how many, at most the daemon's body_max
+ *
+ * Returns: 0 when the same bytes came back; -EMSGSIZE; otherwise as at the top
+ * Blocking: yes. Threads: owner. Since: 0.1. Source: ipc-protocol(7) ping
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_ping(struct ipc_client *client, const void *data,
+				       size_t size);
+
+/* ------------------------------------------------------------------------ messages --- */
+
+/**
+ * ipc_message_new - an empty message, to be sent
+ * @ret_message: the message; end it with ipc_message_free()
+ *
+ * Returns: 0; -ENOMEM
+ * Blocking: no. Threads: any. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_message_new(struct ipc_message **ret_message);
+
+/**
+ * ipc_message_free - end a message
+ * @message: NULL does nothing. A received message is not acknowledged by this.
+ *
+ * Returns: NULL
+ * Blocking: no. Threads: any. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC struct ipc_message *ipc_message_free(struct ipc_message *message);
+
+/**
+ * ipc_message_set_body - what the message carries
+ * @message: a message to be sent
+ * @data: borrowed: must stay as it is until the message was sent or freed
+ * @size: 0 to the daemon's body_max bytes
+ *
+ * Returns: nothing
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) send
+ */
+IPC_PUBLIC void ipc_message_set_body(struct ipc_message *message, const void *data,
+				     size_t size);
+
+/**
+ * ipc_message_set_meta - a JSON object of the sender's, passed on byte for byte
+ * @message: a message to be sent
+ * @json: the object's text, copied, at most 32768 bytes; NULL: none
+ *
+ * Returns: 0; -EINVAL it is no strict JSON object; -ENOMEM; -EMSGSIZE
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) send
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_message_set_meta(struct ipc_message *message,
+						   const char *json);
+
+/**
+ * ipc_message_set_priority - who goes first
+ * @message: a message to be sent
+ * @priority: 0 (first) to 9 (last); the default is 4
+ *
+ * Returns: 0; -EINVAL out of range
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) send
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_message_set_priority(struct ipc_message *message,
+						       unsigned int priority);
+
+/**
+ * ipc_message_set_delay - not before
+ * @message: a message to be sent
+ * @delay_ms: it is handed out no sooner than this after it was sent; 0 or more
+ *
+ * Returns: 0; -EINVAL out of range
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) send
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_message_set_delay(struct ipc_message *message,
+						    int64_t delay_ms);
+
+/**
+ * ipc_message_set_ttl - not after
+ * @message: a message to be sent
+ * @ttl_ms: it vanishes when nobody has taken it by then; 1 or more, or IPC_FOREVER
+ *
+ * Returns: 0; -EINVAL out of range
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) send
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_message_set_ttl(struct ipc_message *message,
+						  int64_t ttl_ms);
+
+/**
+ * ipc_message_get_body - what the message carries
+ * @message: the message
+ * @ret_size: bytes; may be NULL
+ *
+ * Returns: the bytes, never NULL; not NUL-ended
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC const void *ipc_message_get_body(const struct ipc_message *message,
+					    size_t *ret_size);
+
+/**
+ * ipc_message_get_number - the message's number at the daemon
+ * @message: a received message
+ *
+ * Returns: 1 or more; 0 if it was not received
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC uint64_t ipc_message_get_number(const struct ipc_message *message);
+
+/**
+ * ipc_message_get_lease - the token that settles this delivery from any connection
+ * @message: a received message
+ *
+ * Returns: the token; "" if there is none (peek)
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC const char *ipc_message_get_lease(const struct ipc_message *message);
+
+/**
+ * ipc_message_get_attempt - how often it has been delivered, this time included
+ * @message: a received message
+ *
+ * Returns: 1 or more; when peeking, the deliveries so far
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC uint64_t ipc_message_get_attempt(const struct ipc_message *message);
+
+/**
+ * ipc_message_get_queue - the queue it came from
+ * @message: a received message
+ *
+ * Returns: the name, never NULL
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC const char *ipc_message_get_queue(const struct ipc_message *message);
+
+/**
+ * ipc_message_get_priority - its priority
+ * @message: the message
+ *
+ * Returns: 0 to 9
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC unsigned int ipc_message_get_priority(const struct ipc_message *message);
+
+/**
+ * ipc_message_get_meta - the sender's JSON object
+ * @message: the message
+ *
+ * Returns: its text as it was sent, or NULL if there is none
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC const char *ipc_message_get_meta(const struct ipc_message *message);
+
+/**
+ * ipc_message_get_from - who sent it, by the kernel's word
+ * @message: a received message
+ * @ret_uid: user ID; may be NULL
+ * @ret_gid: group ID; may be NULL
+ * @ret_pid: process ID when it connected, 0 if unknown: for people only; may be NULL
+ *
+ * Returns: the user's name (decimal uid if it has none), never NULL
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7), from
+ */
+IPC_PUBLIC const char *ipc_message_get_from(const struct ipc_message *message,
+					    uid_t *ret_uid, gid_t *ret_gid, pid_t *ret_pid);
+
+/**
+ * ipc_message_to_json - a received message as one line of JSON
+ * @message: a received message
+ * @with_body: also "body" (a string), or "body_base64" where it is not UTF-8 text
+ * @ret_json: the line, NUL-ended, without newline; the caller frees it with free(3)
+ *
+ * Returns: 0; -ENOMEM
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc(1) --json
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_message_to_json(const struct ipc_message *message,
+						  bool with_body, char **ret_json);
+
+/* ------------------------------------------------------------------------- sending --- */
+
+/* Flags of ipc_send_message() and ipc_send_async(). */
+enum ipc_send_flags {
+	IPC_SEND_WAIT_ACKED = 1 << 0, /* the answer comes when a receiver has acknowledged */
+};
+
+/**
+ * ipc_send - hand a message to a queue
+ * @client: the client
+ * @queue: name of the queue; it is made if it is not there and rights allow
+ * @data: the body, may be NULL if @size is 0
+ * @size: its bytes, at most the daemon's body_max
+ * @ret_number: the message's number; may be NULL
+ *
+ * Returns: 0 when the queue has it; -EAGAIN the queue is full; -EDQUOT this user has too
+ * much in queues; -EACCES; -EINVAL bad name; -EMSGSIZE; otherwise as at the top
+ * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_send(struct ipc_client *client, const char *queue,
+				       const void *data, size_t size, uint64_t *ret_number);
+
+/**
+ * ipc_send_message - hand a message to a queue, with all options
+ * @client: the client
+ * @queue: as ipc_send()
+ * @message: stays the caller's
+ * @wait_ms: how long to wait for room in a full queue; 0: not at all
+ * @flags: 0 or IPC_SEND_WAIT_ACKED: wait (without limit) until it was acknowledged
+ * @ret_number: the message's number; may be NULL
+ *
+ * Returns: as ipc_send(); with IPC_SEND_WAIT_ACKED also -ECANCELED: it was refused, died or
+ * expired, see ipc_client_get_error()
+ * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_send_message(struct ipc_client *client, const char *queue,
+					       const struct ipc_message *message,
+					       int64_t wait_ms, unsigned int flags,
+					       uint64_t *ret_number);
+
+/**
+ * ipc_reply_fn - is told how an asynchronous request ended; called exactly once, from a
+ * function that processes the client
+ * @client: the client
+ * @reply: valid during the call
+ * @userdata: as given with the request
+ */
+typedef void (*ipc_reply_fn)(struct ipc_client *client, const struct ipc_reply *reply,
+			     void *userdata);
+
+/**
+ * ipc_send_async - hand a message to a queue without waiting
+ * @client: the client; what is sent goes out with ipc_client_process(), ipc_client_flush()
+ *	or any blocking call, so several are written together
+ * @queue: as ipc_send()
+ * @message: stays the caller's; its body is copied
+ * @wait_ms: as ipc_send_message()
+ * @flags: as ipc_send_message()
+ * @callback: told the outcome
+ * @userdata: handed to it
+ * @ret_request: for ipc_request_cancel(), valid until the callback ran; may be NULL
+ *
+ * Returns: 0; -EINVAL; -ENOMEM; -ENOBUFS 64 MiB wait to be written already: flush first;
+ * -ECONNRESET
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_send_async(struct ipc_client *client, const char *queue,
+					     const struct ipc_message *message,
+					     int64_t wait_ms, unsigned int flags,
+					     ipc_reply_fn callback, void *userdata,
+					     struct ipc_request **ret_request);
+
+/**
+ * ipc_request_cancel - no longer wait for an answer
+ * @request: under way; it must not be used afterwards
+ *
+ * A send that waits for room is taken back if it still waits. The callback is not called.
+ *
+ * Returns: 0; -ENOMEM; -ECONNRESET
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) cancel
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_request_cancel(struct ipc_request *request);
+
+/**
+ * ipc_reply_get_error - did it succeed?
+ * @reply: the reply
+ *
+ * Returns: 0, or the error that the blocking form would have returned
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC int ipc_reply_get_error(const struct ipc_reply *reply);
+
+/**
+ * ipc_reply_get_error_text - why not, for a person
+ * @reply: the reply
+ *
+ * Returns: one line, never NULL; "" on success
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC const char *ipc_reply_get_error_text(const struct ipc_reply *reply);
+
+/**
+ * ipc_reply_get_number - the number of the message that was sent
+ * @reply: the reply
+ *
+ * Returns: 1 or more; 0 if there is none
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
+ */
+IPC_PUBLIC uint64_t ipc_reply_get_number(const struct ipc_reply *reply);
+
+/* ----------------------------------------------------------------------- receiving --- */
+
+/**
+ * ipc_receive - take one message from a queue
+ * @client: the client
+ * @queue: its name
+ * @wait_ms: how long to wait for one; 0: not at all
+ * @ret_message: the message, leased to this connection until ipc_ack() and the like
+ *
+ * Returns: 0; -ETIMEDOUT there was none; -EACCES; -EINVAL bad name; -ECANCELED the queue was
+ * deleted; otherwise as at the top
+ * Blocking: at most @wait_ms and the timeout. Threads: owner. Since: 0.1.
+ * Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receive(struct ipc_client *client, const char *queue,
+					  int64_t wait_ms, struct ipc_message **ret_message);
+
+/**
+ * ipc_receiver_new - prepare to take messages from queues, one after the other
+ * @client: the client, must outlive the receiver
+ * @ret_receiver: end it with ipc_receiver_free()
+ *
+ * Defaults: no queue, window 1, max 0 (for ever), wait IPC_FOREVER. Nothing is asked of the
+ * daemon before the first ipc_receiver_next().
+ *
+ * Returns: 0; -ENOMEM
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_new(struct ipc_client *client,
+					       struct ipc_receiver **ret_receiver);
+
+/**
+ * ipc_receiver_free - stop receiving
+ * @receiver: NULL does nothing. Messages that came and were not fetched become due again;
+ *	those fetched stay leased to the client.
+ *
+ * Returns: NULL
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) cancel
+ */
+IPC_PUBLIC struct ipc_receiver *ipc_receiver_free(struct ipc_receiver *receiver);
+
+/**
+ * ipc_receiver_add_queue - one more queue, after those added before in preference
+ * @receiver: not yet started
+ * @queue: its name, copied; at most 64 queues
+ *
+ * Returns: 0; -ENOMEM; -E2BIG; -EBUSY already started
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_add_queue(struct ipc_receiver *receiver,
+						     const char *queue);
+
+/**
+ * ipc_receiver_set_window - how many unacknowledged messages may be out at once
+ * @receiver: not yet started
+ * @window: 1 to 65536; more than one keeps the next messages at hand
+ *
+ * Returns: 0; -EINVAL; -EBUSY already started
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_window(struct ipc_receiver *receiver,
+						      unsigned int window);
+
+/**
+ * ipc_receiver_set_max - end after so many messages
+ * @receiver: not yet started
+ * @max: 1 or more; 0: never
+ *
+ * Returns: 0; -EBUSY already started
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_max(struct ipc_receiver *receiver,
+						   uint64_t max);
+
+/**
+ * ipc_receiver_set_wait - end when nothing has come for so long
+ * @receiver: not yet started
+ * @wait_ms: 0 (take what is there) or more, or IPC_FOREVER
+ *
+ * Returns: 0; -EINVAL; -EBUSY already started
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_wait(struct ipc_receiver *receiver,
+						    int64_t wait_ms);
+
+/**
+ * ipc_receiver_set_ack_wait - a deadline for each message
+ * @receiver: not yet started
+ * @ack_wait_ms: a message neither settled nor touched for so long is due again; 1 or more,
+ *	or IPC_FOREVER (the default: only the end of the connection ends a lease)
+ *
+ * Returns: 0; -EINVAL; -EBUSY already started
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_ack_wait(struct ipc_receiver *receiver,
+							int64_t ack_wait_ms);
+
+/**
+ * ipc_receiver_set_peek - look at the messages and leave them where they are
+ * @receiver: not yet started
+ * @peek: true: what is in the queues now is shown once, without leases, then it ends
+ *
+ * Returns: 0; -EBUSY already started
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_peek(struct ipc_receiver *receiver, bool peek);
+
+/**
+ * ipc_receiver_next - the next message
+ * @receiver: with at least one queue; the first call starts it
+ * @timeout_ms: how long to wait here; 0: take what has come; IPC_FOREVER
+ * @ret_message: the message; the caller settles it (unless peeking) and frees it
+ *
+ * Returns: 1 with a message; 0 the receiver has ended, see ipc_receiver_get_end();
+ * -ETIMEDOUT nothing within @timeout_ms (the receiver goes on); -EACCES; -EINVAL; -ECANCELED
+ * a callback has freed the receiver; otherwise as at the top
+ * Blocking: at most @timeout_ms. Threads: owner. Since: 0.1.
+ * Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_next(struct ipc_receiver *receiver,
+						int64_t timeout_ms,
+						struct ipc_message **ret_message);
+
+/**
+ * ipc_receiver_get_end - why it ended
+ * @receiver: the receiver
+ *
+ * Returns: "max", "timeout" (nothing came for the time set), "cancelled", "shutting-down" …;
+ * "" while it goes on
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC const char *ipc_receiver_get_end(const struct ipc_receiver *receiver);
+
+/**
+ * ipc_ack - the message is done: it leaves its queue
+ * @client: the client that received it
+ * @message: received, not settled before
+ *
+ * The daemon is told at once and not waited for: when the connection breaks first, the
+ * message comes again. Where that matters use ipc_settle().
+ *
+ * Returns: 0; -EINVAL not a leased message; otherwise as at the top
+ * Blocking: only while the socket is full. Threads: owner. Since: 0.1.
+ * Source: ipc-protocol(7) ack
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_ack(struct ipc_client *client,
+				      const struct ipc_message *message);
+
+/**
+ * ipc_ack_many - several messages are done, told in one write
+ * @client: the client that received them
+ * @messages: received, not settled before
+ * @n_messages: 0 or more
+ *
+ * Returns: as ipc_ack()
+ * Blocking: as ipc_ack(). Threads: owner. Since: 0.1. Source: ipc-protocol(7) ack
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_ack_many(struct ipc_client *client,
+					   struct ipc_message *const *messages,
+					   size_t n_messages);
+
+/**
+ * ipc_nack - the message could not be handled: hand it out again later
+ * @client: the client that received it
+ * @message: received, not settled before
+ * @delay_ms: not before; -1: the queue's backoff by attempts
+ * @reason: shown to people who look at the queue, at most 1024 bytes; NULL: none
+ *
+ * Returns: 0; -ESTALE the lease was lost; -EINVAL; otherwise as at the top
+ * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) nack
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_nack(struct ipc_client *client,
+				       const struct ipc_message *message, int64_t delay_ms,
+				       const char *reason);
+
+/**
+ * ipc_reject - nobody can handle the message: it is dead, and kept aside in its queue
+ * @client: the client that received it
+ * @message: received, not settled before
+ * @reason: as ipc_nack()
+ *
+ * Returns: as ipc_nack()
+ * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) reject
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_reject(struct ipc_client *client,
+					 const struct ipc_message *message,
+					 const char *reason);
+
+/**
+ * ipc_touch - still at it: the lease's clock starts anew
+ * @client: the client that received it
+ * @message: received, not settled before
+ *
+ * Returns: as ipc_nack()
+ * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) touch
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_touch(struct ipc_client *client,
+					const struct ipc_message *message);
+
+/* What ipc_settle() does. */
+enum ipc_verdict {
+	IPC_VERDICT_ACK,
+	IPC_VERDICT_NACK,
+	IPC_VERDICT_REJECT,
+	IPC_VERDICT_TOUCH,
+};
+
+/**
+ * ipc_settle - settle a delivery by number and lease, from any connection of the same user
+ * @client: any client of the user that received it
+ * @verdict: IPC_VERDICT_*
+ * @number: of the message
+ * @lease: its token; NULL only on the connection that received it
+ * @delay_ms: with IPC_VERDICT_NACK as ipc_nack(); else -1
+ * @uncounted: with IPC_VERDICT_NACK: this attempt does not count
+ * @reason: with IPC_VERDICT_NACK and IPC_VERDICT_REJECT as ipc_nack(); else NULL
+ *
+ * Returns: 0 when it is done; -ESTALE the lease was lost (settled before, or handed out
+ * anew); -EINVAL; otherwise as at the top
+ * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) ack
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_settle(struct ipc_client *client, enum ipc_verdict verdict,
+					 uint64_t number, const char *lease,
+					 int64_t delay_ms, bool uncounted,
+					 const char *reason);
+
+/* ------------------------------------------------------------------ what goes on --- */
+
+/* What ipc_list_open() asks for. */
+enum ipc_list_kind {
+	IPC_LIST_NAMES, /* queues one may see: name, kind, owner, mode, counts */
+	IPC_LIST_PEERS, /* connections one may see */
+	IPC_LIST_STATS, /* the daemon itself: one record */
+};
+
+/**
+ * ipc_list_open - ask the daemon for a list
+ * @client: the client
+ * @kind: IPC_LIST_*
+ * @name: of one queue, only with IPC_LIST_NAMES; NULL: all that one may see
+ * @ret_list: end it with ipc_list_free(); independent of the client
+ *
+ * Returns: 0; -ENOENT no such name; -EINVAL; otherwise as at the top
+ * Blocking: until answered. Threads: owner. Since: 0.1.
+ * Source: ipc-protocol(7) names, peers, stats
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_list_open(struct ipc_client *client,
+					    enum ipc_list_kind kind, const char *name,
+					    struct ipc_list **ret_list);
+
+/**
+ * ipc_list_free - end a list and its records
+ * @list: NULL does nothing
+ *
+ * Returns: NULL
+ * Blocking: no. Threads: any. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC struct ipc_list *ipc_list_free(struct ipc_list *list);
+
+/**
+ * ipc_list_next - the next record
+ * @list: the list
+ *
+ * Returns: the record, valid until the next call or the list's end; NULL after the last
+ * Blocking: no. Threads: any. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC const struct ipc_record *ipc_list_next(struct ipc_list *list);
+
+/**
+ * ipc_record_get_string - a text of a record
+ * @record: the record
+ * @key: its key
+ *
+ * Returns: the text, NUL-ended; NULL if there is none of that name and type
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) names, peers, stats
+ */
+IPC_PUBLIC const char *ipc_record_get_string(const struct ipc_record *record,
+					     const char *key);
+
+/**
+ * ipc_record_get_integer - a number of a record
+ * @record: the record
+ * @key: its key
+ *
+ * Returns: the number; -1 if there is none of that name and type (no record has negative
+ * numbers)
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) names, peers, stats
+ */
+IPC_PUBLIC int64_t ipc_record_get_integer(const struct ipc_record *record, const char *key);
+
+/**
+ * ipc_record_get_json - the whole record
+ * @record: the record
+ *
+ * Returns: its JSON text in one line, NUL-ended, without newline
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) names, peers, stats
+ */
+IPC_PUBLIC const char *ipc_record_get_json(const struct ipc_record *record);
+
+/**
+ * ipc_disconnect - cut a connection
+ * @client: the client; root, the daemon's user, or the user of that connection
+ * @peer: its number, as IPC_LIST_PEERS shows
+ *
+ * Returns: 0; -ENOENT no such connection; -EACCES; otherwise as at the top
+ * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) disconnect
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_disconnect(struct ipc_client *client, uint64_t peer);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
