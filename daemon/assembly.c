@@ -51,7 +51,8 @@ uint64_t assemblies_oldest_ns(const struct assemblies *a)
 	uint64_t oldest = UINT64_MAX;
 
 	LIST_FOREACH(link, &a->list)
-		oldest = min_u64(oldest, LIST_ENTRY(link, struct assembly, link)->last_ns);
+		oldest =
+			min_u64(oldest, LIST_ENTRY(link, struct assembly, link)->last_ns);
 	return oldest;
 }
 
@@ -61,9 +62,10 @@ static int begin(struct assemblies *a, const struct frame *frame, uint64_t id,
 	struct assembly *assembly;
 
 	if (a->n == LIMIT_CUT_BODIES_MAX) {
-		fault_set(fault, FAULT_BAD_REQUEST,
-			  "at most %d bodies may be under way in pieces at once (cut_bodies_max)",
-			  LIMIT_CUT_BODIES_MAX);
+		fault_set(
+			fault, FAULT_BAD_REQUEST,
+			"at most %d bodies may be under way in pieces at once (cut_bodies_max)",
+			LIMIT_CUT_BODIES_MAX);
 		return err_origin(-EPROTO);
 	}
 	assembly = malloc(sizeof(*assembly) + frame->header_size);
@@ -86,7 +88,8 @@ static int drop(struct assemblies *a, struct assembly *assembly)
 	return FAULT;
 }
 
-static int join(struct assemblies *a, struct assembly *assembly, const struct frame *frame)
+static int join(struct assemblies *a, struct assembly *assembly,
+		const struct frame *frame)
 {
 	const char *piece = frame->body_block ? frame->body_block->data : frame->body;
 	size_t size = assembly->body ? assembly->body->size : 0;
@@ -131,9 +134,11 @@ static int check_abort(const struct frame *frame, struct fault *fault)
 
 	if (!header_has(frame->header, KEY_ABORT))
 		return 0;
-	if (header_get_string(frame->header, KEY_ABORT, 0, LIMIT_REASON_MAX, &why, &size, fault) < 0)
+	if (header_get_string(frame->header, KEY_ABORT, 0, LIMIT_REASON_MAX, &why, &size,
+			      fault) < 0)
 		return FAULT;
-	return fault_set(fault, FAULT_BAD_REQUEST, "aborted by the sender: %.*s", (int)size, why);
+	return fault_set(fault, FAULT_BAD_REQUEST, "aborted by the sender: %.*s",
+			 (int)size, why);
 }
 
 static int take_piece(struct assemblies *a, struct assembly *assembly,
@@ -155,12 +160,12 @@ static int take_piece(struct assemblies *a, struct assembly *assembly,
 	return err_trace(join(a, assembly, frame));
 }
 
-int assemblies_take(struct assemblies *a, const struct frame *frame, bool has_id, uint64_t id,
-		    uint64_t body_max, uint64_t now_ns, struct assembly **ret_assembly,
-		    struct fault *fault)
+int assemblies_take(struct assemblies *a, const struct frame *frame, bool has_id,
+		    uint64_t id, uint64_t body_max, uint64_t now_ns,
+		    struct assembly **ret_assembly, struct fault *fault)
 {
 	struct assembly *assembly = has_id && a->n ? find(a, id) : NULL;
-	bool more = false, last;
+	bool more = false, last, begins = !assembly;
 	int r;
 
 	if (header_get_bool(frame->header, KEY_MORE, &more, fault) < 0) {
@@ -177,6 +182,12 @@ int assemblies_take(struct assemblies *a, const struct frame *frame, bool has_id
 		r = begin(a, frame, id, &assembly, fault);
 		if (r < 0)
 			return err_trace(r);
+	}
+	if (!begins && header_has(frame->header, KEY_OP)) {
+		fault_set(fault, FAULT_BAD_REQUEST,
+			  "id %llu is still in use: its body comes in pieces",
+			  (unsigned long long)id);
+		return err_origin(-EPROTO);
 	}
 	if (assembly->whole) { /* its last frame again: it had to wait */
 		*ret_assembly = assembly;

@@ -8,20 +8,21 @@
 #include "ops.h"
 
 static const struct operation operations[] = {
-	/* name, handler, right, verb, needs an id, takes a body; the busiest first */
-	{ "send", op_send, RIGHT_WRITE, "send to", false, true },
-	{ "ack", op_ack, RIGHT_NONE, NULL, false, false },
-	{ "receive", op_receive, RIGHT_READ, "receive from", true, false },
-	{ "ping", op_ping, RIGHT_NONE, NULL, true, true },
-	{ "hello", op_hello, RIGHT_NONE, NULL, true, false },
-	{ "nack", op_nack, RIGHT_NONE, NULL, false, false },
-	{ "reject", op_reject, RIGHT_NONE, NULL, false, false },
-	{ "touch", op_touch, RIGHT_NONE, NULL, false, false },
-	{ "cancel", op_cancel, RIGHT_NONE, NULL, true, false },
-	{ "names", op_names, RIGHT_NONE, NULL, true, false },
-	{ "stats", op_stats, RIGHT_NONE, NULL, true, false },
-	{ "peers", op_peers, RIGHT_NONE, NULL, true, false },
-	{ "disconnect", op_disconnect, RIGHT_NONE, NULL, true, false },
+	/* name, handler, right, verb, needs an id, takes a body, may stay open; the busiest
+	 * first */
+	{ "send", op_send, RIGHT_WRITE, "send to", false, true, true },
+	{ "ack", op_ack, RIGHT_NONE, NULL, false, false, false },
+	{ "receive", op_receive, RIGHT_READ, "receive from", true, false, true },
+	{ "ping", op_ping, RIGHT_NONE, NULL, true, true, false },
+	{ "hello", op_hello, RIGHT_NONE, NULL, true, false, false },
+	{ "nack", op_nack, RIGHT_NONE, NULL, false, false, false },
+	{ "reject", op_reject, RIGHT_NONE, NULL, false, false, false },
+	{ "touch", op_touch, RIGHT_NONE, NULL, false, false, false },
+	{ "cancel", op_cancel, RIGHT_NONE, NULL, false, false, false },
+	{ "names", op_names, RIGHT_NONE, NULL, true, false, false },
+	{ "stats", op_stats, RIGHT_NONE, NULL, true, false, false },
+	{ "peers", op_peers, RIGHT_NONE, NULL, true, false, false },
+	{ "disconnect", op_disconnect, RIGHT_NONE, NULL, true, false, false },
 };
 
 static const struct operation *find_operation(const char *name, size_t size)
@@ -36,8 +37,8 @@ static const struct operation *find_operation(const char *name, size_t size)
 
 int call_missing(struct call *call, enum header_key key)
 {
-	return fault_set(call->fault, FAULT_BAD_REQUEST, "%s needs \"%s\"", call->op->name,
-			 header_key_name(key));
+	return fault_set(call->fault, FAULT_BAD_REQUEST, "%s needs \"%s\"",
+			 call->op->name, header_key_name(key));
 }
 
 int call_done(struct call *call)
@@ -49,7 +50,8 @@ int call_done(struct call *call)
 	return 0;
 }
 
-int call_parse_name(struct call *call, const char *text, size_t size, struct name_ref *ret_ref)
+int call_parse_name(struct call *call, const char *text, size_t size,
+		    struct name_ref *ret_ref)
 {
 	struct peer *peer = call->peer;
 
@@ -66,21 +68,24 @@ int call_open_queue(struct call *call, const char *text, size_t size,
 	if (r)
 		return err_trace(r);
 	return err_trace(queue_open(&call->server->broker, &ref, &call->peer->who,
-				    call->op->right, call->op->verb, ret_queue, call->fault));
+				    call->op->right, call->op->verb, ret_queue,
+				    call->fault));
 }
 
 /* ---- checks before a handler ---- */
 
 static int check_descriptors(struct call *call, const struct frame *frame)
 {
+	if (frame->fds_lost)
+		return fault_set(
+			call->fault, FAULT_FDS_LOST,
+			"not all file descriptors of the frame arrived, or it says "
+			"another number of them; send it again");
 	if (!frame->fds)
 		return 0;
-	if (frame->fds_lost)
-		return fault_set(call->fault, FAULT_FDS_LOST,
-				 "not all file descriptors of the frame arrived, or it says "
-				 "another number of them; send it again");
 	return fault_set(call->fault, FAULT_BAD_REQUEST,
-			 "%s takes no file descriptors; they were closed", call->op->name);
+			 "%s takes no file descriptors; they were closed",
+			 call->op->name);
 }
 
 static int check_body(struct call *call, const struct frame *frame)
@@ -101,11 +106,14 @@ static int check_state(struct call *call)
 {
 	if (call->op->needs_id && !call->has_id)
 		return call_missing(call, KEY_ID);
-	if (call->has_id && call->peer->requests.n >= call->server->limits.requests_per_connection)
-		return fault_set(call->fault, FAULT_FULL,
-				 "%zu requests are open on this connection "
-				 "(requests_per_connection); wait for answers or cancel some",
-				 call->peer->requests.n);
+	/* what frees room, such as ack and cancel, always goes through */
+	if (call->op->may_wait &&
+	    call->peer->requests.n >= call->server->limits.requests_per_connection)
+		return fault_set(
+			call->fault, FAULT_FULL,
+			"%zu requests are open on this connection "
+			"(requests_per_connection); wait for answers or cancel some",
+			call->peer->requests.n);
 	return 0;
 }
 
@@ -120,11 +128,12 @@ static int handle(struct call *call, const struct frame *frame)
 		return FAULT;
 	call->op = find_operation(name, size);
 	if (r == 0)
-		return fault_set(call->fault, FAULT_BAD_REQUEST, "a request needs \"op\"");
+		return fault_set(call->fault, FAULT_BAD_REQUEST,
+				 "a request needs \"op\"");
 	if (!call->op)
 		return fault_set(call->fault, FAULT_UNKNOWN_OP,
-				 "there is no operation \"%.*s\" in this version", (int)size,
-				 name);
+				 "there is no operation \"%.*s\" in this version",
+				 (int)size, name);
 	r = check_descriptors(call, frame);
 	if (r == 0)
 		r = check_body(call, frame);

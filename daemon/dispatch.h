@@ -36,7 +36,7 @@ struct operation {
 	int (*handle)(struct call *call);
 	enum right right; /* on the queues it names */
 	const char *verb; /* "send to", for a refusal */
-	bool needs_id, takes_body;
+	bool needs_id, takes_body, may_wait;
 };
 
 /* 0, DISPATCH_WAIT, or -errno: the connection cannot go on (server->fault says why). */

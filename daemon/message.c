@@ -252,9 +252,8 @@ static void message_return(struct message *m, uint64_t delay_ms, char *reason)
 		message_die(m, "dead", reason);
 		return;
 	}
-	/* never at once: whoever gives back and takes again must not spin, and m lives on */
-	message_set_state(m, MESSAGE_DELAYED, max_u64(delay_ms, 1));
-	if (m->state == MESSAGE_LEASED) /* no memory for the delay: it is out again already */
+	message_set_state(m, MESSAGE_DELAYED, delay_ms);
+	if (m->state == MESSAGE_LEASED) /* it was due at once and is out again already */
 		free(reason);
 	else
 		set_reason(m, reason);
@@ -270,6 +269,7 @@ void message_nack(struct message *m, uint64_t delay_ms, bool count, char *reason
 		m->attempts--;
 	if (delay_ms == UINT64_MAX)
 		delay_ms = backoff_ms(m->attempts);
+	m->deliveries++; /* a verdict, so the old token is used up */
 	message_return(m, delay_ms, reason);
 }
 

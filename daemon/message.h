@@ -63,7 +63,7 @@ struct message {
 		char *reason;		 /* otherwise: why it came back or died, or NULL */
 	};
 	uint64_t number;
-	uint64_t deliveries;  /* how often handed out at all: part of the token */
+	uint64_t deliveries;  /* how often handed out or given back: part of the token */
 	uint64_t attempts;    /* how many of them count */
 	union {
 		uint64_t out_end;  /* LEASED: where its last byte stands in the holder's output */

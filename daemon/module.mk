@@ -13,3 +13,15 @@ $(IPCD): $(call objects,$(IPCD_SRC)) $(CORE_OBJ)
 
 $(call install_files,755,$(BINDIR),$(IPCD))
 $(call install_pages,$(wildcard daemon/*.[1-8]))
+
+# ---- Pages with limits in them, see libipc/module.mk -----------------------------------
+
+IPCD_PAGES := $(patsubst %.in,$B/%,$(wildcard daemon/*.in))
+
+$B/daemon/%: daemon/%.in $(PAGE_SOURCES)
+	@mkdir -p $(@D)
+	@$(if $V,,echo '  GEN     $@')
+	$(EXPAND_PAGE)
+
+$(call install_pages,$(IPCD_PAGES))
+$B/log/lint/man.result: $(IPCD_PAGES)

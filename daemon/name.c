@@ -9,8 +9,8 @@
 
 static bool is_name_char(char c)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-	       c == '_' || c == '-';
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+	       (c >= '0' && c <= '9') || c == '_' || c == '-';
 }
 
 /* Non-empty tokens joined by dots. */
@@ -28,19 +28,21 @@ static bool is_dotted(const char *text, size_t size)
 
 static int bad_name(struct fault *fault, const char *text, size_t size)
 {
-	return fault_set(fault, FAULT_BAD_NAME,
-			 "\"%.*s\" is no name: 1 to %d of A-Z a-z 0-9 _ - in tokens joined by "
-			 "single dots, or @USER, @USER.NAME",
-			 (int)min_size(size, LIMIT_NAME_MAX), text, LIMIT_NAME_MAX);
+	return fault_set(
+		fault, FAULT_BAD_NAME,
+		"a name has 1 to %d bytes of A-Z a-z 0-9 _ - in tokens joined by single "
+		"dots, or is @USER or @USER.NAME, unlike \"%.*s\"",
+		LIMIT_NAME_MAX, (int)min_size(size, LIMIT_NAME_MAX), text);
 }
 
-static int parse_user_name(struct broker *broker, const char *text, size_t size, uid_t asker,
-			   struct user_waiter *waiter, struct name_ref *ref,
+static int parse_user_name(struct broker *broker, const char *text, size_t size,
+			   uid_t asker, struct user_waiter *waiter, struct name_ref *ref,
 			   struct fault *fault)
 {
 	const char *dot = memchr(text, '.', size);
 	size_t user_size = dot ? (size_t)(dot - text) : size;
-	int n, r = user_lookup(broker->users, text + 1, user_size - 1, asker, waiter, &ref->uid);
+	int n, r = user_lookup(broker->users, text + 1, user_size - 1, asker, waiter,
+			       &ref->uid);
 
 	if (r < 0 || r == USER_WAIT)
 		return err_trace(r);
@@ -49,8 +51,8 @@ static int parse_user_name(struct broker *broker, const char *text, size_t size,
 				 (int)user_size - 1, text + 1);
 	ref->of_user = true;
 	ref->inbox = !dot;
-	n = snprintf(ref->text, sizeof(ref->text), "@%u%.*s", ref->uid, (int)(size - user_size),
-		     text + user_size);
+	n = snprintf(ref->text, sizeof(ref->text), "@%u%.*s", ref->uid,
+		     (int)(size - user_size), text + user_size);
 	ref->size = (size_t)n;
 	return 0;
 }
@@ -99,7 +101,8 @@ bool name_may(const struct name *name, const struct credentials *who, enum right
 	/* all users that a container does not map look the same: they own nothing */
 	if (who->uid == name->owner->uid && who->uid != name->broker->overflow_uid)
 		return (name->mode >> 6 & bits) == bits;
-	if ((name->mode >> 3 & bits) != (name->mode & bits) && who->has_group(who, name->gid))
+	if ((name->mode >> 3 & bits) != (name->mode & bits) &&
+	    who->has_group(who, name->gid))
 		return (name->mode >> 3 & bits) == bits;
 	return (name->mode & bits) == bits;
 }
@@ -110,7 +113,8 @@ int name_check(const struct name *name, const struct credentials *who, enum righ
 	if (name_may(name, who, right))
 		return 0;
 	return fault_set(fault, FAULT_DENIED, "%s may not %s %s (mode %04o, owner %s)",
-			 who->user->name, verb, name->text, name->mode, name->owner->name);
+			 who->user->name, verb, name->text, name->mode,
+			 name->owner->name);
 }
 
 static bool is_of_daemon(const struct name_ref *ref)
@@ -120,14 +124,16 @@ static bool is_of_daemon(const struct name_ref *ref)
 
 /* Owner and mode of a new name; closed where nothing opens it. */
 static int decide_new(const struct broker *broker, const struct name_ref *ref,
-		      const struct credentials *who, uid_t *ret_owner, unsigned int *ret_mode,
-		      struct fault *fault)
+		      const struct credentials *who, uid_t *ret_owner,
+		      unsigned int *ret_mode, struct fault *fault)
 {
 	bool all = name_may_all(broker, who->uid);
-	bool own = ref->of_user && ref->uid == who->uid && who->uid != broker->overflow_uid;
+	bool own = ref->of_user && ref->uid == who->uid &&
+		   who->uid != broker->overflow_uid;
 
 	if (is_of_daemon(ref))
-		return fault_set(fault, FAULT_DENIED, "names under \"ipcd\" are the daemon's");
+		return fault_set(fault, FAULT_DENIED,
+				 "names under \"ipcd\" are the daemon's");
 	if (!broker->system_mode) {
 		if (!all)
 			return fault_set(fault, FAULT_DENIED,
@@ -143,10 +149,11 @@ static int decide_new(const struct broker *broker, const struct name_ref *ref,
 		return 0;
 	}
 	if (!all && !own)
-		return fault_set(fault, FAULT_DENIED,
-				 "%s may not create %s: without a rule only root creates names, "
-				 "and each user below @%s.",
-				 who->user->name, ref->text, who->user->name);
+		return fault_set(
+			fault, FAULT_DENIED,
+			"%s may not create %s: without a rule only root creates names, "
+			"and each user below @%s.",
+			who->user->name, ref->text, who->user->name);
 	*ret_owner = ref->of_user ? ref->uid : who->uid;
 	*ret_mode = 0600;
 	return 0;
@@ -184,7 +191,8 @@ int name_init(struct name *name, struct broker *broker, const struct name_ref *r
 	owner->usage.names++;
 	name->owner = owner;
 	name->size = ref->size;
-	map_add(&broker->names, &name->node, hash_bytes(&broker->name_key, ref->text, ref->size));
+	map_add(&broker->names, &name->node,
+		hash_bytes(&broker->name_key, ref->text, ref->size));
 	list_add_tail(&broker->all_names, &name->link);
 	return 0;
 }

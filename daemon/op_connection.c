@@ -17,7 +17,8 @@ static void put_limits(struct json_writer *w, const struct limits *limits)
 		uint64_t value = info->value;
 
 		if (info->offset != SIZE_MAX)
-			memcpy(&value, (const char *)limits + info->offset, sizeof(value));
+			memcpy(&value, (const char *)limits + info->offset,
+			       sizeof(value));
 		json_put_u64(w, info->key, value);
 	}
 	json_put_end(w);
@@ -74,16 +75,9 @@ int op_hello(struct call *call)
 
 int op_ping(struct call *call)
 {
-	struct json_writer *w = peer_begin(call->peer, true, call->id);
+	struct body_view body = { call->body_block, call->body, call->body_size };
 
-	if (call->body_size)
-		json_put_u64(w, "size", call->body_size);
-	if (json_writer_end(w) < 0)
-		return err_origin(-ENOMEM);
-	if (call->body_block)
-		peer_write_block(call->peer, call->body_block, call->body_size);
-	else
-		peer_write_body(call->peer, call->body, call->body_size);
+	peer_reply_body(call->peer, call->id, &body);
 	return 0;
 }
 
@@ -91,7 +85,8 @@ int op_cancel(struct call *call)
 {
 	struct request *request;
 	uint64_t id;
-	int r = header_get_u64(call->header, KEY_REQUEST, 0, LIMIT_NUMBER_MAX, &id, call->fault);
+	int r = header_get_u64(call->header, KEY_REQUEST, 0, LIMIT_NUMBER_MAX, &id,
+			       call->fault);
 
 	if (r < 0)
 		return FAULT;

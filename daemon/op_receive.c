@@ -48,7 +48,7 @@ static int put_header_rest(struct buf *out, const struct message *m)
 }
 
 static int begin_delivery(struct peer *peer, uint64_t id, const struct message *m,
-			  uint64_t first_piece)
+			  bool peek, uint64_t first_piece)
 {
 	struct json_writer *w = peer_begin(peer, true, id);
 	char lease[16];
@@ -57,11 +57,13 @@ static int begin_delivery(struct peer *peer, uint64_t id, const struct message *
 	if (first_piece < m->body_size)
 		json_put_bool(w, "more", true);
 	json_put_u64(w, "message", m->number);
-	if (m->state == MESSAGE_LEASED && op_receive_holds(peer, m)) {
+	if (peek) {
+		json_put_text(w, "state", message_state_name(m->state));
+		if (m->state == MESSAGE_DEAD && m->reason)
+			json_put_text(w, "reason", m->reason);
+	} else {
 		format_hex64(lease, message_token(m, peer->who.uid));
 		json_put_string(w, "lease", lease, sizeof(lease));
-	} else {
-		json_put_text(w, "state", message_state_name(m->state));
 	}
 	json_put_u64(w, "attempt", m->attempts);
 	if (m->priority != LIMIT_PRIORITY_DEFAULT)
@@ -69,60 +71,37 @@ static int begin_delivery(struct peer *peer, uint64_t id, const struct message *
 	return err_trace(json_writer_end_open(w));
 }
 
-/* The pieces after the first, by reference. */
-static int put_more_pieces(struct peer *peer, uint64_t id, const struct message *m,
-			   uint64_t offset)
+static int put_delivery(struct peer *peer, uint64_t id, const struct message *m,
+			bool peek)
 {
 	struct server *server = peer->server;
-
-	while (offset < m->body_size) {
-		uint64_t size = min_u64(m->body_size - offset, LIMIT_PIECE_MAX);
-		struct json_writer *w = peer_begin(peer, true, id);
-		int r;
-
-		json_put_u64(w, "size", size);
-		if (offset + size < m->body_size)
-			json_put_bool(w, "more", true);
-		r = json_writer_end(w);
-		if (r == 0)
-			r = stream_put_header(&peer->stream, server->header.data,
-					      server->header.size);
-		if (r == 0)
-			r = stream_put_bytes(&peer->stream, m->body, offset, size);
-		if (r < 0)
-			return err_trace(r);
-		offset += size;
-	}
-	return 0;
-}
-
-static int put_delivery(struct peer *peer, uint64_t id, const struct message *m)
-{
-	struct server *server = peer->server;
+	struct body_view body = { m->body, message_body(m), m->body_size };
 	bool cut = peer->pieces && m->body_size > LIMIT_PIECE_MAX;
 	uint64_t first = cut ? LIMIT_PIECE_MAX : m->body_size;
-	int r = begin_delivery(peer, id, m, first);
+	int r = begin_delivery(peer, id, m, peek, first);
 
 	if (r == 0)
 		r = put_header_rest(&server->header, m);
 	if (r == 0)
-		r = stream_put_header(&peer->stream, server->header.data, server->header.size);
+		r = stream_put_header(&peer->stream, server->header.data,
+				      server->header.size);
 	if (r == 0 && m->body)
 		r = stream_put_bytes(&peer->stream, m->body, 0, first);
 	else if (r == 0)
-		r = stream_put(&peer->stream, message_body(m), m->body_size);
+		r = stream_put(&peer->stream, body.data, body.size);
 	if (r == 0 && cut)
-		r = put_more_pieces(peer, id, m, first);
+		r = peer_put_pieces(peer, id, &body, first);
 	return err_trace(r);
 }
 
-static int write_delivery(struct peer *peer, uint64_t id, const struct message *m)
+static int write_delivery(struct peer *peer, uint64_t id, const struct message *m,
+			  bool peek)
 {
 	int r;
 
 	if (!stream_pending(&peer->stream))
 		peer->sent_ns = peer->server->loop.now_ns;
-	r = put_delivery(peer, id, m);
+	r = put_delivery(peer, id, m, peek);
 	if (r < 0)
 		peer_fail(peer, r);
 	peer_flush_later(peer);
@@ -150,7 +129,7 @@ static void deliver(struct receiver *receiver, struct message *m)
 	struct peer *peer = receive->request.peer;
 
 	receive->last_ns = peer->server->loop.now_ns;
-	if (write_delivery(peer, receive->request.id, m) == 0)
+	if (write_delivery(peer, receive->request.id, m, false) == 0)
 		m->out_end = peer->stream.queued_bytes;
 }
 
@@ -222,7 +201,8 @@ static void hungry(struct receiver *receiver)
 		return;
 	}
 	if (receive->wait_ms != UINT64_MAX && !timer_is_set(&receive->idle) &&
-	    timer_set(loop, &receive->idle, deadline_after(loop->now_ns, receive->wait_ms)) < 0)
+	    timer_set(loop, &receive->idle,
+		      deadline_after(loop->now_ns, receive->wait_ms)) < 0)
 		receive_end(receive, "timeout");
 }
 
@@ -287,11 +267,13 @@ static int get_options(struct call *call, struct receive_options *o)
 
 	*o = (struct receive_options){ .max = 1, .window = 1, .ack_wait_ms = UINT64_MAX };
 	if (header_has(h, KEY_DEAD) || header_has(h, KEY_FILTER))
-		return fault_set(call->fault, FAULT_BAD_REQUEST,
-				 "\"dead\" and \"filter\" are not supported by this version of "
-				 "ipcd");
+		return fault_set(
+			call->fault, FAULT_BAD_REQUEST,
+			"\"dead\" and \"filter\" are not supported by this version of "
+			"ipcd");
 	if (header_get_u64(h, KEY_MAX, 0, LIMIT_NUMBER_MAX, &o->max, call->fault) < 0 ||
-	    header_get_u64(h, KEY_WINDOW, 1, LIMIT_WINDOW_MAX, &o->window, call->fault) < 0 ||
+	    header_get_u64(h, KEY_WINDOW, 1, LIMIT_WINDOW_MAX, &o->window, call->fault) <
+		    0 ||
 	    header_get_ms(h, KEY_WAIT_MS, true, &o->wait_ms, call->fault) < 0 ||
 	    header_get_ms(h, KEY_ACK_WAIT_MS, true, &o->ack_wait_ms, call->fault) < 0 ||
 	    header_get_bool(h, KEY_PEEK, &o->peek, call->fault) < 0)
@@ -308,8 +290,8 @@ static int get_one_queue(struct call *call, struct queue_list *list)
 {
 	const char *text;
 	size_t size;
-	int r = header_get_string(call->header, KEY_QUEUE, 0, LIMIT_NAME_MAX, &text, &size,
-				  call->fault);
+	int r = header_get_string(call->header, KEY_QUEUE, 0, LIMIT_HEADER_MAX, &text,
+				  &size, call->fault);
 
 	if (r < 0)
 		return FAULT;
@@ -346,7 +328,8 @@ static int add_queue(struct queue_list *list, struct queue *queue, struct fault 
 {
 	for (unsigned int i = 0; i < list->n; i++)
 		if (list->subscriptions[i].queue == queue)
-			return fault_set(fault, FAULT_BAD_REQUEST, "%s stands twice in \"queues\"",
+			return fault_set(fault, FAULT_BAD_REQUEST,
+					 "%s stands twice in \"queues\"",
 					 queue->name.text);
 	list->subscriptions[list->n++].queue = queue;
 	return 0;
@@ -356,10 +339,14 @@ static int get_queues(struct call *call, struct queue_list *list)
 {
 	const struct json *json = call->header->json;
 	uint32_t at, n;
-	int r = header_get_array(call->header, KEY_QUEUES, LIMIT_QUEUES_MAX, &at, &n, call->fault);
+	int r = header_get_array(call->header, KEY_QUEUES, LIMIT_QUEUES_MAX, &at, &n,
+				 call->fault);
 
 	if (r < 0)
 		return FAULT;
+	if (r && header_has(call->header, KEY_QUEUE))
+		return fault_set(call->fault, FAULT_BAD_REQUEST,
+				 "either \"queue\" or \"queues\", not both");
 	list->subscriptions = calloc(r ? n : 1, sizeof(*list->subscriptions));
 	if (!list->subscriptions)
 		return err_origin(-ENOMEM);
@@ -390,7 +377,8 @@ static int peek(struct call *call, const struct queue_list *list,
 			if (!left-- || peer->state == PEER_CLOSED)
 				break;
 			if (write_delivery(peer, call->id,
-					   LIST_ENTRY(link, struct message, in_queue)) < 0)
+					   LIST_ENTRY(link, struct message, in_queue),
+					   true) < 0)
 				return 0; /* the peer is ended already */
 		}
 	}
@@ -409,12 +397,12 @@ static int receive_start(struct call *call, struct queue_list *list,
 		return err_origin(-ENOMEM);
 	timer_init(&receive->idle, TIMER_MONOTONIC, on_idle);
 	receive->wait_ms = o->wait_ms;
-	if (request_open(&receive->request, peer, call->id, on_end) < 0) {
+	if (request_open(&receive->request, peer, true, call->id, on_end) < 0) {
 		free(receive);
 		return err_origin(-ENOMEM);
 	}
-	receiver_init(&receive->receiver, &receiver_ops, &call->server->broker, peer->who.uid,
-		      TAKE_PTR(list->subscriptions), list->n);
+	receiver_init(&receive->receiver, &receiver_ops, &call->server->broker,
+		      peer->who.uid, TAKE_PTR(list->subscriptions), list->n);
 	receive->receiver.window = o->window;
 	receive->receiver.left = o->max ? o->max : UINT64_MAX;
 	receive->receiver.ack_wait_ms = o->ack_wait_ms;

@@ -13,7 +13,6 @@
 
 struct send_request {
 	struct request request;
-	bool has_id;
 	bool wants_outcome; /* confirm "acked" */
 	bool waits;	    /* for room */
 	bool confirms;	    /* registered for the outcome */
@@ -29,7 +28,8 @@ struct send_options {
 
 /* ---- answers ---- */
 
-static void reply_number(struct peer *peer, uint64_t id, uint64_t number, const char *outcome)
+static void reply_number(struct peer *peer, uint64_t id, uint64_t number,
+			 const char *outcome)
 {
 	struct json_writer *w = peer_begin(peer, true, id);
 
@@ -48,17 +48,17 @@ static void send_request_free(struct send_request *s)
 	}
 	if (s->confirms)
 		map_remove(&s->request.peer->server->broker.confirms, &s->confirm.node);
-	if (s->has_id)
-		request_close(&s->request);
+	request_close(&s->request);
 	free(s);
 }
 
-static void refuse_and_free(struct send_request *s, enum fault_word word, const char *text)
+static void refuse_and_free(struct send_request *s, enum fault_word word,
+			    const char *text)
 {
 	struct fault *fault = &s->request.peer->server->fault;
 
 	fault_set(fault, word, "%s", text);
-	peer_refuse(s->request.peer, s->has_id, s->request.id, "send", fault);
+	peer_refuse(s->request.peer, s->request.has_id, s->request.id, "send", fault);
 	send_request_free(s);
 }
 
@@ -80,15 +80,16 @@ static void accepted(struct send_request *s, uint64_t number)
 
 	timer_cancel(&peer->server->loop, &s->timer);
 	if (!s->wants_outcome) {
-		if (s->has_id)
+		if (s->request.has_id)
 			reply_number(peer, s->request.id, number, NULL);
 		send_request_free(s);
 		return;
 	}
 	m = message_find(&peer->server->broker, number);
 	if (map_reserve(confirms) < 0) {
-		refuse_and_free(s, FAULT_INTERNAL,
-				"no memory to wait for the outcome; the message is in the queue");
+		refuse_and_free(
+			s, FAULT_INTERNAL,
+			"no memory to wait for the outcome; the message is in the queue");
 		return;
 	}
 	m->confirm = s->confirms = true;
@@ -119,8 +120,8 @@ static void on_end(struct request *request, const char *why)
 		send_request_free(s);
 	else if (!strcmp(why, "cancelled"))
 		refuse_and_free(s, FAULT_TIMEOUT,
-				s->waits ? "cancelled while it waited for room" :
-					   "cancelled; the message stays in the queue");
+				s->waits ? "cancelled while it waited for room"
+					 : "cancelled; the message stays in the queue");
 	else
 		refuse_and_free(s, FAULT_SHUTTING_DOWN, "the daemon is stopping");
 }
@@ -135,9 +136,10 @@ static int refuse_unbuilt(struct call *call)
 
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		if (header_has(call->header, keys[i]))
-			return fault_set(call->fault, FAULT_BAD_REQUEST,
-					 "\"%s\" is not supported by this version of ipcd",
-					 header_key_name(keys[i]));
+			return fault_set(
+				call->fault, FAULT_BAD_REQUEST,
+				"\"%s\" is not supported by this version of ipcd",
+				header_key_name(keys[i]));
 	return 0;
 }
 
@@ -145,7 +147,8 @@ static int get_confirm(struct call *call, bool *ret_outcome)
 {
 	const char *text;
 	size_t size;
-	int r = header_get_string(call->header, KEY_CONFIRM, 1, 16, &text, &size, call->fault);
+	int r = header_get_string(call->header, KEY_CONFIRM, 1, 16, &text, &size,
+				  call->fault);
 
 	if (r <= 0)
 		return r < 0 ? FAULT : 0;
@@ -171,12 +174,13 @@ static int get_content(struct call *call, struct message_content *content,
 		.body_size = call->body_size,
 		.ttl_ms = UINT64_MAX,
 	};
-	if (header_get_u64(h, KEY_PRIORITY, 0, LIMIT_PRIORITY_MAX, &priority, call->fault) < 0 ||
+	if (header_get_u64(h, KEY_PRIORITY, 0, LIMIT_PRIORITY_MAX, &priority,
+			   call->fault) < 0 ||
 	    header_get_ms(h, KEY_DELAY_MS, false, &content->delay_ms, call->fault) < 0 ||
 	    header_get_ms(h, KEY_TTL_MS, true, &content->ttl_ms, call->fault) < 0 ||
 	    header_get_ms(h, KEY_WAIT_MS, true, &options->wait_ms, call->fault) < 0 ||
-	    header_get_object(h, KEY_META, LIMIT_META_MAX, &content->meta, &content->meta_size,
-			      call->fault) < 0)
+	    header_get_object(h, KEY_META, LIMIT_META_MAX, &content->meta,
+			      &content->meta_size, call->fault) < 0)
 		return FAULT;
 	content->priority = (unsigned int)priority;
 	return get_confirm(call, &options->wants_outcome);
@@ -186,8 +190,8 @@ static int open_queue(struct call *call, struct queue **ret_queue)
 {
 	const char *text;
 	size_t size;
-	int r = header_get_string(call->header, KEY_QUEUE, 0, LIMIT_NAME_MAX, &text, &size,
-				  call->fault);
+	int r = header_get_string(call->header, KEY_QUEUE, 0, LIMIT_HEADER_MAX, &text,
+				  &size, call->fault);
 
 	if (r < 0)
 		return FAULT;
@@ -203,11 +207,9 @@ static struct send_request *send_request_new(struct call *call,
 
 	if (!s)
 		return NULL;
-	s->request.peer = call->peer;
-	s->has_id = call->has_id;
 	s->wants_outcome = options->wants_outcome;
 	timer_init(&s->timer, TIMER_MONOTONIC, on_timeout);
-	if (s->has_id && request_open(&s->request, call->peer, call->id, on_end) < 0) {
+	if (request_open(&s->request, call->peer, call->has_id, call->id, on_end) < 0) {
 		free(s);
 		return NULL;
 	}
@@ -225,13 +227,15 @@ static int wait_for_room(struct call *call, struct queue *queue, struct message 
 	if (peer->n_waiting_sends == LIMIT_WAITING_SENDS_MAX)
 		return fault_set(call->fault, FAULT_FULL,
 				 "%d sends of this connection wait for room already "
-				 "(waiting_sends_max)", LIMIT_WAITING_SENDS_MAX);
+				 "(waiting_sends_max)",
+				 LIMIT_WAITING_SENDS_MAX);
 	s = send_request_new(call, options);
 	if (!s)
 		return err_origin(-ENOMEM);
 	if (options->wait_ms != UINT64_MAX)
 		r = timer_set(&call->server->loop, &s->timer,
-			      deadline_after(call->server->loop.now_ns, options->wait_ms));
+			      deadline_after(call->server->loop.now_ns,
+					     options->wait_ms));
 	s->waiting.admitted = on_admitted;
 	if (r == 0)
 		r = queue_wait(queue, peer->user, &s->waiting, m);
@@ -253,6 +257,10 @@ static int send_message(struct call *call, struct queue *queue, struct message *
 	int r;
 
 	if (options->wants_outcome) {
+		/* before the queue has it: a failure must have no effect */
+		r = map_reserve(&call->server->broker.confirms);
+		if (r < 0)
+			return err_trace(r);
 		s = send_request_new(call, options);
 		if (!s)
 			return err_origin(-ENOMEM);
@@ -261,7 +269,8 @@ static int send_message(struct call *call, struct queue *queue, struct message *
 	if (r) {
 		if (s)
 			send_request_free(s);
-		if (r == FAULT && options->wait_ms)
+		if (r == FAULT && options->wait_ms &&
+		    call->fault->word != FAULT_TOO_LARGE)
 			r = wait_for_room(call, queue, m, options);
 		return err_trace(r);
 	}

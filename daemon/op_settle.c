@@ -77,9 +77,11 @@ static bool settle_one(const struct settlement *s, uint64_t number)
 
 static int lost(struct call *call, uint64_t number)
 {
-	return fault_set(call->fault, FAULT_LEASE_LOST,
-			 "message %llu is not leased to you: settled already, handed out anew, "
-			 "or never yours", (unsigned long long)number);
+	return fault_set(
+		call->fault, FAULT_LEASE_LOST,
+		"message %llu is not leased to you: settled already, handed out anew, "
+		"or never yours",
+		(unsigned long long)number);
 }
 
 /* ---- one or many ---- */
@@ -87,8 +89,8 @@ static int lost(struct call *call, uint64_t number)
 static int get_numbers(struct call *call, uint32_t *ret_at, uint32_t *ret_n)
 {
 	const struct json *json = call->header->json;
-	int r = header_get_array(call->header, KEY_MESSAGES, LIMIT_MESSAGES_MAX, ret_at, ret_n,
-				 call->fault);
+	int r = header_get_array(call->header, KEY_MESSAGES, LIMIT_MESSAGES_MAX, ret_at,
+				 ret_n, call->fault);
 	uint32_t at = *ret_at;
 
 	if (r <= 0)
@@ -117,8 +119,9 @@ static int settle_many(const struct settlement *s)
 	if (r)
 		return r;
 	if (s->lease)
-		return fault_set(call->fault, FAULT_BAD_REQUEST,
-				 "\"lease\" goes with one \"message\", not with \"messages\"");
+		return fault_set(
+			call->fault, FAULT_BAD_REQUEST,
+			"\"lease\" goes with one \"message\", not with \"messages\"");
 	for (uint32_t i = 0; i < n; i++, at = json_at(json, at)->next) {
 		uint64_t number = (uint64_t)json_at(json, at)->integer;
 
@@ -145,16 +148,19 @@ static int settle(struct settlement *s)
 {
 	struct call *call = s->call;
 	uint64_t number;
-	int r = header_get_string(call->header, KEY_LEASE, 1, 64, &s->lease, &s->lease_size,
-				  call->fault);
+	int r = header_get_string(call->header, KEY_LEASE, 1, 64, &s->lease,
+				  &s->lease_size, call->fault);
 
 	if (r >= 0)
-		r = header_get_u64(call->header, KEY_MESSAGE, 1, LIMIT_NUMBER_MAX, &number,
-				   call->fault);
+		r = header_get_u64(call->header, KEY_MESSAGE, 1, LIMIT_NUMBER_MAX,
+				   &number, call->fault);
 	if (r < 0)
 		return FAULT;
 	if (r == 0)
 		return settle_many(s);
+	if (header_has(call->header, KEY_MESSAGES))
+		return fault_set(call->fault, FAULT_BAD_REQUEST,
+				 "either \"message\" or \"messages\", not both");
 	if (!settle_one(s, number))
 		return lost(call, number);
 	return call_done(call);
@@ -162,10 +168,10 @@ static int settle(struct settlement *s)
 
 static int get_reason(struct settlement *s)
 {
-	return header_get_string(s->call->header, KEY_REASON, 0, LIMIT_REASON_MAX, &s->reason,
-				 &s->reason_size, s->call->fault) < 0 ?
-		       FAULT :
-		       0;
+	return header_get_string(s->call->header, KEY_REASON, 0, LIMIT_REASON_MAX,
+				 &s->reason, &s->reason_size, s->call->fault) < 0
+		       ? FAULT
+		       : 0;
 }
 
 int op_ack(struct call *call)
@@ -181,7 +187,8 @@ int op_nack(struct call *call)
 		.call = call, .settle = settle_nack, .delay_ms = UINT64_MAX, .count = true
 	};
 
-	if (header_get_ms(call->header, KEY_DELAY_MS, false, &s.delay_ms, call->fault) < 0 ||
+	if (header_get_ms(call->header, KEY_DELAY_MS, false, &s.delay_ms, call->fault) <
+		    0 ||
 	    header_get_bool(call->header, KEY_COUNT, &s.count, call->fault) < 0)
 		return FAULT;
 	return get_reason(&s) ? FAULT : settle(&s);
@@ -196,7 +203,9 @@ int op_reject(struct call *call)
 
 int op_touch(struct call *call)
 {
-	struct settlement s = { .call = call, .settle = settle_touch, .needs_holder = true };
+	struct settlement s = { .call = call,
+				.settle = settle_touch,
+				.needs_holder = true };
 
 	return settle(&s);
 }

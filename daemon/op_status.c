@@ -19,14 +19,11 @@ static int put_line_end(struct json_writer *w, struct buf *out)
 	return err_trace(r < 0 ? r : buf_append(out, "\n", 1));
 }
 
-static int reply_body(struct call *call, const struct buf *body)
+static int reply_body(struct call *call, const struct buf *lines)
 {
-	struct json_writer *w = peer_begin(call->peer, true, call->id);
+	struct body_view body = { NULL, lines->data, lines->size };
 
-	json_put_u64(w, "size", body->size);
-	if (json_writer_end(w) < 0)
-		return err_origin(-ENOMEM);
-	peer_write_body(call->peer, body->data, body->size);
+	peer_reply_body(call->peer, call->id, &body);
 	return 0;
 }
 
@@ -105,8 +102,8 @@ static int put_one_name(struct call *call, const char *text, size_t size, struct
 		return err_trace(r);
 	name = name_find(&call->server->broker, &ref);
 	if (!name || !may_see(call, name))
-		return fault_set(call->fault, FAULT_NOT_FOUND, "there is no name %.*s", (int)size,
-				 text);
+		return fault_set(call->fault, FAULT_NOT_FOUND, "there is no name %.*s",
+				 (int)size, text);
 	return err_trace(put_queue(call, out, name));
 }
 
@@ -115,8 +112,8 @@ int op_names(struct call *call)
 	_cleanup_buf_ struct buf body = BUF_INIT;
 	const char *text;
 	size_t size;
-	int r = header_get_string(call->header, KEY_NAME, 0, LIMIT_NAME_MAX, &text, &size,
-				  call->fault);
+	int r = header_get_string(call->header, KEY_NAME, 0, LIMIT_HEADER_MAX, &text,
+				  &size, call->fault);
 
 	if (r < 0)
 		return FAULT;
@@ -156,7 +153,8 @@ int op_stats(struct call *call)
 	if (server->config->state)
 		json_put_text(w, "state", server->config->state);
 	json_put_text(w, "log_level", log_level_name(log_get_level()));
-	json_put_u64(w, "uptime_ms", (server->loop.now_ns - server->started_ns) / NS_PER_MS);
+	json_put_u64(w, "uptime_ms",
+		     (server->loop.now_ns - server->started_ns) / NS_PER_MS);
 	json_put_u64(w, "peers", server->n_peers);
 	json_put_u64(w, "names", server->broker.names.n);
 	json_put_u64(w, "messages", server->broker.messages.n);
@@ -205,9 +203,9 @@ int op_peers(struct call *call)
 
 	LIST_FOREACH(link, &call->server->peers) {
 		const struct peer *peer = LIST_ENTRY(link, struct peer, link);
-		int r = may_see_peer(call, peer) && peer->state != PEER_CLOSED ?
-				put_peer(call, &body, peer) :
-				0;
+		int r = may_see_peer(call, peer) && peer->state != PEER_CLOSED
+				? put_peer(call, &body, peer)
+				: 0;
 
 		if (r < 0)
 			return err_trace(r);
@@ -220,7 +218,8 @@ int op_disconnect(struct call *call)
 	struct map_node *node;
 	struct peer *peer;
 	uint64_t number;
-	int r = header_get_u64(call->header, KEY_PEER, 1, LIMIT_NUMBER_MAX, &number, call->fault);
+	int r = header_get_u64(call->header, KEY_PEER, 1, LIMIT_NUMBER_MAX, &number,
+			       call->fault);
 
 	if (r < 0)
 		return FAULT;
@@ -229,9 +228,11 @@ int op_disconnect(struct call *call)
 	node = map_find(&call->server->peers_by_number, map_u64(number));
 	peer = node ? CONTAINER_OF(node, struct peer, by_number) : NULL;
 	if (!peer || !may_see_peer(call, peer) || peer->state >= PEER_LINGERING)
-		return fault_set(call->fault, FAULT_NOT_FOUND, "there is no connection %llu",
+		return fault_set(call->fault, FAULT_NOT_FOUND,
+				 "there is no connection %llu",
 				 (unsigned long long)number);
-	log_notice("%s is disconnected by uid %u", peer_describe(peer), call->peer->who.uid);
+	log_notice("%s is disconnected by uid %u", peer_describe(peer),
+		   call->peer->who.uid);
 	call_done(call);
 	peer_linger(peer);
 	return 0;

@@ -18,7 +18,8 @@
 
 static bool peer_has_group(const struct credentials *who, gid_t gid)
 {
-	const struct peer *peer = CONTAINER_OF((struct credentials *)(uintptr_t)who, struct peer, who);
+	const struct peer *peer =
+		CONTAINER_OF((struct credentials *)(uintptr_t)who, struct peer, who);
 	_cleanup_free_ gid_t *groups = NULL;
 	socklen_t size = 64 * sizeof(gid_t);
 
@@ -30,7 +31,8 @@ static bool peer_has_group(const struct credentials *who, gid_t gid)
 		groups = malloc(size);
 		if (!groups)
 			return false;
-		if (getsockopt(peer->stream.fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) == 0)
+		if (getsockopt(peer->stream.fd, SOL_SOCKET, SO_PEERGROUPS, groups,
+			       &size) == 0)
 			break;
 		if (errno != ERANGE)
 			return false;
@@ -121,6 +123,7 @@ static void peer_free(struct peer *peer)
 
 static void end_requests(struct peer *peer, const char *why)
 {
+	struct request *nameless;
 	struct map_node *node;
 
 	while ((node = map_first(&peer->requests))) {
@@ -128,6 +131,8 @@ static void end_requests(struct peer *peer, const char *why)
 
 		request->end(request, why);
 	}
+	while ((nameless = LIST_FIRST(&peer->nameless, struct request, link)))
+		nameless->end(nameless, why);
 }
 
 void peer_drop(struct peer *peer)
@@ -154,7 +159,8 @@ static void peer_set_state(struct peer *peer, enum peer_state state)
 		loop_defer(&peer->server->loop, &peer->reap);
 	} else if (state == PEER_LINGERING) {
 		peer->linger_ns = peer->server->loop.now_ns;
-		timer_cancel(&peer->server->loop, &peer->deadline); /* it was a later one */
+		timer_cancel(&peer->server->loop,
+			     &peer->deadline); /* it was a later one */
 		loop_defer(&peer->server->loop, &peer->flush);
 	}
 }
@@ -181,18 +187,20 @@ void peer_fail(struct peer *peer, int error)
 {
 	if (peer->state == PEER_CLOSED)
 		return;
-	log_error("%s is ended: %s (%s)", peer_describe(peer), strerror(-error), err_trail());
+	log_error("%s is ended: %s (%s)", peer_describe(peer), strerror(-error),
+		  err_trail());
 	peer_close(peer);
 }
 
-void peer_cut(struct peer *peer, enum fault_word word, const char *why)
+void peer_cut(struct peer *peer, enum fault_word word, const char *why, const char *key,
+	      uint64_t limit)
 {
 	struct fault *fault = &peer->server->fault;
 
 	if (peer->state >= PEER_LINGERING)
 		return;
-	log_warning("%s is cut: %s", peer_describe(peer), why);
-	fault_set(fault, word, "%s", why);
+	fault_set(fault, word, "%s (%s is %llu)", why, key, (unsigned long long)limit);
+	log_warning("%s is cut: %s", peer_describe(peer), fault->text);
 	peer_refuse(peer, false, 0, NULL, fault);
 	peer_linger(peer);
 }
@@ -200,45 +208,63 @@ void peer_cut(struct peer *peer, enum fault_word word, const char *why)
 /* Half-closed, all answered and written: nothing is left to do. */
 static void check_drained(struct peer *peer)
 {
-	bool waits = peer->requests.n > 0 && !peer->hung_up && !peer->output_dead;
+	bool open = peer->requests.n > 0 || !list_is_empty(&peer->nameless);
+	bool waits = open && !peer->hung_up && !peer->output_dead;
 
 	if (peer->state == PEER_DRAINING && !waits &&
 	    (!stream_pending(&peer->stream) || peer->hung_up || peer->output_dead))
 		peer_close(peer);
-	if (peer->state == PEER_LINGERING && (!stream_pending(&peer->stream) || peer->output_dead))
+	if (peer->state == PEER_LINGERING &&
+	    (!stream_pending(&peer->stream) || peer->output_dead))
 		peer_close(peer);
 }
 
 /* ---- deadlines: one timer, set while anything can be late, looking when it is due ---- */
 
-static uint64_t earliest_deadline(const struct peer *peer, const char **ret_what)
+struct late {
+	uint64_t at; /* UINT64_MAX: nothing can be late */
+	uint64_t limit_ms;
+	const char *key, *what;
+	enum fault_word word;
+};
+
+static void consider(struct late *late, uint64_t since_ns, uint64_t limit_ms,
+		     const char *key, const char *what, enum fault_word word)
+{
+	uint64_t at = deadline_after(since_ns, limit_ms);
+
+	if (at < late->at)
+		*late = (struct late){ at, limit_ms, key, what, word };
+}
+
+static struct late earliest_deadline(const struct peer *peer)
 {
 	const struct limits *l = &peer->server->limits;
-	uint64_t earliest = UINT64_MAX, at;
-	bool in_body, reading = peer->state == PEER_OPEN && !peer->throttled && !peer->paused;
+	struct late late = { .at = UINT64_MAX };
+	bool in_body,
+		reading = peer->state == PEER_OPEN && !peer->throttled && !peer->paused;
+	bool partial = reading && stream_is_partial(&peer->stream, &in_body);
 
-	if (peer->state == PEER_LINGERING)
-		return deadline_after(peer->linger_ns, l->shutdown_deadline);
-	if (reading && stream_is_partial(&peer->stream, &in_body)) {
-		earliest = in_body ? deadline_after(peer->read_ns, l->body_deadline) :
-				     deadline_after(peer->partial_since_ns, l->header_deadline);
-		*ret_what = in_body ? "no byte of an unfinished body came in time (body_deadline)" :
-				      "a frame was begun and its header not finished in time "
-				      "(header_deadline)";
+	if (peer->state == PEER_LINGERING) {
+		late.at = deadline_after(peer->linger_ns, l->shutdown_deadline);
+		return late;
 	}
-	if (reading && peer->assemblies.n) {
-		at = deadline_after(assemblies_oldest_ns(&peer->assemblies), l->pieces_deadline);
-		if (at < earliest)
-			*ret_what = "the next piece of a body did not come in time (pieces_deadline)";
-		earliest = min_u64(earliest, at);
-	}
-	if (stream_pending(&peer->stream)) {
-		at = deadline_after(peer->sent_ns, l->stalled_deadline);
-		if (at < earliest)
-			*ret_what = "it does not read what is sent to it (stalled_deadline)";
-		earliest = min_u64(earliest, at);
-	}
-	return earliest;
+	if (partial && in_body)
+		consider(&late, peer->read_ns, l->body_deadline, "body_deadline",
+			 "no byte of an unfinished body came in time", FAULT_TIMEOUT);
+	else if (partial)
+		consider(&late, peer->partial_since_ns, l->header_deadline,
+			 "header_deadline",
+			 "a frame was begun and its header not finished in time",
+			 FAULT_TIMEOUT);
+	if (reading && peer->assemblies.n)
+		consider(&late, assemblies_oldest_ns(&peer->assemblies),
+			 l->pieces_deadline, "pieces_deadline",
+			 "the next piece of a body did not come in time", FAULT_TIMEOUT);
+	if (stream_pending(&peer->stream))
+		consider(&late, peer->sent_ns, l->stalled_deadline, "stalled_deadline",
+			 "it does not read what is sent to it", FAULT_SLOW);
+	return late;
 }
 
 static void set_deadline(struct peer *peer, uint64_t at)
@@ -249,32 +275,32 @@ static void set_deadline(struct peer *peer, uint64_t at)
 
 static void arm_deadline(struct peer *peer)
 {
-	const char *what;
 	uint64_t at;
 
-	if (timer_is_set(&peer->deadline) || peer->state == PEER_CLOSED)
+	if (peer->state == PEER_CLOSED)
 		return;
-	at = earliest_deadline(peer, &what);
-	if (at != UINT64_MAX)
+	at = earliest_deadline(peer).at;
+	/* a later one stays: it looks when it is due */
+	if (at != UINT64_MAX &&
+	    (!timer_is_set(&peer->deadline) || at < peer->deadline.node.key))
 		set_deadline(peer, at);
 }
 
 static void on_deadline(struct timer *timer)
 {
 	struct peer *peer = CONTAINER_OF(timer, struct peer, deadline);
-	const char *what = "";
-	uint64_t at = earliest_deadline(peer, &what);
+	struct late late = earliest_deadline(peer);
 
-	if (at > clock_ns(CLOCK_MONOTONIC)) {
-		if (at != UINT64_MAX)
-			set_deadline(peer, at);
+	if (late.at > clock_ns(CLOCK_MONOTONIC)) {
+		if (late.at != UINT64_MAX)
+			set_deadline(peer, late.at);
 		return;
 	}
 	if (peer->state == PEER_LINGERING) {
 		peer_close(peer);
 		return;
 	}
-	peer_cut(peer, stream_pending(&peer->stream) ? FAULT_SLOW : FAULT_TIMEOUT, what);
+	peer_cut(peer, late.word, late.what, late.key, late.limit_ms);
 }
 
 /* ---- output ---- */
@@ -325,39 +351,80 @@ static void on_flush(struct deferred *deferred)
 	arm_deadline(peer);
 }
 
-/* The body lies in a block, which is referenced, or at data, which is copied. */
-static void write_frame(struct peer *peer, struct bytes *block, const void *data, size_t size)
+static bool may_write(struct peer *peer)
 {
-	struct server *server = peer->server;
+	if (peer->state >= PEER_LINGERING || peer->output_dead)
+		return false;
+	if (!stream_pending(&peer->stream))
+		peer->sent_ns = peer->server->loop.now_ns;
+	return true;
+}
+
+static int put_header(struct peer *peer)
+{
+	const struct buf *header = &peer->server->header;
+
+	return err_trace(stream_put_header(&peer->stream, header->data, header->size));
+}
+
+/* The frame's header lies in server->header. */
+static void write_header(struct peer *peer)
+{
 	int r;
 
-	if (peer->state >= PEER_LINGERING || peer->output_dead)
+	if (!may_write(peer))
 		return;
-	if (!stream_pending(&peer->stream))
-		peer->sent_ns = server->loop.now_ns;
-	r = stream_put_header(&peer->stream, server->header.data, server->header.size);
-	if (r == 0 && block)
-		r = stream_put_bytes(&peer->stream, block, 0, size);
-	else if (r == 0)
-		r = stream_put(&peer->stream, data, size);
+	r = put_header(peer);
 	if (r < 0)
 		peer_fail(peer, r);
 	peer_flush_later(peer);
 }
 
-void peer_write_body(struct peer *peer, const void *body, size_t size)
+static int put_piece(struct peer *peer, uint64_t id, const struct body_view *body,
+		     size_t offset, size_t size)
 {
-	write_frame(peer, NULL, body, size);
+	struct json_writer *w = peer_begin(peer, true, id);
+	int r;
+
+	json_put_u64(w, "size", size);
+	if (offset + size < body->size)
+		json_put_bool(w, "more", true);
+	r = json_writer_end(w);
+	if (r == 0)
+		r = put_header(peer);
+	if (r < 0)
+		return err_trace(r);
+	if (body->block)
+		return err_trace(
+			stream_put_bytes(&peer->stream, body->block, offset, size));
+	return err_trace(stream_put(&peer->stream, body->data + offset, size));
 }
 
-void peer_write_block(struct peer *peer, struct bytes *block, size_t size)
+int peer_put_pieces(struct peer *peer, uint64_t id, const struct body_view *body,
+		    size_t offset)
 {
-	write_frame(peer, block, NULL, size);
+	size_t max = peer->pieces ? LIMIT_PIECE_MAX : SIZE_MAX;
+	int r;
+
+	do {
+		size_t size = min_size(body->size - offset, max);
+
+		r = put_piece(peer, id, body, offset, size);
+		offset += size;
+	} while (r == 0 && offset < body->size);
+	return err_trace(r);
 }
 
-void peer_write(struct peer *peer)
+void peer_reply_body(struct peer *peer, uint64_t id, const struct body_view *body)
 {
-	peer_write_body(peer, NULL, 0);
+	int r;
+
+	if (!may_write(peer))
+		return;
+	r = peer_put_pieces(peer, id, body, 0);
+	if (r < 0)
+		peer_fail(peer, r);
+	peer_flush_later(peer);
 }
 
 struct json_writer *peer_begin(struct peer *peer, bool has_id, uint64_t id)
@@ -378,7 +445,7 @@ void peer_end(struct peer *peer)
 	if (r < 0)
 		peer_fail(peer, r);
 	else
-		peer_write(peer);
+		write_header(peer);
 }
 
 void peer_refuse(struct peer *peer, bool has_id, uint64_t id, const char *op,
@@ -456,7 +523,8 @@ static void charge_buffers(struct peer *peer)
 	peer->buffer_charged = now;
 	if (now && *total > peer->server->limits.buffer_per_user)
 		peer_cut(peer, FAULT_QUOTA,
-			 "unfinished input of this user fills the buffers (buffer_per_user)");
+			 "unfinished input of this user fills the buffers",
+			 "buffer_per_user", peer->server->limits.buffer_per_user);
 }
 
 static void end_of_input(struct peer *peer)
@@ -484,7 +552,8 @@ static bool get_input(struct peer *peer)
 	r = stream_read(&peer->stream, reader, MSG_DONTWAIT, &drained);
 	if (r == 0) {
 		peer->read_ns = peer->server->loop.now_ns;
-		peer->readable = !drained;
+		/* a short read may have stopped before the end of file */
+		peer->readable = !drained || peer->eof_due;
 		return true;
 	}
 	if (r == STREAM_E_AGAIN)
@@ -520,8 +589,10 @@ static void on_turn(struct source *source, uint32_t events)
 {
 	struct peer *peer = CONTAINER_OF(source, struct peer, source);
 
-	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		peer->readable = true;
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		peer->eof_due = true;
 	if (events & (EPOLLHUP | EPOLLERR))
 		peer->hung_up = true;
 	if (events & EPOLLOUT && stream_pending(&peer->stream))
@@ -556,10 +627,11 @@ static int read_credentials(int fd, struct ucred *ret_cred)
 static void refuse_connection(int fd, const char *key, uint64_t limit)
 {
 	char frame[512];
-	int n = snprintf(frame + 4, sizeof(frame) - 4,
-			 "{\"error\":\"full\",\"message\":\"too many connections: at most %llu "
-			 "(%s); close some and try again\"}",
-			 (unsigned long long)limit, key);
+	int n = snprintf(
+		frame + 4, sizeof(frame) - 4,
+		"{\"error\":\"full\",\"message\":\"too many connections: at most %llu "
+		"(%s); close some and try again\"}",
+		(unsigned long long)limit, key);
 
 	frame_encode_length(frame, (size_t)n);
 	(void)!send(fd, frame, (size_t)n + 4, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -580,8 +652,8 @@ static bool is_welcome(struct server *server, const struct user *user, int fd)
 	return false;
 }
 
-static int peer_new(struct server *server, int fd, const struct ucred *cred, struct user *user,
-		    struct peer **ret_peer)
+static int peer_new(struct server *server, int fd, const struct ucred *cred,
+		    struct user *user, struct peer **ret_peer)
 {
 	_cleanup_free_ struct peer *peer = calloc(1, sizeof(*peer));
 	int r;
@@ -591,7 +663,7 @@ static int peer_new(struct server *server, int fd, const struct ucred *cred, str
 	r = map_reserve(&server->peers_by_number);
 	if (r == 0)
 		r = source_add(&peer->source, &server->loop, &user->turns, fd,
-			       EPOLLIN | EPOLLOUT | EPOLLET, on_turn);
+			       EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, on_turn);
 	if (r < 0)
 		return err_trace(r);
 	stream_init(&peer->stream, fd, server->limits.body_max);
@@ -603,6 +675,7 @@ static int peer_new(struct server *server, int fd, const struct ucred *cred, str
 	peer->number = server->next_peer++;
 	peer->accepted_ns = peer->sent_ns = server->loop.now_ns;
 	map_init(&peer->requests);
+	list_init(&peer->nameless);
 	list_init(&peer->receives);
 	assemblies_init(&peer->assemblies);
 	list_init(&peer->name_waiter.link);
@@ -658,23 +731,30 @@ struct request *peer_find_request(const struct peer *peer, uint64_t id)
 	return node ? CONTAINER_OF(node, struct request, node) : NULL;
 }
 
-int request_open(struct request *request, struct peer *peer, uint64_t id,
+int request_open(struct request *request, struct peer *peer, bool has_id, uint64_t id,
 		 void (*end)(struct request *, const char *))
 {
-	int r = map_reserve(&peer->requests);
+	int r = has_id ? map_reserve(&peer->requests) : 0;
 
 	if (r < 0)
 		return err_trace(r);
 	request->peer = peer;
+	request->has_id = has_id;
 	request->id = id;
 	request->end = end;
-	map_add(&peer->requests, &request->node, map_u64(id));
+	if (has_id)
+		map_add(&peer->requests, &request->node, map_u64(id));
+	else
+		list_add_tail(&peer->nameless, &request->link);
 	return 0;
 }
 
 void request_close(struct request *request)
 {
-	map_remove(&request->peer->requests, &request->node);
+	if (request->has_id)
+		map_remove(&request->peer->requests, &request->node);
+	else
+		list_remove(&request->link);
 	if (request->peer->state == PEER_DRAINING)
 		peer_flush_later(request->peer); /* it may have been the last one */
 }

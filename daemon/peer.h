@@ -45,11 +45,12 @@ struct peer {
 	uint64_t number;
 	pid_t pid;
 	uint8_t state;
-	bool fds, pieces;	       /* said in hello */
-	bool readable, throttled, paused, hung_up, output_dead, unread, cut_said;
+	bool fds, pieces; /* said in hello */
+	bool readable, throttled, paused, eof_due, hung_up, output_dead, unread, cut_said;
 	uint16_t n_waiting_sends;
 	char *label;
-	struct map requests; /* open ones, by id */
+	struct map requests;  /* open ones, by id */
+	struct list nameless; /* open ones without id */
 	struct list receives; /* struct receive: open, or with leases */
 	struct assemblies assemblies;
 	struct bytes *from; /* "from":{…}, made when first needed */
@@ -62,12 +63,21 @@ struct peer {
 
 /* An open request of a peer, embedded by the op that keeps it open. */
 struct request {
-	struct map_node node;
+	struct map_node node; /* with an id: in peer->requests */
+	struct list link;     /* without: in peer->nameless */
 	struct peer *peer;
+	bool has_id;
 	uint64_t id;
 	/* Told to end: why is "cancelled", "shutting-down", or NULL when the peer is gone and
 	 * nothing can be said. Removes and frees the request. */
 	void (*end)(struct request *request, const char *why);
+};
+
+/* A body to be written: a block, which is referenced, or bytes, which are copied. */
+struct body_view {
+	struct bytes *block;
+	const char *data; /* without block */
+	size_t size;
 };
 
 /* Takes fd. Failure closes it and is said in the log. */
@@ -88,8 +98,9 @@ void peer_drop(struct peer *peer);
 /* A local failure (no memory) while serving this peer: ends it, with a line in the log. */
 void peer_fail(struct peer *peer, int error);
 
-/* Ends the peer with an error frame, and tells the log. */
-void peer_cut(struct peer *peer, enum fault_word word, const char *why);
+/* Ends the peer with an error frame that names the limit, and tells the log. */
+void peer_cut(struct peer *peer, enum fault_word word, const char *why, const char *key,
+	      uint64_t limit);
 
 /* "peer 7 (uid 1000, pid 4711, python3)"; static, valid until the next call. */
 const char *peer_describe(const struct peer *peer);
@@ -103,16 +114,19 @@ struct bytes *peer_get_from(struct peer *peer);
 /* ---- requests ---- */
 
 struct request *peer_find_request(const struct peer *peer, uint64_t id);
-int request_open(struct request *request, struct peer *peer, uint64_t id,
+int request_open(struct request *request, struct peer *peer, bool has_id, uint64_t id,
 		 void (*end)(struct request *, const char *)) MUST_CHECK;
 void request_close(struct request *request);
 
 /* ---- writing: a failure ends the peer, so there is nothing to check ---- */
 
-/* A frame whose header lies in server->header. */
-void peer_write(struct peer *peer);
-void peer_write_body(struct peer *peer, const void *body, size_t size);
-void peer_write_block(struct peer *peer, struct bytes *block, size_t size);
+/* {"re":id,"size":…} and the body; in pieces for a peer that takes them. */
+void peer_reply_body(struct peer *peer, uint64_t id, const struct body_view *body);
+
+/* The frames from offset on, for who has written the first himself. 0 or -ENOMEM: then the
+ * peer is to be ended. */
+int peer_put_pieces(struct peer *peer, uint64_t id, const struct body_view *body,
+		    size_t offset) MUST_CHECK;
 
 /* server->writer begun with {"re":id — or without, for has_id false. */
 struct json_writer *peer_begin(struct peer *peer, bool has_id, uint64_t id);

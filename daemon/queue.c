@@ -140,19 +140,27 @@ struct room {
 
 static bool room_for(const struct room *room, uint64_t cost)
 {
-	return room->messages < room->max_messages && room->bytes + cost <= room->max_bytes;
+	return room->messages < room->max_messages &&
+	       room->bytes + cost <= room->max_bytes;
 }
 
 static int no_room(enum fault_word word, const char *what, const struct room *room,
-		   const char *key_messages, const char *key_bytes, const char *helps,
-		   struct fault *fault)
+		   uint64_t cost, const char *key_messages, const char *key_bytes,
+		   const char *helps, struct fault *fault)
 {
+	if (cost > room->max_bytes)
+		return fault_set(
+			fault, FAULT_TOO_LARGE,
+			"the message takes %llu bytes, there is never room for more than "
+			"%llu (%s)",
+			(unsigned long long)cost, (unsigned long long)room->max_bytes,
+			key_bytes);
 	return fault_set(fault, word,
-			 "%s: %llu of %llu messages (%s), %llu of %llu bytes (%s); %s", what,
-			 (unsigned long long)room->messages,
+			 "%s: %llu of %llu messages (%s), %llu of %llu bytes (%s); %s",
+			 what, (unsigned long long)room->messages,
 			 (unsigned long long)room->max_messages, key_messages,
-			 (unsigned long long)room->bytes, (unsigned long long)room->max_bytes,
-			 key_bytes, helps);
+			 (unsigned long long)room->bytes,
+			 (unsigned long long)room->max_bytes, key_bytes, helps);
 }
 
 static int check_queue_room(const struct queue *q, uint64_t cost, struct fault *fault)
@@ -162,8 +170,8 @@ static int check_queue_room(const struct queue *q, uint64_t cost, struct fault *
 
 	if (room_for(&room, cost))
 		return 0;
-	return no_room(FAULT_FULL, "the queue is full", &room, "queue_messages", "queue_bytes",
-		       "receive from it, or send with wait_ms", fault);
+	return no_room(FAULT_FULL, "the queue is full", &room, cost, "queue_messages",
+		       "queue_bytes", "receive from it, or send with wait_ms", fault);
 }
 
 /* What one user may have in all queues together, and in this one if it is another's. */
@@ -176,7 +184,7 @@ static int check_user_room(const struct share *share, uint64_t cost, struct faul
 
 	if (!room_for(&room, cost))
 		return no_room(FAULT_QUOTA, "this user has too much in queues", &room,
-			       "user_messages", "user_bytes",
+			       cost, "user_messages", "user_bytes",
 			       "wait until it is received, or send with wait_ms", fault);
 	if (name_may_all(q->broker, share->user->uid) ||
 	    q->name.owner->uid == share->user->uid)
@@ -184,8 +192,9 @@ static int check_user_room(const struct share *share, uint64_t cost, struct faul
 	room = (struct room){ share->messages, share->bytes, l->user_messages / 4,
 			      l->user_bytes / 4 };
 	if (!room_for(&room, cost))
-		return no_room(FAULT_QUOTA, "this user has too much in a queue of another",
-			       &room, "a quarter of user_messages",
+		return no_room(FAULT_QUOTA,
+			       "this user has too much in a queue of another", &room,
+			       cost, "a quarter of user_messages",
 			       "a quarter of user_bytes",
 			       "wait until it is received, or send with wait_ms", fault);
 	if (q->name.text[0] != '@' || strchr(q->name.text, '.'))
@@ -194,7 +203,8 @@ static int check_user_room(const struct share *share, uint64_t cost, struct faul
 	room.max_bytes = l->inbox_bytes_per_sender;
 	if (!room_for(&room, cost))
 		return no_room(FAULT_QUOTA, "this user has too much in the inbox", &room,
-			       "inbox_messages_per_sender", "inbox_bytes_per_sender",
+			       cost, "inbox_messages_per_sender",
+			       "inbox_bytes_per_sender",
 			       "wait until it is received, or send with wait_ms", fault);
 	return 0;
 }
@@ -229,7 +239,8 @@ void queue_uncharge(struct message *m)
 	user->usage.bytes -= cost;
 	if (!list_is_empty(&q->waiting))
 		loop_defer(q->broker->loop, &q->admit);
-	LIST_FOREACH(link, &user->waiting_sends) {
+	LIST_FOREACH(link, &user->waiting_sends)
+	{
 		struct waiting_send *w = LIST_ENTRY(link, struct waiting_send, in_user);
 
 		loop_defer(q->broker->loop, &w->share->queue->admit);
@@ -356,7 +367,8 @@ static void run_admission(struct deferred *deferred)
 
 	q->blocked = false;
 	q->admission_round++;
-	LIST_FOREACH_SAFE(link, &q->waiting) {
+	LIST_FOREACH_SAFE(link, &q->waiting)
+	{
 		struct waiting_send *w = LIST_ENTRY(link, struct waiting_send, in_queue);
 		struct share *share = w->share;
 		uint64_t cost = message_cost(w->message);
@@ -393,7 +405,8 @@ struct message *queue_first(const struct queue *q)
 	if (!returned)
 		return fresh;
 	if (!fresh || returned->key < ((uint64_t)fresh->priority << 56 | fresh->number))
-		return CONTAINER_OF((struct heap_node *)(uintptr_t)returned, struct message, place);
+		return CONTAINER_OF((struct heap_node *)(uintptr_t)returned,
+				    struct message, place);
 	return fresh;
 }
 
@@ -407,7 +420,8 @@ void queue_dispatch(struct queue *q)
 		struct receiver *r = s->receiver;
 
 		if (!receiver_can_take(r)) {
-			list_remove(&s->hungry); /* fed again when it has credit and room */
+			list_remove(
+				&s->hungry); /* fed again when it has credit and room */
 			continue;
 		}
 		list_remove(&s->hungry);

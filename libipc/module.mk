@@ -23,3 +23,20 @@ $(call install_files,755,$(LIBDIR),$(LIBIPC))
 $(call install_files,644,$(LIBDIR)/pkgconfig,$B/libipc/libipc.pc)
 $(call install_files,644,$(INCLUDEDIR)/ipc,libipc/include/ipc/ipc.h)
 $(call install_pages,$(wildcard libipc/man/*.[1-8]))
+
+# ---- Pages with the numbers of wire/limits.h and the words of wire/fault.h in them -----
+
+EXPAND_PAGE   = $(Q)sed 's|@VERSION@|$(VERSION)|g' $< | \
+		CC='$(CC)' bash libipc/man/expand.sh >$@
+PAGE_SOURCES := libipc/man/expand.sh libipc/wire/limits.h libipc/wire/limits.c \
+		libipc/wire/fault.h $B/dirs
+LIBIPC_PAGES := $(patsubst %.in,$B/%,$(wildcard libipc/man/*.in))
+
+$B/libipc/man/%: libipc/man/%.in $(PAGE_SOURCES)
+	@mkdir -p $(@D)
+	@$(if $V,,echo '  GEN     $@')
+	$(EXPAND_PAGE)
+
+$(call install_pages,$(LIBIPC_PAGES))
+$B/log/lint/man.result: $(LIBIPC_PAGES)
+$B/log/integration/python_client.result: $(LIBIPC_PAGES)

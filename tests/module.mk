@@ -48,8 +48,13 @@ endef
 $B/tests/%.o: INCLUDES = -I. -Ilibipc -Ilibipc/include -Idaemon -Itests $(PKG_CFLAGS)
 
 # Link flags of single tests, such as: test_stream_LDFLAGS := -Wl,--wrap=sendmsg
+WRAP_MEMORY := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+test_tables_LDFLAGS := $(WRAP_MEMORY)
+test_memory_LDFLAGS := $(WRAP_MEMORY)
+test_stream_fds_LDFLAGS := -Wl,--wrap=recvmsg
+test_stream_out_LDFLAGS := -Wl,--wrap=sendmsg
 test_client_calls_LDFLAGS := -Wl,--wrap=sendmsg,--wrap=recvmsg,--wrap=poll,--wrap=setsockopt
-test_client_memory_LDFLAGS := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+test_client_memory_LDFLAGS := $(WRAP_MEMORY)
 
 # Everything but main(), so that a test can reach into each module and only what it uses
 # is linked. `q` and --thin, since two folders may have files of the same name.

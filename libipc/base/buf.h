@@ -11,7 +11,9 @@ struct buf {
 	size_t size, capacity;
 };
 
+/* clang-format off */
 #define BUF_INIT { NULL, 0, 0 }
+/* clang-format on */
 
 void buf_deinit(struct buf *b);
 #define _cleanup_buf_ CLEANUP(buf_deinit)

@@ -23,8 +23,8 @@ int err_note(int r, const char *file, int line, bool origin)
 		     name ? name + 1 : file, line);
 	if (n > 0 && (size_t)n < room)
 		trail.used += (size_t)n;
-	else
-		trail.text[trail.used] = '\0'; /* a long way up: the origin is what counts */
+	else /* a long way up: the origin is what counts */
+		trail.text[trail.used] = '\0';
 	return r;
 }
 

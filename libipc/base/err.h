@@ -13,14 +13,14 @@
 
 int err_note(int r, const char *file, int line, bool origin);
 
-#define err_origin(r)                                                       \
-	({                                                                  \
-		int err_r_ = (r);                                           \
+#define err_origin(r)                                                             \
+	({                                                                        \
+		int err_r_ = (r);                                                 \
 		err_r_ < 0 ? err_note(err_r_, __FILE__, __LINE__, true) : err_r_; \
 	})
-#define err_trace(r)                                                        \
-	({                                                                  \
-		int err_r_ = (r);                                           \
+#define err_trace(r)                                                               \
+	({                                                                         \
+		int err_r_ = (r);                                                  \
 		err_r_ < 0 ? err_note(err_r_, __FILE__, __LINE__, false) : err_r_; \
 	})
 

@@ -13,7 +13,9 @@ struct list {
 	struct list *next, *prev;
 };
 
+/* clang-format off */
 #define LIST_INIT(name) { &(name), &(name) }
+/* clang-format on */
 
 static inline void list_init(struct list *l)
 {
@@ -30,7 +32,8 @@ static inline bool list_is_linked(const struct list *l)
 	return l->next != l;
 }
 
-static inline void list_insert_between(struct list *l, struct list *prev, struct list *next)
+static inline void list_insert_between(struct list *l, struct list *prev,
+				       struct list *next)
 {
 	l->prev = prev;
 	l->next = next;
@@ -77,7 +80,7 @@ static inline void list_splice_tail(struct list *head, struct list *from)
 	for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
 
 /* The body may remove pos (but not its successor). */
-#define LIST_FOREACH_SAFE(pos, head)                                              \
+#define LIST_FOREACH_SAFE(pos, head)                                                  \
 	for (struct list *pos = (head)->next, *pos##_next = pos->next; pos != (head); \
 	     pos = pos##_next, pos##_next = pos->next)
 

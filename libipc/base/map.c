@@ -48,7 +48,8 @@ int map_reserve(struct map *m)
 {
 	if (m->n < m->n_buckets)
 		return 0;
-	return err_trace(map_resize(m, m->n_buckets ? m->n_buckets * 2 : MAP_MIN_BUCKETS));
+	return err_trace(
+		map_resize(m, m->n_buckets ? m->n_buckets * 2 : MAP_MIN_BUCKETS));
 }
 
 void map_add(struct map *m, struct map_node *node, uint64_t hash)

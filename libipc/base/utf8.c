@@ -67,7 +67,8 @@ static bool is_unsafe(uint32_t point)
 {
 	return point < 0x20 || (point >= 0x7f && point < 0xa0) || point == '\\' ||
 	       point == 0x200e || point == 0x200f || point == 0x061c ||
-	       (point >= 0x2028 && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069);
+	       (point >= 0x2028 && point <= 0x202e) ||
+	       (point >= 0x2066 && point <= 0x2069);
 }
 
 int utf8_append_escaped(struct buf *out, const void *data, size_t size)

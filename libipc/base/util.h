@@ -19,24 +19,24 @@
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define CONTAINER_OF(ptr, type, member) \
-	((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 /* Frees when the variable leaves its scope; TAKE_PTR/TAKE_FD give the value away first. */
 #define CLEANUP(fn) __attribute__((cleanup(fn)))
-#define DEFINE_CLEANUP(type, fn)                     \
-	static inline void fn##p(type *value)        \
-	{                                            \
-		if (*value)                          \
-			fn(*value);                  \
-	}                                            \
+#define DEFINE_CLEANUP(type, fn)              \
+	static inline void fn##p(type *value) \
+	{                                     \
+		if (*value)                   \
+			fn(*value);           \
+	}                                     \
 	struct base_unused_##fn /* swallows the semicolon */
 
-#define TAKE_PTR(p)                          \
-	({                                   \
-		__typeof__(p) *take_p_ = &(p); \
+#define TAKE_PTR(p)                               \
+	({                                        \
+		__typeof__(p) *take_p_ = &(p);    \
 		__typeof__(p) take_v_ = *take_p_; \
-		*take_p_ = NULL;             \
-		take_v_;                     \
+		*take_p_ = NULL;                  \
+		take_v_;                          \
 	})
 
 static inline int take_fd(int *fd)

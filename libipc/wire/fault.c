@@ -25,7 +25,8 @@ const char *fault_word_name(enum fault_word word)
 int fault_word_errno(const char *word, size_t length)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-		if (strlen(words[i].word) == length && !memcmp(words[i].word, word, length))
+		if (strlen(words[i].word) == length &&
+		    !memcmp(words[i].word, word, length))
 			return words[i].errnum;
 	return EPROTO;
 }

@@ -12,6 +12,7 @@
 #include "wire/limits.h"
 
 /* X(NAME, word, errno as libipc returns it) */
+/* clang-format off */
 #define FAULT_WORDS(X)                                \
 	X(BAD_FRAME, "bad-frame", EBADMSG)            \
 	X(BAD_JSON, "bad-json", EBADMSG)              \
@@ -44,6 +45,7 @@ enum fault_word {
 #undef X
 	FAULT_N_WORDS,
 };
+/* clang-format on */
 
 enum { FAULT = 1 };
 

@@ -22,7 +22,8 @@ static int8_t slots[SLOTS], chain[KEY_N];
 
 static unsigned int slot_of(const char *text, size_t size)
 {
-	unsigned char first = (unsigned char)text[0], last = (unsigned char)text[size - 1],
+	unsigned char first = (unsigned char)text[0],
+		      last = (unsigned char)text[size - 1],
 		      middle = (unsigned char)text[size / 2];
 
 	return (first * 7u + middle * 31u + last * 3u + (unsigned int)size) % SLOTS;
@@ -75,11 +76,11 @@ int header_parse(struct header *h, struct json *json, const char *text, size_t s
 	return 0;
 }
 
-static int refuse_type(const struct json_value *v, enum header_key key, const char *wanted,
-		       struct fault *fault)
+static int refuse_type(const struct json_value *v, enum header_key key,
+		       const char *wanted, struct fault *fault)
 {
-	fault_set(fault, FAULT_BAD_REQUEST, "\"%s\" must be %s, not %s", keys[key].text, wanted,
-		  json_type_name(v->type));
+	fault_set(fault, FAULT_BAD_REQUEST, "\"%s\" must be %s, not %s", keys[key].text,
+		  wanted, json_type_name(v->type));
 	return -EINVAL;
 }
 
@@ -100,8 +101,8 @@ static int refuse_size(enum header_key key, size_t size, size_t min, size_t max,
 	return -EINVAL;
 }
 
-int header_get_u64(const struct header *h, enum header_key key, uint64_t min, uint64_t max,
-		   uint64_t *ret_value, struct fault *fault)
+int header_get_u64(const struct header *h, enum header_key key, uint64_t min,
+		   uint64_t max, uint64_t *ret_value, struct fault *fault)
 {
 	const struct json_value *v;
 

@@ -14,6 +14,7 @@
 #include "wire/json.h"
 
 /* X(NAME, "key") */
+/* clang-format off */
 #define HEADER_KEYS(X)                                                                 \
 	X(OP, "op") X(ID, "id") X(RE, "re") X(SIZE, "size") X(MORE, "more")            \
 	X(ABORT, "abort") X(FDS, "fds") X(VERSION, "version") X(PIECES, "pieces")      \
@@ -36,6 +37,7 @@ enum header_key {
 #undef X
 	KEY_N,
 };
+/* clang-format on */
 
 struct header {
 	const struct json *json;
@@ -54,8 +56,8 @@ static inline bool header_has(const struct header *h, enum header_key key)
 }
 
 /* An integer from min to max (both below 2^63). */
-int header_get_u64(const struct header *h, enum header_key key, uint64_t min, uint64_t max,
-		   uint64_t *ret_value, struct fault *fault) MUST_CHECK;
+int header_get_u64(const struct header *h, enum header_key key, uint64_t min,
+		   uint64_t max, uint64_t *ret_value, struct fault *fault) MUST_CHECK;
 
 /* A time in ms, 0..LIMIT_WAIT_MAX; where allow_forever also -1, given as UINT64_MAX. */
 int header_get_ms(const struct header *h, enum header_key key, bool allow_forever,
@@ -65,15 +67,18 @@ int header_get_bool(const struct header *h, enum header_key key, bool *ret_value
 
 /* A string of min to max bytes; not NUL-ended. */
 int header_get_string(const struct header *h, enum header_key key, size_t min, size_t max,
-		      const char **ret_text, size_t *ret_size, struct fault *fault) MUST_CHECK;
+		      const char **ret_text, size_t *ret_size,
+		      struct fault *fault) MUST_CHECK;
 
 /* The raw text of an object of at most max bytes. */
 int header_get_object(const struct header *h, enum header_key key, size_t max,
-		      const char **ret_text, size_t *ret_size, struct fault *fault) MUST_CHECK;
+		      const char **ret_text, size_t *ret_size,
+		      struct fault *fault) MUST_CHECK;
 
 /* An array of 1 to max elements: *ret_index is the first one's place on the tape, follow
  * json_at(h->json, i)->next to walk them. */
 int header_get_array(const struct header *h, enum header_key key, size_t max,
-		     uint32_t *ret_index, uint32_t *ret_n, struct fault *fault) MUST_CHECK;
+		     uint32_t *ret_index, uint32_t *ret_n,
+		     struct fault *fault) MUST_CHECK;
 
 #endif

@@ -386,8 +386,8 @@ static bool rest_is_blank(const struct json *j)
 
 static void note_yajl_error(struct json *j)
 {
-	unsigned char *why =
-		yajl_get_error(j->yajl, 0, NULL, 0); /* freed with the arena */
+	/* freed with the arena */
+	unsigned char *why = yajl_get_error(j->yajl, 0, NULL, 0);
 	size_t at = yajl_get_bytes_consumed(j->yajl);
 
 	why[strcspn((char *)why, "\n")] = '\0';
@@ -404,8 +404,8 @@ static yajl_status run_yajl(struct json *j)
 	j->arena.used = 0;
 	j->yajl = yajl_alloc(&callbacks, &funcs, j);
 	yajl_config(j->yajl, yajl_allow_comments, j->allow_comments ? 1 : 0);
-	yajl_config(j->yajl, yajl_dont_validate_strings,
-		    1); /* ours is stricter: utf8.h */
+	/* ours is stricter: utf8.h */
+	yajl_config(j->yajl, yajl_dont_validate_strings, 1);
 	return yajl_parse(j->yajl, (const unsigned char *)j->text, j->text_size);
 }
 

@@ -3,7 +3,7 @@
 #define WIRE_JSON_H
 
 /*
- * Strict JSON on yajl; json.c is the only file that knows yajl.
+ * Strict JSON on yajl; only json.c and json_writer.c know yajl.
  *
  * Reading: one object (and white space around it), valid UTF-8, no NUL (also \u0000), no
  * lone surrogates, no duplicate keys (compared decoded), bounded depth. The parser is made
@@ -33,9 +33,9 @@ enum json_type {
 
 struct json_value {
 	uint8_t type;
-	bool decoded;	   /* the string had escapes: it lies in the parser's own buffer */
-	uint32_t next;	   /* index of the value after this one and its children */
-	uint32_t offset;   /* where it lies; for containers the raw text, braces included */
+	bool decoded;	 /* the string had escapes: it lies in the parser's own buffer */
+	uint32_t next;	 /* index of the value after this one and its children */
+	uint32_t offset; /* where it lies; for containers the raw text, braces included */
 	uint32_t size;
 	union {
 		int64_t integer;
@@ -80,7 +80,8 @@ int json_writer_end(struct json_writer *w) MUST_CHECK;
 int json_writer_end_open(struct json_writer *w) MUST_CHECK;
 
 /* text must be valid UTF-8. */
-void json_put_string(struct json_writer *w, const char *key, const char *text, size_t size);
+void json_put_string(struct json_writer *w, const char *key, const char *text,
+		     size_t size);
 void json_put_text(struct json_writer *w, const char *key, const char *text);
 void json_put_u64(struct json_writer *w, const char *key, uint64_t value);
 void json_put_i64(struct json_writer *w, const char *key, int64_t value);

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 
+/* clang-format off */
 const struct limits limits_default = {
 #define X(key, value, min, max, unit, what) .key = value,
 	LIMITS_SETTABLE(X)
@@ -13,7 +14,8 @@ const struct limits limits_default = {
 };
 
 const struct limit_info limits_table[] = {
-#define X(name, key, value, unit, what) { #key, unit, what, value, value, value, SIZE_MAX },
+#define X(name, key, value, unit, what) \
+	{ #key, unit, what, value, value, value, SIZE_MAX },
 	LIMITS_FIXED(X)
 #undef X
 #define X(key, value, min, max, unit, what) \
@@ -21,6 +23,7 @@ const struct limit_info limits_table[] = {
 	LIMITS_SETTABLE(X)
 #undef X
 };
+/* clang-format on */
 const size_t limits_table_size = ARRAY_SIZE(limits_table);
 
 const uint32_t limits_backoff_ms[4] = { 1000, 5000, 30000, 300000 };
@@ -36,7 +39,8 @@ int limits_set(struct limits *limits, const char *assignment,
 	for (size_t i = 0; i < limits_table_size; i++) {
 		const struct limit_info *info = &limits_table[i];
 
-		if (info->offset == SIZE_MAX || strlen(info->key) != (size_t)(equals - assignment) ||
+		if (info->offset == SIZE_MAX ||
+		    strlen(info->key) != (size_t)(equals - assignment) ||
 		    strncmp(info->key, assignment, strlen(info->key)) != 0)
 			continue;
 		if (!parse_u64(equals + 1, UINT64_MAX, &value))

@@ -13,6 +13,7 @@
 
 #include "base/util.h"
 
+/* clang-format off */
 #define LIMITS_FIXED(X)                                                                    \
 	X(HEADER_MIN, header_min, 2, "bytes", "a header, at least: {}")                    \
 	X(HEADER_MAX, header_max, 65536, "bytes", "a header, at most")                     \
@@ -55,6 +56,7 @@
 	X(pieces_deadline, 600000, 10, 86400000, "ms", "between two pieces of a body")      \
 	X(stalled_deadline, 60000, 10, 86400000, "ms", "with output that the peer does not read, before it is cut") \
 	X(shutdown_deadline, 5000, 0, 600000, "ms", "for output still to be read when ipcd stops")
+/* clang-format on */
 
 enum {
 #define X(name, key, value, unit, what) LIMIT_##name = value,

@@ -19,7 +19,8 @@
  * sendmsg with each frame that has fds, and recvmsg(2) stops behind such a write, so the
  * oldest batch belongs to the first frame that says `fds`. A batch that the kernel cut
  * (MSG_CTRUNC: this process has no free descriptor), that has another count or more than
- * LIMIT_FDS_MAX is closed and makes that frame fds_lost. A batch without a frame, or `fds` without a batch, is -EPROTO.
+ * LIMIT_FDS_MAX is closed and makes that frame fds_lost. A batch without a frame, or `fds`
+ * without a batch, is -EPROTO.
  *
  * Output is a queue of iovecs: small things are copied into a chunk, large ones held by
  * reference. stream_flush() writes as much as the kernel takes. sent_bytes and queued_bytes
@@ -39,7 +40,7 @@ enum {
 };
 
 enum {
-	STREAM_SCRATCH = 65536,	  /* one read, so also one turn */
+	STREAM_SCRATCH = 65536,	    /* one read, so also one turn */
 	STREAM_BODY_DIRECT = 32768, /* bodies from this size get a block of their own */
 };
 
@@ -63,7 +64,7 @@ struct frame {
 	const char *body; /* NULL if body_block is set or there is none */
 	size_t body_size;
 	struct bytes *body_block; /* a large body; the stream's until stolen */
-	struct fdset *fds;	  /* the stream's until stolen; NULL without, or if lost */
+	struct fdset *fds; /* the stream's until stolen; NULL without, or if lost */
 	bool fds_lost;
 };
 
@@ -75,8 +76,8 @@ struct stream_segment {
 };
 
 struct stream_batch {
-	struct fdset *fds;
-	bool truncated;
+	struct fdset *fds; /* NULL only if lost */
+	bool lost;
 };
 
 struct stream {
@@ -91,13 +92,13 @@ struct stream {
 	/* input */
 	char *partial; /* length, header and small body of the frame under way */
 	uint32_t partial_size, partial_capacity;
-	uint32_t header_size;	/* of the frame under way; 0: not known yet */
-	struct bytes *body;	/* large body under way */
-	uint64_t body_size;	/* of the frame under way, once its header is there */
-	uint64_t body_have;	/* of a body in a block, or to be skipped */
+	uint32_t header_size; /* of the frame under way; 0: not known yet */
+	struct bytes *body;   /* large body under way */
+	uint64_t body_size;   /* of the frame under way, once its header is there */
+	uint64_t body_have;   /* of a body in a block, or to be skipped */
 	bool body_known, skipping, eof, claimed_lost;
 	struct fdset *claimed_fds; /* of the frame under way */
-	char *held; /* input put aside by stream_hold() */
+	char *held;		   /* input put aside by stream_hold() */
 	size_t held_offset, held_size;
 	struct stream_batch *batches;
 	unsigned int n_batches;
@@ -126,7 +127,8 @@ struct fdset *stream_close_fds(const struct stream *s, struct fdset *fds);
 
 /* One recvmsg; flags as for recvmsg(2), mostly MSG_DONTWAIT. *ret_drained: the kernel had
  * no more at that moment (a further call would give STREAM_E_AGAIN unless more has come). */
-int stream_read(struct stream *s, struct reader *r, int flags, bool *ret_drained) MUST_CHECK;
+int stream_read(struct stream *s, struct reader *r, int flags,
+		bool *ret_drained) MUST_CHECK;
 
 /* STREAM_E_FRAME, or 0: all is parsed; the rest is kept. -EBADMSG: what came is no frame
  * (fault says why; the stream cannot go on). -EPROTO: file descriptors without frame, or the
@@ -172,7 +174,8 @@ static inline void frame_encode_length(char out[static 4], size_t header_size)
 int stream_put(struct stream *s, const void *data, size_t size) MUST_CHECK;
 
 /* By reference, from offset on. Small ones are copied. */
-int stream_put_bytes(struct stream *s, struct bytes *b, size_t offset, size_t size) MUST_CHECK;
+int stream_put_bytes(struct stream *s, struct bytes *b, size_t offset,
+		     size_t size) MUST_CHECK;
 
 /* Length and header. */
 int stream_put_header(struct stream *s, const char *header, size_t size) MUST_CHECK;

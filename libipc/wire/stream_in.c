@@ -168,22 +168,30 @@ int stream_read(struct stream *s, struct reader *r, int flags, bool *ret_drained
 	return 0;
 }
 
+static int hold_copy(struct stream *s, const struct reader *r)
+{
+	s->held = malloc(r->size);
+	if (!s->held)
+		return err_origin(-ENOMEM);
+	memcpy(s->held, r->data, r->size);
+	s->held_offset = 0;
+	s->held_size = r->size;
+	return 0;
+}
+
 int stream_hold(struct stream *s, struct reader *r)
 {
+	int result = 0;
+
 	if (r->size && r->held) { /* it was held before: it stays where it is */
 		s->held_offset = (size_t)(r->data - r->held);
 		s->held_size = r->size;
 		s->held = TAKE_PTR(r->held);
 	} else if (r->size) {
-		s->held = malloc(r->size);
-		if (!s->held)
-			return err_origin(-ENOMEM);
-		memcpy(s->held, r->data, r->size);
-		s->held_offset = 0;
-		s->held_size = r->size;
+		result = hold_copy(s, r);
 	}
 	reader_clear(r);
-	return 0;
+	return err_trace(result);
 }
 
 void stream_resume(struct stream *s, struct reader *r)
@@ -193,6 +201,7 @@ void stream_resume(struct stream *s, struct reader *r)
 	r->held = TAKE_PTR(s->held);
 	r->data = r->held + s->held_offset;
 	r->size = s->held_size;
+	s->held_size = 0;
 }
 
 /* ---- input: frames ---- */
@@ -231,21 +240,22 @@ static int parse_header(struct reader *r, const char *text, uint32_t size,
 	int result = header_parse(&r->header, r->json, text, size);
 
 	if (result == -EBADMSG) {
-		fault_set(fault, FAULT_BAD_JSON, "the header is no strict JSON object: %s",
-			  json_error(r->json));
+		fault_set(fault, FAULT_BAD_JSON,
+			  "the header is no strict JSON object: %s", json_error(r->json));
 		return err_trace(result);
 	}
 	if (result < 0)
 		return err_trace(result);
+	/* without the size it is not known where the next frame begins */
 	if (header_get_u64(&r->header, KEY_SIZE, 0, INT64_MAX, &body_size, fault) < 0)
-		return err_origin(-EBADMSG); /* where the next frame begins is not known */
+		return err_origin(-EBADMSG);
 	*ret_body_size = body_size;
 	return 0;
 }
 
 /* `fds` is a count in every frame but hello, where it is true or false. */
-static int claim_fds(struct stream *s, const struct header *header, struct fdset **ret_fds,
-		     bool *ret_lost, struct fault *fault)
+static int claim_fds(struct stream *s, const struct header *header,
+		     struct fdset **ret_fds, bool *ret_lost, struct fault *fault)
 {
 	const struct json_value *v;
 	struct stream_batch batch;
@@ -263,7 +273,7 @@ static int claim_fds(struct stream *s, const struct header *header, struct fdset
 	batch = s->batches[0];
 	s->n_batches--;
 	memmove(s->batches, s->batches + 1, s->n_batches * sizeof(*s->batches));
-	*ret_lost = batch.truncated || v->integer != (int64_t)batch.fds->n ||
+	*ret_lost = batch.lost || v->integer != (int64_t)batch.fds->n ||
 		    batch.fds->n > LIMIT_FDS_MAX;
 	*ret_fds = *ret_lost ? stream_close_fds(s, batch.fds) : batch.fds;
 	return 0;
@@ -415,10 +425,11 @@ static int next_partial(struct stream *s, struct reader *r, struct frame *frame,
 				return err_trace(result);
 			continue;
 		}
-		result = parse_header(r, s->partial + 4, s->header_size, &body_size, fault);
+		result = parse_header(r, s->partial + 4, s->header_size, &body_size,
+				      fault);
 		if (!result)
-			result = claim_fds(s, &r->header, &s->claimed_fds, &s->claimed_lost,
-					   fault);
+			result = claim_fds(s, &r->header, &s->claimed_fds,
+					   &s->claimed_lost, fault);
 		if (!result)
 			result = begin_body(s, body_size);
 		if (result < 0)
@@ -446,17 +457,17 @@ int stream_next(struct stream *s, struct reader *r, struct frame *ret_frame,
 	}
 	if (!result && (r->size || s->body_known))
 		result = next_partial(s, r, ret_frame, fault);
-	if (result)
-		return result < 0 ? err_trace(result) : result;
+	if (result > 0)
+		return result;
 	reader_clear(r);
-	return err_trace(check_batches(s, fault));
+	return err_trace(result < 0 ? result : check_batches(s, fault));
 }
 
 static void unread_fds(struct stream *s, const struct frame *frame)
 {
 	struct stream_batch batch = { TAKE_PTR(s->frame_fds), frame->fds_lost };
 
-	if (!batch.fds)
+	if (!batch.fds && !frame->fds_lost)
 		return;
 	/* the place it was taken from is still there */
 	memmove(s->batches + 1, s->batches, s->n_batches * sizeof(*s->batches));
@@ -469,7 +480,9 @@ static void unread_partial(struct stream *s, const struct frame *frame)
 	bool in_partial = frame->body != NULL;
 
 	s->header_size = (uint32_t)frame->header_size;
-	s->partial_size = (uint32_t)(4 + frame->header_size + (in_partial ? frame->body_size : 0));
+	s->partial_size = 4 + s->header_size;
+	if (in_partial)
+		s->partial_size += (uint32_t)frame->body_size;
 	s->body_known = true;
 	s->body_size = s->body_have = frame->body_size;
 	s->body = TAKE_PTR(s->frame_body);

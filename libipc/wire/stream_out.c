@@ -87,7 +87,8 @@ static int grow_segments(struct stream *s)
 }
 
 /* Takes the reference to owner, also on failure. */
-static int add_segment(struct stream *s, struct bytes *owner, const char *data, size_t size)
+static int add_segment(struct stream *s, struct bytes *owner, const char *data,
+		       size_t size)
 {
 	int r = s->n_segments == s->capacity ? grow_segments(s) : 0;
 
@@ -111,7 +112,8 @@ static bool can_extend(struct stream *s)
 	if (!s->n_segments || s->next_fds)
 		return false;
 	last = segment_at(s, s->n_segments - 1);
-	return last->owner == s->chunk && last->data + last->size == s->chunk->data + s->chunk_used;
+	return last->owner == s->chunk &&
+	       last->data + last->size == s->chunk->data + s->chunk_used;
 }
 
 static int new_chunk(struct stream *s, size_t size)
@@ -143,7 +145,8 @@ int stream_put(struct stream *s, const void *data, size_t size)
 		segment_at(s, s->n_segments - 1)->size += size;
 		s->queued_bytes += size;
 	} else {
-		r = add_segment(s, bytes_ref(s->chunk), s->chunk->data + s->chunk_used, size);
+		r = add_segment(s, bytes_ref(s->chunk), s->chunk->data + s->chunk_used,
+				size);
 		if (r < 0)
 			return err_trace(r);
 	}

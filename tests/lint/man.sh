@@ -1,12 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# The manual pages are formatted without a warning. man exits 0 even when it warns.
+# The manual pages, written and generated ones, are formatted without a warning. man exits
+# 0 even when it warns. And ipc-protocol(7) has every operation of the daemon's table.
 
 command -v man >/dev/null || { echo "skipped: there is no man"; exit 77; }
 
+build=${BUILD_DIR:-build/release}
 status=0 pages=0
-for page in cli/*.[1-8] daemon/*.[1-8] libipc/man/*.[1-8]; do
+for page in {,"$build"/}{cli,daemon,libipc/man}/*.[1-8]; do
 	[ -e "$page" ] || continue
 	pages=$((pages + 1))
 	# A page that only points to another (".so man3/ipc.3") finds it once installed.
@@ -17,5 +19,15 @@ for page in cli/*.[1-8] daemon/*.[1-8] libipc/man/*.[1-8]; do
 	echo "$page: $warnings"
 	status=1
 done
+
+protocol=libipc/man/ipc-protocol.7.in
+ops=$(sed -n 's/^\t{ "\([a-z]*\)", op_.*/\1/p' daemon/dispatch.c)
+[ "$ops" ] || { echo "daemon/dispatch.c: no table of operations found"; status=1; }
+for op in $ops; do
+	grep -q "^\.SS \(.*, \)\?$op\(,.*\)\?$" "$protocol" && continue
+	echo "$protocol: the operation $op is missing"
+	status=1
+done
+
 [ $pages != 0 ] || { echo "skipped: there are no manual pages"; exit 77; }
 exit $status

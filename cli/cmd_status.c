@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+
+/* ipc status: the daemon in a few lines, or one queue. */
+
+#include <pwd.h>
+#include <string.h>
+#include <sys/types.h>
+
+#include "list.h"
+
+enum { OPTION_FORMAT = OPTION_OF_VERB };
+
+static const struct option options[] = {
+	{ "format", required_argument, NULL, OPTION_FORMAT },
+	CLI_OPTIONS,
+};
+
+/* 0, GETOPT_ERROR or GETOPT_HELP. */
+static int parse(struct cli *cli, int argc, char **argv)
+{
+	int c;
+
+	while ((c = cli_getopt(cli, argc, argv, ":" CLI_LETTERS, options)) >= 0) {
+		if (strcmp(optarg, "json") == 0)
+			cli->json = true;
+		else if (strcmp(optarg, "human") == 0)
+			cli->json = false;
+		else
+			return cli_usage(cli, "--format is human or json, not '%s'",
+					 optarg);
+	}
+	return c == GETOPT_END ? cli_check_count(cli, argc - optind, argv + optind, 0, 1)
+			       : c;
+}
+
+/* ---- lines: a head of fixed width, then a text ---- */
+
+#define HEAD "%-12s"
+
+static void show_text(const char *head, const struct ipc_record *record, const char *key)
+{
+	const char *text = ipc_record_get_string(record, key);
+
+	if (text && *text)
+		out_print(HEAD "%s\n", head, text);
+}
+
+static void show_time(const char *head, const struct ipc_record *record, const char *key)
+{
+	int64_t ms = ipc_record_get_integer(record, key);
+	char text[LIST_TEXT];
+
+	if (ms >= 0)
+		out_print(HEAD "%s\n", head, list_format_time(text, ms));
+}
+
+/* "HEAD ready 3, leased 1": numbers with what they count; those not there are left out. */
+static void show_counts(const char *head, const struct ipc_record *record,
+			const char *const (*counts)[2], size_t n)
+{
+	const char *separator = "";
+
+	out_print(HEAD, head);
+	for (size_t i = 0; i < n; i++) {
+		int64_t value = ipc_record_get_integer(record, counts[i][0]);
+
+		if (value < 0)
+			continue;
+		out_print("%s%s %lld", separator, counts[i][1], (long long)value);
+		separator = ", ";
+	}
+	out_print("\n");
+}
+
+static void show_size(const char *head, const struct ipc_record *record, const char *key)
+{
+	int64_t bytes = ipc_record_get_integer(record, key);
+	char text[LIST_TEXT];
+
+	if (bytes >= 0)
+		out_print(HEAD "%s%s\n", head, list_format_size(text, bytes),
+			  bytes < 1024 ? " bytes" : "");
+}
+
+/* ---- the daemon ---- */
+
+static void show_process(const struct ipc_record *record)
+{
+	long long pid = ipc_record_get_integer(record, "pid");
+	int64_t uid = ipc_record_get_integer(record, "uid");
+	const struct passwd *user = uid >= 0 ? getpwuid((uid_t)uid) : NULL;
+	const char *mode = ipc_record_get_string(record, "mode");
+
+	out_print(HEAD "%lld, user %s", "process", pid, user ? user->pw_name : "");
+	if (!user)
+		out_print("%lld", (long long)uid);
+	if (mode)
+		out_print(" (a %s daemon)",
+			  strcmp(mode, "system") == 0 ? "system" : "user's");
+	out_print("\n");
+}
+
+static void show_daemon(const struct ipc_client *client, const struct ipc_record *record)
+{
+	static const char *const now[][2] = { { "peers", "peers" },
+					      { "names", "names" },
+					      { "messages", "messages" } };
+	static const char *const total[][2] = { { "sent", "sent" },
+						{ "delivered", "delivered" },
+						{ "acked", "acknowledged" } };
+
+	out_print(HEAD "%s\n", "daemon", ipc_client_get_server(client));
+	out_print(HEAD "%s\n", "socket", ipc_client_get_socket(client));
+	show_process(record);
+	show_text("state", record, "state");
+	show_time("up", record, "uptime_ms");
+	show_counts("now", record, now, ARRAY_SIZE(now));
+	show_size("size", record, "bytes");
+	show_counts("since start", record, total, ARRAY_SIZE(total));
+	show_text("log level", record, "log_level");
+}
+
+/* ---- one queue ---- */
+
+static void show_owner(const struct ipc_record *record)
+{
+	out_print(HEAD "%s, mode %s, group %lld\n", "owner", list_text(record, "owner"),
+		  list_text(record, "mode"),
+		  (long long)ipc_record_get_integer(record, "group"));
+}
+
+static void show_name(const struct ipc_client *client, const struct ipc_record *record)
+{
+	static const char *const now[][2] = { { "ready", "ready" },
+					      { "delayed", "delayed" },
+					      { "leased", "leased" },
+					      { "dead", "dead" } };
+	static const char *const peers[][2] = { { "receivers", "receivers" },
+						{ "waiting", "senders waiting for room" } };
+	static const char *const total[][2] = { { "sent", "sent" },
+						{ "acked", "acknowledged" } };
+
+	show_text("name", record, "name");
+	show_text("kind", record, "kind");
+	show_owner(record);
+	show_counts("messages", record, now, ARRAY_SIZE(now));
+	show_size("size", record, "bytes");
+	show_counts("peers", record, peers, ARRAY_SIZE(peers));
+	show_counts("in all", record, total, ARRAY_SIZE(total));
+	out_print(HEAD "%s\n", "socket", ipc_client_get_socket(client));
+}
+
+/* ---- the verb ---- */
+
+static int show(const struct cli *cli, struct ipc_client *client, const char *name)
+{
+	_cleanup_list_ struct ipc_list *list = NULL;
+	const struct ipc_record *record;
+	int r = ipc_list_open(client, name ? IPC_LIST_NAMES : IPC_LIST_STATS, name,
+			      &list);
+
+	if (r < 0)
+		return cli_fail_ipc(cli, name, client, r);
+	if (cli->json)
+		return list_print_json(list);
+	while ((record = ipc_list_next(list))) {
+		if (name)
+			show_name(client, record);
+		else
+			show_daemon(client, record);
+	}
+	return STATUS_OK;
+}
+
+static int run(struct cli *cli, int argc, char **argv)
+{
+	_cleanup_client_ struct ipc_client *client = NULL;
+	int r = parse(cli, argc, argv);
+
+	if (r < 0)
+		return cli_getopt_status(r);
+	r = cli_connect(cli, &client);
+	return r == STATUS_OK ? show(cli, client, argv[optind]) : r;
+}
+
+const struct command cmd_status = {
+	.name = "status",
+	.arguments = "[NAME] [--format human|json]",
+	.summary = "what the daemon, or one queue, is doing",
+	.help = "Shows the daemon: its socket, version, user, peers and messages; with a NAME\n"
+		"that queue. Starts no daemon.\n"
+		"\n"
+		"      --format human|json  for people, or as --json\n",
+	.run = run,
+};

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CLI_LIST_H
+#define CLI_LIST_H
+
+/* What the verbs that show the daemon's lists (names, peers, stats) have in common. */
+
+#include <stdio.h>
+
+#include "out.h"
+
+/* "-" where the record has no such text. */
+const char *list_text(const struct ipc_record *record, const char *key);
+
+/* Cells of a table: a number, bytes as "1.5M", a time as "2h 5m"; "-" if there is none. */
+void list_add_number(struct table *table, const struct ipc_record *record,
+		     const char *key);
+void list_add_size(struct table *table, const struct ipc_record *record, const char *key);
+void list_add_time(struct table *table, const struct ipc_record *record, const char *key);
+
+/* The same as text; room for any value. */
+enum { LIST_TEXT = 40 };
+const char *list_format_size(char text[static LIST_TEXT], int64_t bytes);
+const char *list_format_time(char text[static LIST_TEXT], int64_t ms);
+
+/* All records, one a line. Returns STATUS_OK. */
+int list_print_json(struct ipc_list *list);
+
+#endif

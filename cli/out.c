@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "out.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { CHUNK = 65536 };
+
+/* The one state of this file: standard output is one, too. */
+static struct {
+	char chunk[CHUNK];
+	size_t size;
+	int error;
+	bool told; /* out_flush() has returned the error: it is the caller's to report */
+} out;
+
+/* ---- bytes ---- */
+
+/* Somebody else may have made our standard output non-blocking. */
+static void wait_writable(void)
+{
+	struct pollfd fd = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
+	poll(&fd, 1, -1);
+}
+
+static void write_all(const char *data, size_t size)
+{
+	while (size > 0 && !out.error) {
+		ssize_t n = write(STDOUT_FILENO, data, size);
+
+		if (n >= 0) {
+			data += n;
+			size -= (size_t)n;
+		} else if (errno == EAGAIN) {
+			wait_writable();
+		} else if (errno != EINTR) {
+			out.error = -errno;
+		}
+	}
+}
+
+static void write_chunk(void)
+{
+	size_t size = out.size;
+
+	out.size = 0;
+	write_all(out.chunk, size);
+}
+
+void out_write(const void *data, size_t size)
+{
+	if (size > CHUNK - out.size)
+		write_chunk();
+	if (size > CHUNK) {
+		write_all(data, size);
+	} else if (size > 0) {
+		memcpy(out.chunk + out.size, data, size);
+		out.size += size;
+	}
+}
+
+static bool is_file(void)
+{
+	static int answer = -1;
+	struct stat st;
+
+	if (answer < 0)
+		answer = fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode);
+	return answer;
+}
+
+int out_flush(bool durable)
+{
+	write_chunk();
+	if (durable && !out.error && is_file() && fsync(STDOUT_FILENO) < 0)
+		out.error = -errno;
+	out.told = out.error;
+	return out.error;
+}
+
+int out_finish(const struct cli *cli, int status)
+{
+	write_chunk();
+	if (!out.error)
+		return status;
+	if (!out.told && out.error != -EPIPE)
+		cli_say(cli, NULL, "cannot write: %s", strerror(-out.error));
+	return status ? status : STATUS_LOCAL;
+}
+
+/* ---- escaping ---- */
+
+/* Length of the well-formed UTF-8 sequence at the start, 0 if there is none. */
+static size_t utf8_length(const unsigned char *s, size_t size)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	size_t length = *s < 0x80 ? 1 : *s < 0xc0 ? 0 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3 : 4;
+	uint32_t code = *s & (0xffu >> (length + 1));
+
+	if (length <= 1)
+		return length;
+	if (length > size || *s > 0xf4)
+		return 0;
+	for (size_t i = 1; i < length; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | (s[i] & 0x3f);
+	}
+	return code >= least[length] && code <= 0x10ffff &&
+			       (code < 0xd800 || code > 0xdfff)
+		       ? length
+		       : 0;
+}
+
+/* How many bytes a terminal may get as they are. */
+static size_t harmless(const unsigned char *s, size_t size)
+{
+	size_t i = 0, n;
+
+	for (; i < size; i += n) {
+		n = utf8_length(s + i, size - i);
+		if (n == 0 || (s[i] < 0x20 && s[i] != '\n' && s[i] != '\t') ||
+		    s[i] == 0x7f || (s[i] == 0xc2 && s[i + 1] < 0xa0))
+			break;
+	}
+	return i;
+}
+
+typedef void (*sink_fn)(void *to, const void *data, size_t size);
+
+/* Escapes as \x1b. In JSON, where what is not harmless can only stand in strings and be one
+ * of U+007F to U+009F, it stays JSON: \u009b. */
+static void write_escaped(const void *data, size_t size, bool json, sink_fn sink,
+			  void *to)
+{
+	static const char hex[] = "0123456789abcdef";
+	const unsigned char *s = data;
+
+	while (size > 0) {
+		size_t n = harmless(s, size);
+
+		sink(to, s, n);
+		if (n < size) {
+			bool two_bytes = json && s[n] == 0xc2 && n + 1 < size;
+			unsigned char c = s[two_bytes ? n + 1 : n];
+			char digits[] = { hex[c >> 4], hex[c & 15] };
+
+			sink(to, json ? "\\u00" : "\\x", json ? 4 : 2);
+			sink(to, digits, sizeof(digits));
+			n += two_bytes ? 2 : 1;
+		}
+		s += n;
+		size -= n;
+	}
+}
+
+static void sink_out(void *to, const void *data, size_t size)
+{
+	out_write(data, size);
+}
+
+static bool on_terminal(void)
+{
+	static int answer = -1;
+
+	if (answer < 0)
+		answer = isatty(STDOUT_FILENO);
+	return answer;
+}
+
+void out_body(const void *data, size_t size, bool newline)
+{
+	if (on_terminal()) {
+		write_escaped(data, size, false, sink_out, NULL);
+		if (!newline && size > 0 && ((const char *)data)[size - 1] != '\n')
+			newline = true;
+	} else {
+		out_write(data, size);
+	}
+	if (newline)
+		out_write("\n", 1);
+}
+
+void out_json(const char *json)
+{
+	write_escaped(json, strlen(json), true, sink_out, NULL);
+	out_write("\n", 1);
+}
+
+void out_print(const char *format, ...)
+{
+	char *text;
+	va_list arguments;
+	int n;
+
+	va_start(arguments, format);
+	n = vasprintf(&text, format, arguments);
+	va_end(arguments);
+	if (n < 0) {
+		out.error = out.error ? out.error : -ENOMEM;
+		return;
+	}
+	if (on_terminal())
+		write_escaped(text, (size_t)n, false, sink_out, NULL);
+	else
+		out_write(text, (size_t)n);
+	free(text);
+}
+
+/* ---- standard error ---- */
+
+static void sink_memory(void *to, const void *data, size_t size)
+{
+	char **end = to;
+
+	memcpy(*end, data, size);
+	*end += size;
+}
+
+/* In one write, so that the lines of several processes do not mix. */
+void out_error(const char *line)
+{
+	size_t size = strlen(line);
+	char *text = malloc(4 * size + 1), *end = text;
+
+	if (!text)
+		return;
+	write_escaped(line, size, false, sink_memory, &end);
+	for (char *c = text; c < end; c++)
+		if (*c == '\n')
+			*c = ' ';
+	*end++ = '\n';
+	(void)!write(STDERR_FILENO, text, (size_t)(end - text));
+	free(text);
+}
+
+/* ---- tables ---- */
+
+void table_init(struct table *table, const char *alignment)
+{
+	*table = (struct table){ .n_columns = strlen(alignment), .alignment = alignment };
+}
+
+/* Room for one more cell. */
+static bool table_grow(struct table *table)
+{
+	size_t n = table->n_cells;
+	char **grown;
+
+	if (n & (n - 1)) /* grows at each power of two */
+		return true;
+	grown = reallocarray(table->cells, n ? 2 * n : 1, sizeof(*grown));
+	if (grown)
+		table->cells = grown;
+	return grown;
+}
+
+void table_add(struct table *table, const char *format, ...)
+{
+	char *cell = NULL;
+	va_list arguments;
+	int n;
+
+	va_start(arguments, format);
+	n = vasprintf(&cell, format, arguments);
+	va_end(arguments);
+	if (n < 0)
+		cell = NULL;
+	if (!cell || table->no_memory || !table_grow(table)) {
+		free(cell);
+		table->no_memory = true;
+		return;
+	}
+	table->cells[table->n_cells++] = cell;
+}
+
+static int column_width(const struct table *table, size_t column)
+{
+	size_t width = 0;
+
+	for (size_t i = column; i < table->n_cells; i += table->n_columns) {
+		size_t n = strlen(table->cells[i]);
+
+		width = n > width ? n : width;
+	}
+	return (int)width;
+}
+
+static void print_rows(const struct table *table, const int *widths)
+{
+	for (size_t i = 0; i < table->n_cells; i++) {
+		size_t column = i % table->n_columns;
+		bool last = column + 1 == table->n_columns;
+
+		out_print("%*s%s", widths[column], table->cells[i], last ? "\n" : "  ");
+	}
+}
+
+int table_print(struct table *table)
+{
+	int *widths = calloc(table->n_columns, sizeof(*widths));
+
+	for (size_t c = 0; widths && c < table->n_columns; c++) {
+		widths[c] = column_width(table, c);
+		if (table->alignment[c] == '<') /* no blanks at a line's end */
+			widths[c] = c + 1 == table->n_columns ? 0 : -widths[c];
+	}
+	if (widths && !table->no_memory)
+		print_rows(table, widths);
+	for (size_t i = 0; i < table->n_cells; i++)
+		free(table->cells[i]);
+	free(table->cells);
+	if (widths && !table->no_memory) {
+		free(widths);
+		return 0;
+	}
+	free(widths);
+	return -ENOMEM;
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * ipc receive without --exec: messages to standard output.
+ *
+ * A message is acknowledged when its last byte was written, and is on disk where standard
+ * output is a file. With a window messages are printed as they come and acknowledged
+ * together, when nothing more is at hand or half the window is used up. What could not be
+ * written goes back to its queue, and the attempt does not count.
+ */
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "out.h"
+#include "receive.h"
+
+enum { PENDING_BYTES = 1 << 20 };
+
+struct printer {
+	struct receive *rx;
+	struct ipc_message **pending; /* printed, not acknowledged; room for rx->window */
+	size_t n_pending;
+	size_t pending_bytes;
+	bool unconfirmed; /* ipc_ack_many() was used, which does not wait */
+	bool late;	  /* a message was printed, but its lease was lost */
+	int watched_fd;	  /* standard output if its reader can go away, or -1 */
+};
+
+static void forget_pending(struct printer *p)
+{
+	for (size_t i = 0; i < p->n_pending; i++)
+		ipc_message_free(p->pending[i]);
+	p->n_pending = 0;
+	p->pending_bytes = 0;
+}
+
+/* ---- acknowledging ---- */
+
+static int reader_gone(const struct printer *p)
+{
+	for (size_t i = 0; i < p->n_pending; i++)
+		receive_give_back(p->rx, p->pending[i], 0,
+				  "the receiver's reader went away");
+	return STATUS_LOCAL;
+}
+
+static int write_failed(const struct printer *p, int error)
+{
+	const struct receive *rx = p->rx;
+
+	if (error == -EPIPE)
+		return reader_gone(p);
+	for (size_t i = 0; i < p->n_pending; i++)
+		receive_give_back(rx, p->pending[i], -1,
+				  "the receiver could not write it");
+	return cli_fail(
+		rx->cli, rx->subject, "cannot write: %s%s", strerror(-error),
+		rx->peek || p->n_pending == 0 ? "" : "; the message stays in the queue");
+}
+
+static int ack_pending(struct printer *p)
+{
+	const struct receive *rx = p->rx;
+	const struct ipc_message *first = p->n_pending ? p->pending[0] : NULL;
+	int r;
+
+	if (p->n_pending == 1) {
+		r = ipc_settle(rx->client, IPC_VERDICT_ACK, ipc_message_get_number(first),
+			       ipc_message_get_lease(first), -1, false, NULL);
+	} else {
+		r = ipc_ack_many(rx->client, p->pending, p->n_pending);
+		p->unconfirmed = true;
+	}
+	if (r < 0 && r != -ESTALE)
+		return cli_fail_ipc(rx->cli, rx->subject, rx->client, r);
+	if (r == -ESTALE) {
+		cli_say(rx->cli, rx->subject, "message %llu: %s",
+			(unsigned long long)ipc_message_get_number(first),
+			ipc_client_get_error(rx->client));
+		p->late = true;
+	}
+	return STATUS_OK;
+}
+
+/* Writes and acknowledges what was printed. */
+static int settle(struct printer *p)
+{
+	const struct receive *rx = p->rx;
+	bool leave = rx->peek || rx->no_ack;
+	int r = out_flush(!leave), status = STATUS_OK;
+
+	if (r < 0)
+		status = write_failed(p, r);
+	else if (!leave && p->n_pending > 0)
+		status = ack_pending(p);
+	forget_pending(p);
+	return status;
+}
+
+/* ipc_ack_many() does not wait; requests are handled in order, so an echo tells. */
+static int confirm(const struct printer *p)
+{
+	int r = p->unconfirmed ? ipc_ping(p->rx->client, NULL, 0) : 0;
+
+	return r < 0 ? cli_fail_ipc(p->rx->cli, p->rx->subject, p->rx->client, r)
+		     : STATUS_OK;
+}
+
+/* ---- printing ---- */
+
+static int print(const struct receive *rx, const struct ipc_message *message)
+{
+	_cleanup_free_ char *json = NULL;
+	size_t size;
+	const void *body = ipc_message_get_body(message, &size);
+
+	if (!rx->cli->json) {
+		out_body(body, size, rx->lines);
+		return STATUS_OK;
+	}
+	if (ipc_message_to_json(message, true, &json) < 0)
+		return cli_fail(rx->cli, rx->subject,
+				"no memory for message %llu as JSON",
+				(unsigned long long)ipc_message_get_number(message));
+	out_json(json);
+	return STATUS_OK;
+}
+
+static void tell_lease(const struct receive *rx, const struct ipc_message *message)
+{
+	if (rx->no_ack && !rx->cli->json && !rx->cli->quiet)
+		cli_say(rx->cli, rx->subject, "message %llu has lease %s",
+			(unsigned long long)ipc_message_get_number(message),
+			ipc_message_get_lease(message));
+}
+
+static int take(struct printer *p, struct ipc_message *message)
+{
+	struct receive *rx = p->rx;
+	size_t size;
+	int status = print(rx, message);
+
+	ipc_message_get_body(message, &size);
+	p->pending[p->n_pending++] = message;
+	p->pending_bytes += size;
+	if (status != STATUS_OK)
+		return status;
+	tell_lease(rx, message);
+	if (p->n_pending > rx->window / 2 || p->pending_bytes >= PENDING_BYTES)
+		return settle(p);
+	return STATUS_OK;
+}
+
+/* ---- waiting ---- */
+
+static int find_watched_fd(void)
+{
+	struct stat st;
+
+	if (fstat(STDOUT_FILENO, &st) == 0 &&
+	    (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)))
+		return STDOUT_FILENO;
+	return -1;
+}
+
+/* Waits for the daemon, or for the end of whoever reads what is printed. */
+static int wait_for_more(const struct printer *p)
+{
+	const struct receive *rx = p->rx;
+	struct pollfd fds[] = {
+		{ .fd = ipc_client_get_fd(rx->client),
+		  .events = (short)ipc_client_get_events(rx->client) },
+		{ .fd = p->watched_fd },
+	};
+	int r;
+
+	if (poll(fds, 2, ipc_client_get_timeout(rx->client)) < 0)
+		return STATUS_OK; /* interrupted: look again */
+	if (fds[1].revents & (POLLERR | POLLHUP))
+		return reader_gone(p);
+	r = ipc_client_process(rx->client);
+	return r < 0 ? cli_fail_ipc(rx->cli, rx->subject, rx->client, r) : STATUS_OK;
+}
+
+static int print_all(struct printer *p)
+{
+	struct ipc_message *message;
+	bool ended;
+	int status;
+
+	for (;;) {
+		status = receive_next(p->rx, &message, &ended);
+		if (status == STATUS_OK && message) {
+			status = take(p, message);
+		} else if (status == STATUS_OK) {
+			status = settle(p);
+			if (status == STATUS_OK && ended)
+				break;
+			if (status == STATUS_OK)
+				status = wait_for_more(p);
+		}
+		if (status != STATUS_OK)
+			return status;
+	}
+	return confirm(p);
+}
+
+int receive_print(struct receive *rx)
+{
+	struct printer p = { .rx = rx, .watched_fd = find_watched_fd() };
+	int status;
+
+	signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error of write(2) */
+	p.pending = calloc(rx->window, sizeof(struct ipc_message *));
+	if (!p.pending)
+		return cli_fail(rx->cli, rx->subject, "no memory");
+	status = print_all(&p);
+	forget_pending(&p);
+	free(p.pending);
+	if (status == STATUS_OK)
+		status = receive_status(rx);
+	return status == STATUS_OK && p.late ? STATUS_REFUSED : status;
+}

@@ -1,0 +1,67 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# The completion of ipc for bash.
+
+completion=$(realpath cli/completion/ipc)
+. "$(dirname "$0")/lib_cli.sh"
+start
+PATH=${IPC%/*}:$PATH
+# shellcheck source=../../cli/completion/ipc
+. "$completion"
+unset -f ipc
+
+compopt() { :; } # there is no completion going on
+
+# completes WORD... : the last is what is to be completed; the answers go to standard output
+completes() {
+	COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+	_ipc
+	echo "${COMPREPLY[*]}"
+}
+
+# is TEXT WORD...
+is() {
+	local wanted=$1 got
+	shift
+	got=$(completes "$@")
+	[ "$got" = "$wanted" ] || fail "$*: '$got', not '$wanted'"
+}
+
+"$IPC" send jobs -m x
+"$IPC" send jokes -m x
+
+is send ipc se
+is 'reject receive' ipc re || :
+is ls ipc name ''
+is '' ipc frobnicate ''
+is 'jobs jokes' ipc send jo
+is 'jobs jokes' ipc receive -n 2 jo
+is jokes ipc --socket socket send jok
+is jokes ipc --socket = socket send jok
+is '' ipc --socket /nonexistent send jok
+is jobs ipc status job
+is jobs ipc name ls job
+is '--lines' ipc send --li
+is '--lines' ipc receive --li
+is '--long' ipc name ls --lo
+is '--socket --system' ipc --s
+is '' ipc send jobs -m jo
+is 'human' ipc status --format h
+is 'true' ipc receive jobs --exec tru
+is '' ipc receive jobs --exec true jo
+[ "$(completes ipc disconnect '')" ] || fail 'no peers'
+
+# Every option that a command's help has is offered.
+for command in send receive nack reject ping 'name ls' status; do
+	# shellcheck disable=SC2086 # one command is two words
+	{
+		offered=" $(completes ipc $command --) "
+		options=$("$IPC" $command --help | grep -o '^  .*--[a-z-]*' | grep -o -- '--.*')
+	}
+	for option in $options; do
+		[[ $offered == *" $option "* ]] || fail "$command: $option is not offered"
+	done
+done
+
+finish

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+
+/* File descriptors that come with frames: each with its own frame or lost by name, and all
+ * of them closed (the teardown counts). This ipcd has no request that takes any. */
+
+#include "integration/harness.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { SCM_FDS_MAX = 253 /* unix(7) */ };
+
+static const char SEND[] = "{\"op\":\"send\",\"id\":1,\"queue\":\"jobs\"%s}";
+
+/* A send with "fds":announced (if not 0) in a message that carries `sent` descriptors. */
+static void say_with_fds(struct client *c, int announced, unsigned int sent)
+{
+	int fds[SCM_FDS_MAX], null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	char *keys = announced ? keep_printf(",\"fds\":%d", announced)
+			       : keep_printf("%s", "");
+	size_t size;
+	char *bytes = frame_encode(&size, "x", 1, SEND, keys);
+
+	for (unsigned int i = 0; i < sent; i++)
+		fds[i] = null;
+	if (sent)
+		say_bytes_fds(c, bytes, size, fds, sent);
+	else
+		say_bytes(c, bytes, size);
+	close(null);
+}
+
+static void test_counts(void **state)
+{
+	static const struct {
+		int announced;
+		unsigned int sent;
+		const char *word; /* NULL: it succeeds */
+		bool lives;
+	} rows[] = {
+		{ 0, 0, NULL, true },
+		{ 1, 1, "bad-request", true },
+		{ 16, 16, "bad-request", true },
+		{ 17, 17, "fds-lost", true },
+		{ SCM_FDS_MAX, SCM_FDS_MAX, "fds-lost", true },
+		{ 2, 1, "fds-lost", true },
+		{ 1, 2, "fds-lost", true },
+		{ 1, 0, "bad-frame", false },
+		{ 0, 1, "bad-frame", false },
+		{ 0, SCM_FDS_MAX, "bad-frame", false },
+	};
+
+	start();
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct client *c = client_connect();
+		struct frame *f;
+
+		say_with_fds(c, rows[i].announced, rows[i].sent);
+		f = hear(c);
+		if (!rows[i].lives && !json_has(f->header, "error"))
+			f = hear(c); /* the frame itself may have been fine */
+		if (!rows[i].word)
+			assert_false(json_has(f->header, "error"));
+		else
+			assert_string_equal(json_string(f->header, "error"),
+					    rows[i].word);
+		if (rows[i].lives)
+			hear_nothing(c);
+		else
+			hear_eof(c);
+	}
+}
+
+/* The daemon keeps none: the last writer of this pipe is gone at once. */
+static void test_refused_fds_are_closed(void **state)
+{
+	size_t size;
+	char *bytes = frame_encode(&size, "x", 1, SEND, ",\"fds\":1"), byte;
+	struct client *c;
+	int ends[2];
+
+	start();
+	c = client_connect();
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	say_bytes_fds(c, bytes, size, &ends[1], 1);
+	close(ends[1]);
+	hear_error(c, 1, "bad-request");
+	assert_int_equal(read(ends[0], &byte, 1), 0);
+	close(ends[0]);
+}
+
+/* A connection that holds its own other end would never be closed. */
+static void test_own_connection(void **state)
+{
+	size_t size;
+	char *bytes = frame_encode(&size, "x", 1, SEND, ",\"fds\":1");
+	struct client *c;
+	int fd;
+
+	start();
+	c = client_connect();
+	fd = client_fd(c);
+	say_bytes_fds(c, bytes, size, &fd, 1);
+	hear_error(c, 1, "bad-request");
+}
+
+/* Frames without and with descriptors follow each other, all of them in the socket before
+ * ipcd reads the first. */
+static void test_back_to_back(void **state)
+{
+	static const int pattern[] = { 0, 1, 0, 0, 2, 3, 0, 1 };
+	struct client *c;
+
+	start();
+	c = client_connect();
+	kill(server.pid, SIGSTOP);
+	for (size_t i = 0; i < ARRAY_SIZE(pattern); i++)
+		say_with_fds(c, pattern[i], (unsigned int)pattern[i]);
+	kill(server.pid, SIGCONT);
+	for (size_t i = 0; i < ARRAY_SIZE(pattern); i++) {
+		if (pattern[i])
+			hear_error(c, 1, "bad-request");
+		else
+			hear_reply(c, 1);
+	}
+	assert_int_equal(queue_count("jobs", "ready"), 4);
+}
+
+static void test_split_at_every_byte(void **state)
+{
+	int fds[2] = { STDIN_FILENO, STDIN_FILENO };
+	size_t size;
+	char *bytes = frame_encode(&size, "x", 1, SEND, ",\"fds\":2");
+	struct client *c;
+
+	start();
+	c = client_connect();
+	for (size_t n = 1; n < size; n++) {
+		say_bytes_fds(c, bytes, n, fds, 2);
+		say_bytes(c, bytes + n, size - n);
+		hear_error(c, 1, "bad-request");
+		hear_nothing(c);
+	}
+}
+
+/* In pieces of one byte each, of which every one carries a descriptor: the frame can have
+ * only one batch, so this ends the connection. */
+static void test_a_batch_with_each_byte(void **state)
+{
+	int fd = STDIN_FILENO;
+	size_t size;
+	char *bytes = frame_encode(&size, "x", 1, SEND, ",\"fds\":1");
+	struct client *c, *bystander;
+
+	start();
+	bystander = client_connect();
+	c = client_connect();
+	kill(server.pid, SIGSTOP);
+	for (size_t n = 0; n < size; n++)
+		say_bytes_fds(c, bytes + n, 1, &fd, 1);
+	kill(server.pid, SIGCONT);
+	hear_last_words(c, "bad-frame");
+	hear_nothing(bystander);
+}
+
+/* Descriptors of a frame that is too large, in an error of an early piece, or of a peer
+ * that goes before the frame is whole: closed as well. */
+static void test_fds_of_frames_that_come_to_nothing(void **state)
+{
+	int fd = STDIN_FILENO;
+	size_t size;
+	char *large =
+		frame_encode(&size, keep(calloc(1, 2000)), 2000, SEND, ",\"fds\":1");
+	struct client *c;
+
+	start("--limit", "body_max=1024");
+	c = client_connect();
+	say_bytes_fds(c, large, size, &fd, 1);
+	assert_true(json_has(hear(c)->header, "error"));
+	hear_nothing(c);
+	say_bytes_fds(c, large, size - 1, &fd, 1);
+	client_close(c);
+}
+
+static rlim_t lowest_free_fd(void)
+{
+	struct stat st;
+	rlim_t fd = 0;
+
+	while (lstat(keep_printf("/proc/%d/fd/%d", (int)server.pid, (int)fd), &st) == 0)
+		fd++;
+	return fd;
+}
+
+static void limit_server_fds(rlim_t soft)
+{
+	struct rlimit limit;
+
+	assert_int_equal(prlimit(server.pid, RLIMIT_NOFILE, NULL, &limit), 0);
+	limit.rlim_cur = soft;
+	assert_int_equal(prlimit(server.pid, RLIMIT_NOFILE, &limit, NULL), 0);
+}
+
+/* No free descriptor in the daemon: the frame that brought some has lost them, the next
+ * frame has its own. */
+static void test_daemon_at_its_limit(void **state)
+{
+	struct client *c;
+	rlim_t free_fd;
+
+	start();
+	c = client_connect();
+	hear_nothing(c);
+	free_fd = lowest_free_fd();
+	limit_server_fds(free_fd + 1);
+	say_with_fds(c, 3, 3);
+	hear_error(c, 1, "fds-lost");
+	wait_for(lowest_free_fd() == free_fd); /* the one that did arrive is closed */
+	say_with_fds(c, 0, 0);
+	hear_reply(c, 1);
+	say_with_fds(c, 1, 1);
+	hear_error(c, 1, "bad-request");
+	limit_server_fds(free_fd + 64);
+	say_with_fds(c, 3, 3);
+	hear_error(c, 1, "bad-request");
+	hear_nothing(c);
+}
+
+/* Clients come while the daemon has no descriptor left: they wait or are refused, the log
+ * says so without filling up, and the next that find room are served. */
+static void test_clients_come_at_the_limit(void **state)
+{
+	struct client *served, *late[8];
+
+	start();
+	served = client_connect();
+	hear_nothing(served);
+	limit_server_fds(lowest_free_fd());
+	for (size_t i = 0; i < ARRAY_SIZE(late); i++)
+		late[i] = client_connect();
+	wait_for(log_count("open files") > 0);
+	for (int i = 0; i < 100; i++)
+		hear_nothing(served);
+	assert_true(log_count("open files") < 10);
+	limit_server_fds(lowest_free_fd() + 64);
+	for (size_t i = 0; i < ARRAY_SIZE(late); i++)
+		client_close(late[i]);
+	late[0] = client_connect();
+	hear_nothing(late[0]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		it(test_counts),
+		it(test_refused_fds_are_closed),
+		it(test_own_connection),
+		it(test_back_to_back),
+		it(test_split_at_every_byte),
+		it(test_a_batch_with_each_byte),
+		it(test_fds_of_frames_that_come_to_nothing),
+		it(test_daemon_at_its_limit),
+		it(test_clients_come_at_the_limit),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

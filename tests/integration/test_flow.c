@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Who waits for whom: windows, full queues, senders that wait, peers that do not read. */
+
+#include "integration/harness.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "wire/limits.h"
+
+static void test_window(void **state)
+{
+	struct client *c, *sender;
+	int64_t n[10];
+
+	start();
+	c = client_connect();
+	sender = client_connect();
+	for (int i = 0; i < 10; i++)
+		send_text(sender, "jobs", keep_printf("%d", i));
+	say(c, "{'op':'receive','id':1,'queue':'jobs','max':0,'window':3,'wait_ms':-1}");
+	for (int i = 0; i < 3; i++)
+		n[i] = json_int(hear_delivery(c, 1, keep_printf("%d", i))->header,
+				"message");
+	hear_nothing(c);
+	for (int i = 3; i < 10; i++) {
+		say(c, "{'op':'ack','message':%" PRId64 "}", n[i - 3]);
+		n[i] = json_int(hear_delivery(c, 1, keep_printf("%d", i))->header,
+				"message");
+		hear_nothing(c);
+	}
+}
+
+/* Each verdict gives the credit back, and so does an ack from another connection. */
+static void test_credit_comes_back(void **state)
+{
+	struct client *c, *other;
+	struct frame *f;
+
+	start();
+	c = client_connect();
+	other = client_connect();
+	for (int i = 0; i < 5; i++)
+		send_text(other, "jobs", keep_printf("%d", i));
+	say(c, "{'op':'receive','id':1,'queue':'jobs','max':0,'window':1,'wait_ms':-1}");
+	f = hear_delivery(c, 1, "0");
+	say(c, "{'op':'nack','message':%" PRId64 ",'delay_ms':1000000}",
+	    json_int(f->header, "message"));
+	f = hear_delivery(c, 1, "1");
+	say(c, "{'op':'reject','message':%" PRId64 "}", json_int(f->header, "message"));
+	f = hear_delivery(c, 1, "2");
+	hear_nothing(c);
+	settle(other, "ack", f, "");
+	f = hear_delivery(c, 1, "3");
+	say(c, "{'op':'touch','message':%" PRId64 "}", json_int(f->header, "message"));
+	hear_nothing(c);
+}
+
+/* A delivery whose ack_wait_ms is over gives its credit back too. */
+static void test_credit_of_an_expired_lease(void **state)
+{
+	struct client *c, *sender;
+
+	start();
+	c = client_connect();
+	sender = client_connect();
+	send_text(sender, "jobs", "1");
+	send_text(sender, "other", "2");
+	say(c, "{'op':'receive','id':1,'queues':['jobs','other'],'max':2,'wait_ms':-1,"
+	       "'ack_wait_ms':50}");
+	hear_delivery(c, 1, "1");
+	hear(c);
+	hear_end(c, 1, "max");
+}
+
+static void test_max(void **state)
+{
+	struct client *c, *sender;
+
+	start();
+	c = client_connect();
+	sender = client_connect();
+	say(c, "{'op':'receive','id':1,'queue':'jobs','max':3,'window':10,'wait_ms':-1}");
+	for (int i = 0; i < 5; i++)
+		send_text(sender, "jobs", keep_printf("%d", i));
+	for (int i = 0; i < 3; i++)
+		hear_delivery(c, 1, keep_printf("%d", i));
+	hear_end(c, 1, "max");
+	hear_nothing(c);
+	assert_int_equal(queue_count("jobs", "ready"), 2);
+}
+
+static void fill(struct client *c, int n)
+{
+	for (int i = 0; i < n; i++)
+		send_text(c, "jobs", keep_printf("%d", i));
+}
+
+static void test_full_queue(void **state)
+{
+	struct client *c;
+	struct frame *f;
+
+	start("--limit", "queue_messages=3");
+	c = client_connect();
+	fill(c, 3);
+	say_text(c, "x", "{'op':'send','id':1,'queue':'jobs'}");
+	f = hear_error(c, 1, "full");
+	assert_non_null(strstr(json_string(f->header, "message"), "queue_messages"));
+	assert_non_null(strstr(json_string(f->header, "message"), "3"));
+	send_text(c, "other", "x");
+	settle(c, "ack", take(c, "jobs", "0"), "");
+	send_text(c, "jobs", "3");
+	for (int i = 1; i < 4; i++)
+		settle(c, "ack", take(c, "jobs", keep_printf("%d", i)), "");
+}
+
+/* Leased, delayed and dead messages take room like any. */
+static void test_what_fills_a_queue(void **state)
+{
+	struct client *c;
+
+	start("--limit", "queue_messages=3");
+	c = client_connect();
+	fill(c, 3);
+	take(c, "jobs", "0");
+	settle(c, "nack", take(c, "jobs", "1"), ",'delay_ms':1000000");
+	settle(c, "reject", take(c, "jobs", "2"), "");
+	say_text(c, "x", "{'op':'send','id':1,'queue':'jobs'}");
+	hear_error(c, 1, "full");
+}
+
+static void test_a_send_waits_for_room(void **state)
+{
+	struct client *sender, *c;
+
+	start("--limit", "queue_messages=3");
+	sender = client_connect();
+	c = client_connect();
+	fill(sender, 3);
+	say_text(sender, "3", "{'op':'send','id':1,'queue':'jobs','wait_ms':-1}");
+	hear_nothing(sender); /* it delays nothing else */
+	send_text(sender, "other", "x");
+	assert_int_equal(queue_count("jobs", "waiting"), 1);
+	settle(c, "ack", take(c, "jobs", "0"), "");
+	hear_reply(sender, 1);
+	say_text(sender, "never", "{'op':'send','id':2,'queue':'jobs','wait_ms':30}");
+	hear_error(sender, 2, "full");
+	for (int i = 1; i < 4; i++)
+		settle(c, "ack", take(c, "jobs", keep_printf("%d", i)), "");
+	assert_int_equal(queue_count("jobs", "waiting"), 0);
+}
+
+/* Later sends of the same connection to the same queue stay behind one that waits, so the
+ * order holds. */
+static void test_order_of_waiting_sends(void **state)
+{
+	enum { N = LIMIT_WAITING_SENDS_MAX };
+	struct client *sender, *c;
+	struct frame *f;
+
+	start("--limit", "queue_messages=1");
+	sender = client_connect();
+	c = client_connect();
+	send_text(sender, "jobs", "0");
+	for (int i = 1; i <= N; i++)
+		say_text(sender, keep_printf("%d", i),
+			 "{'op':'send','id':%d,'queue':'jobs','wait_ms':-1}", i);
+	hear_nothing(sender);
+	assert_int_equal(queue_count("jobs", "waiting"), N);
+	say_text(sender, "x", "{'op':'send','id':1000,'queue':'jobs','wait_ms':-1}");
+	f = hear_error(sender, 1000, "full");
+	assert_non_null(strstr(json_string(f->header, "message"), "waiting_sends_max"));
+	for (int i = 0; i <= N; i++) {
+		settle(c, "ack", take(c, "jobs", keep_printf("%d", i)), "");
+		if (i < N)
+			hear_reply(sender, (uint64_t)i + 1);
+	}
+}
+
+/* Several senders wait: the one who came first goes first. */
+static void test_waiting_senders_take_turns(void **state)
+{
+	struct client *sender[3], *c;
+
+	start("--limit", "queue_messages=1");
+	c = client_connect();
+	send_text(c, "jobs", "first");
+	for (int i = 0; i < 3; i++) {
+		sender[i] = client_connect();
+		say_text(sender[i], keep_printf("%d", i),
+			 "{'op':'send','id':1,'queue':'jobs','wait_ms':-1}");
+		hear_nothing(sender[i]);
+	}
+	settle(c, "ack", take(c, "jobs", "first"), "");
+	for (int i = 0; i < 3; i++) {
+		hear_reply(sender[i], 1);
+		settle(c, "ack", take(c, "jobs", keep_printf("%d", i)), "");
+	}
+}
+
+/* A full send queue, and the ack that frees it behind it on the same connection. */
+static void test_the_ack_goes_through(void **state)
+{
+	struct client *c;
+	struct frame *f;
+
+	start("--limit", "queue_messages=1");
+	c = client_connect();
+	send_text(c, "jobs", "0");
+	f = take(c, "jobs", "0");
+	for (int i = 1; i <= LIMIT_WAITING_SENDS_MAX; i++)
+		say_text(c, keep_printf("%d", i),
+			 "{'op':'send','id':%d,'queue':'jobs','wait_ms':-1}", i);
+	settle(c, "touch", f, "");
+	say(c, "{'op':'ack','message':%" PRId64 "}", json_int(f->header, "message"));
+	hear_reply(c, 1);
+	hear_nothing(c);
+}
+
+static void test_cancel_a_waiting_send(void **state)
+{
+	struct client *c;
+
+	start("--limit", "queue_messages=1");
+	c = client_connect();
+	send_text(c, "jobs", "0");
+	for (int i = 1; i <= 3; i++)
+		say_text(c, keep_printf("%d", i),
+			 "{'op':'send','id':%d,'queue':'jobs','wait_ms':-1}", i);
+	say(c, "{'op':'cancel','id':9,'request':2}");
+	hear_error(c, 2, "timeout");
+	hear_reply(c, 9);
+	settle(c, "ack", take(c, "jobs", "0"), "");
+	hear_reply(c, 1);
+	settle(c, "ack", take(c, "jobs", "1"), "");
+	hear_reply(c, 3);
+	take(c, "jobs", "3");
+}
+
+/* What waits goes away with its sender, with an id or without. */
+static void test_a_waiting_sender_goes(void **state)
+{
+	struct client *sender, *c;
+
+	start("--limit", "queue_messages=1");
+	sender = client_connect();
+	c = client_connect();
+	send_text(c, "jobs", "0");
+	say_text(sender, "lost", "{'op':'send','id':1,'queue':'jobs','wait_ms':-1}");
+	say_text(sender, "lost", "{'op':'send','queue':'jobs','wait_ms':100}");
+	say_text(sender, "lost", "{'op':'send','queue':'jobs','wait_ms':-1}");
+	hear_nothing(sender);
+	assert_int_equal(queue_count("jobs", "waiting"), 3);
+	client_close(sender);
+	wait_for(queue_count("jobs", "waiting") == 0);
+	settle(c, "ack", take(c, "jobs", "0"), "");
+	take_nothing(c, "jobs");
+}
+
+static void test_a_waiting_send_without_id(void **state)
+{
+	struct client *sender, *c;
+
+	start("--limit", "queue_messages=1");
+	sender = client_connect();
+	c = client_connect();
+	send_text(c, "jobs", "0");
+	say_text(sender, "late", "{'op':'send','queue':'jobs','wait_ms':20}");
+	assert_string_equal(json_string(hear_notice(sender, "full")->header, "op"),
+			    "send");
+	say_text(sender, "1", "{'op':'send','queue':'jobs','wait_ms':-1}");
+	shutdown(client_fd(sender), SHUT_WR);
+	wait_for(queue_count("jobs", "waiting") == 1);
+	settle(c, "ack", take(c, "jobs", "0"), "");
+	hear_eof(sender);
+	take(c, "jobs", "1");
+}
+
+/* The end of the requests leaves those that wait; their answers come, then the end. */
+static void test_a_waiting_send_of_a_half_closed_peer(void **state)
+{
+	struct client *sender, *c;
+
+	start("--limit", "queue_messages=1");
+	sender = client_connect();
+	c = client_connect();
+	send_text(c, "jobs", "0");
+	say_text(sender, "1", "{'op':'send','id':1,'queue':'jobs','wait_ms':-1}");
+	shutdown(client_fd(sender), SHUT_WR);
+	wait_for(queue_count("jobs", "waiting") == 1);
+	hear_nothing(c);
+	settle(c, "ack", take(c, "jobs", "0"), "");
+	hear_reply(sender, 1);
+	hear_eof(sender);
+	take(c, "jobs", "1");
+}
+
+static void test_cancel_a_receive(void **state)
+{
+	struct client *c, *sender;
+
+	start();
+	c = client_connect();
+	sender = client_connect();
+	say(c, "{'op':'receive','id':1,'queue':'jobs','wait_ms':-1}");
+	say(c, "{'op':'receive','id':2,'queue':'jobs','wait_ms':-1}");
+	say(c, "{'op':'cancel','id':9,'request':1}");
+	hear_end(c, 1, "cancelled");
+	hear_reply(c, 9);
+	send_text(sender, "jobs", "x");
+	hear_delivery(c, 2, "x");
+	hear_end(c, 2, "max");
+	say(c, "{'op':'cancel','id':9,'request':2}");
+	hear_error(c, 9, "not-found");
+	assert_int_equal(queue_count("jobs", "receivers"), 0);
+
+	/* the end is answer enough */
+	say(c, "{'op':'receive','id':3,'queue':'jobs','wait_ms':-1}");
+	say(c, "{'op':'cancel','request':3}");
+	hear_end(c, 3, "cancelled");
+	hear_nothing(c);
+}
+
+/* ---- peers that do not read ---- */
+
+static const char *big_body(size_t size)
+{
+	char *body = keep(malloc(size + 1));
+
+	memset(body, 'b', size);
+	body[size] = '\0';
+	return body;
+}
+
+/* Says the same frame again and again, as much as goes without waiting. *at: how much of
+ * it was said before. True when the peer was cut. */
+static bool push_until_cut(struct client *c, const char *bytes, size_t size, size_t *at)
+{
+	ssize_t n;
+
+	while ((n = send(client_fd(c), bytes + *at, size - *at,
+			 MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
+		*at = (*at + (size_t)n) % size;
+	return n < 0 && errno != EAGAIN;
+}
+
+/* It asks for echoes and reads none: it is no longer read from, and cut in the end; the log
+ * names it; a sibling of the same user does not notice. */
+static void test_a_peer_that_never_reads(void **state)
+{
+	struct client *stuck, *sibling;
+	size_t size, at = 0;
+	char *bytes = frame_encode(&size, big_body(60000), 60000, "{'op':'ping','id':1}");
+
+	start("--limit", "buffer_per_connection=65536", "--limit", "stalled_deadline=500",
+	      "--limit", "shutdown_deadline=500");
+	sibling = client_connect();
+	stuck = client_connect();
+	for (int i = 0; i < 100; i++) {
+		push_until_cut(stuck, bytes, size, &at);
+		send_text(sibling, "jobs", "x");
+	}
+	wait_for(push_until_cut(stuck, bytes, size, &at));
+	assert_int_equal(log_count("stalled_deadline"), 1);
+	assert_int_equal(log_count("test_flow) is cut"), 1);
+	for (int i = 0; i < 100; i++)
+		settle(sibling, "ack", take(sibling, "jobs", "x"), "");
+}
+
+/* It goes while its output is stuck and it is not read from: that is seen at once. */
+static void test_a_stuck_peer_goes(void **state)
+{
+	struct client *stuck, *c;
+	size_t size, at = 0;
+	char *bytes = frame_encode(&size, big_body(60000), 60000, "{'op':'ping','id':1}");
+
+	start("--limit", "buffer_per_connection=65536");
+	c = client_connect();
+	stuck = client_connect();
+	for (int i = 0; i < 1000; i++) {
+		assert_false(push_until_cut(stuck, bytes, size, &at));
+		hear_nothing(c);
+	}
+	client_close(stuck);
+	wait_for(stats_count("peers") == 2);
+}
+
+/* A receiver that does not read is out of the way: the messages go to another. */
+static void test_a_receiver_that_never_reads(void **state)
+{
+	const char *body = big_body(200000);
+	struct client *stuck, *sender, *other;
+	int n = 0;
+
+	start("--limit", "buffer_per_connection=65536", "--limit", "stalled_deadline=500",
+	      "--limit", "shutdown_deadline=500", "--limit", "lost_delay=0");
+	stuck = client_connect();
+	sender = client_connect();
+	other = client_connect();
+	say(stuck,
+	    "{'op':'receive','id':1,'queue':'jobs','max':0,'window':65536,'wait_ms':-1}");
+	hear_nothing(stuck);
+	for (int i = 0; i < 40; i++)
+		send_text(sender, "jobs", body);
+	assert_true(queue_count("jobs", "leased") < 40);
+	say(other,
+	    "{'op':'receive','id':1,'queue':'jobs','max':40,'window':40,'wait_ms':-1}");
+	while (n++ < 40)
+		hear_delivery(other, 1, body);
+	assert_int_equal(log_count("stalled_deadline"), 1);
+}
+
+/* One that reads slowly, but reads, is never cut. */
+static void test_a_slow_reader(void **state)
+{
+	enum { N = 300, PACE_MS = 10 };
+	const char *body = big_body(10000);
+	struct client *slow, *sender;
+
+	start("--limit", "buffer_per_connection=65536", "--limit",
+	      "stalled_deadline=1500");
+	slow = client_connect();
+	sender = client_connect();
+	say(slow,
+	    "{'op':'receive','id':1,'queue':'jobs','max':%d,'window':65536,'wait_ms':-1}",
+	    N);
+	for (int i = 0; i < N; i++)
+		send_text(sender, "jobs", body);
+	for (int i = 0; i < N; i++) {
+		hear_delivery(slow, 1, body);
+		poll(NULL, 0, PACE_MS);
+	}
+	hear_end(slow, 1, "max");
+}
+
+/* Not reading does not stop the acks of one who waits for nothing else: what it says is
+ * handled as long as its own output has room. */
+static void test_a_sender_that_never_reads_replies(void **state)
+{
+	struct client *c;
+
+	start();
+	c = client_connect();
+	for (int i = 0; i < 2000; i++)
+		say_text(c, "x", "{'op':'send','id':%d,'queue':'jobs'}", i);
+	wait_for(queue_count("jobs", "ready") == 2000);
+	for (int i = 0; i < 2000; i++)
+		hear_reply(c, (uint64_t)i);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		it(test_window),
+		it(test_credit_comes_back),
+		it(test_credit_of_an_expired_lease),
+		it(test_max),
+		it(test_full_queue),
+		it(test_what_fills_a_queue),
+		it(test_a_send_waits_for_room),
+		it(test_order_of_waiting_sends),
+		it(test_waiting_senders_take_turns),
+		it(test_the_ack_goes_through),
+		it(test_cancel_a_waiting_send),
+		it(test_a_waiting_sender_goes),
+		it(test_a_waiting_send_without_id),
+		it(test_a_waiting_send_of_a_half_closed_peer),
+		it(test_cancel_a_receive),
+		it(test_a_peer_that_never_reads),
+		it(test_a_stuck_peer_goes),
+		it(test_a_receiver_that_never_reads),
+		it(test_a_slow_reader),
+		it(test_a_sender_that_never_reads_replies),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

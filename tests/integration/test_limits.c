@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Every limit at its edge: what is just allowed passes, one more is refused with an error
+ * that names limit and value, and what was there before goes on. */
+
+#include "integration/harness.h"
+
+#include <inttypes.h>
+#include <linux/sockios.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "wire/limits.h"
+
+static char *repeated(char c, size_t n)
+{
+	char *text = keep(malloc(n + 1));
+
+	memset(text, c, n);
+	text[n] = '\0';
+	return text;
+}
+
+static void check_message(const struct frame *f, const char *key, uint64_t value)
+{
+	const char *message = json_string(f->header, "message");
+
+	if (!strstr(message, key) || !strstr(message, keep_printf("%" PRIu64, value)))
+		fail_msg("neither \"%s\" nor its value %" PRIu64 ": %s", key, value,
+			 message);
+}
+
+static void test_body_max(void **state)
+{
+	enum { MAX = 1 << 20 };
+	char *body = repeated('b', MAX + 1);
+	struct client *c;
+
+	start("--limit", "body_max=1048576");
+	c = client_connect();
+	for (size_t size = MAX - 1; size <= MAX; size++) {
+		say_body(c, body, size, "{'op':'send','id':1,'queue':'jobs'}");
+		hear_reply(c, 1);
+		say_body(c, body, size, "{'op':'ping','id':1}");
+		assert_int_equal(hear_reply(c, 1)->body_size, size);
+	}
+	say_body(c, body, MAX + 1, "{'op':'send','id':1,'queue':'jobs'}");
+	check_message(hear_error(c, 1, "too-large"), "body_max", MAX);
+	say_body(c, body, MAX + 1, "{'op':'ping','id':1}");
+	hear_error(c, 1, "too-large");
+	hear_nothing(c);
+	assert_int_equal(queue_count("jobs", "ready"), 2);
+}
+
+static void test_body_max_of_small_bodies(void **state)
+{
+	char *body = repeated('b', 1025);
+	struct client *c;
+
+	start("--limit", "body_max=1024");
+	c = client_connect();
+	for (size_t size = 1023; size <= 1024; size++) {
+		say_body(c, body, size, "{'op':'send','id':1,'queue':'jobs'}");
+		hear_reply(c, 1);
+	}
+	say_body(c, body, 1025, "{'op':'send','id':1,'queue':'jobs'}");
+	check_message(hear_error(c, 1, "too-large"), "body_max", 1024);
+	hear_nothing(c);
+}
+
+/* A body that is announced and never comes costs nothing. */
+static void test_huge_body(void **state)
+{
+	struct client *c, *bystander;
+
+	start();
+	bystander = client_connect();
+	c = client_connect();
+	say(c, "{'op':'send','id':1,'queue':'jobs','size':9223372036854775807}");
+	say_bytes(c, "x", 1);
+	hear_nothing(bystander);
+}
+
+/* Texts of a request: {at most, one more}. */
+static void test_lengths(void **state)
+{
+	static const struct {
+		const char *format; /* with one %s */
+		size_t max;
+		const char *word, *key;
+	} rows[] = {
+		{ "{'op':'hello','id':1,'label':'%s'}", LIMIT_LABEL_MAX, "bad-request",
+		  "label" },
+		{ "{'op':'names','id':1,'name':'%s'}", LIMIT_NAME_MAX, "bad-name",
+		  "a name" },
+		{ "{'op':'nack','id':1,'message':1,'reason':'%s'}", LIMIT_REASON_MAX,
+		  "bad-request", "reason" },
+		{ "{'op':'reject','id':1,'message':1,'reason':'%s'}", LIMIT_REASON_MAX,
+		  "bad-request", "reason" },
+	};
+	struct client *c;
+
+	start();
+	c = client_connect();
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const char *format = with_quotes(rows[i].format),
+			   *at = strstr(format, "%s");
+		int before = (int)(at - format);
+		struct frame *f;
+
+		say(c, "%.*s%s%s", before, format, repeated('n', rows[i].max), at + 2);
+		f = hear(c);
+		assert_true(!json_has(f->header, "error") ||
+			    strcmp(json_string(f->header, "error"), rows[i].word) != 0);
+		say(c, "%.*s%s%s", before, format, repeated('n', rows[i].max + 1),
+		    at + 2);
+		check_message(hear_error(c, 1, rows[i].word), rows[i].key, rows[i].max);
+	}
+}
+
+static void test_meta_max(void **state)
+{
+	struct client *c;
+
+	start();
+	c = client_connect();
+	say(c, "{'op':'send','id':1,'queue':'jobs','meta':{'x':'%s'}}",
+	    repeated('m', LIMIT_META_MAX - 8));
+	hear_reply(c, 1);
+	say(c, "{'op':'send','id':1,'queue':'jobs','meta':{'x':'%s'}}",
+	    repeated('m', LIMIT_META_MAX - 7));
+	check_message(hear_error(c, 1, "bad-request"), "meta", LIMIT_META_MAX);
+	assert_int_equal(json_int(take(c, "jobs", "")->header, "attempt"), 1);
+}
+
+/* An array of n times the text, with commas. */
+static char *array_of(const char *text, int n, bool numbered)
+{
+	char *array = keep(malloc((size_t)n * (strlen(text) + 12) + 1)), *at = array;
+
+	for (int i = 0; i < n; i++)
+		at += sprintf(at, numbered ? "%s%s%d\"" : "%s%s", i ? "," : "", text, i);
+	*at = '\0';
+	return array;
+}
+
+static void test_queues_max(void **state)
+{
+	struct client *c;
+
+	start();
+	c = client_connect();
+	say(c, "{'op':'receive','id':1,'queues':[%s]}",
+	    array_of("\"queue-", LIMIT_QUEUES_MAX, true));
+	hear_end(c, 1, "timeout");
+	say(c, "{'op':'receive','id':1,'queues':[%s]}",
+	    array_of("\"queue-", LIMIT_QUEUES_MAX + 1, true));
+	check_message(hear_error(c, 1, "bad-request"), "queues", LIMIT_QUEUES_MAX);
+}
+
+/* The same queue twice in one receive gives each message once. */
+static void test_a_queue_named_twice(void **state)
+{
+	struct client *c;
+	struct frame *f;
+
+	start();
+	c = client_connect();
+	send_text(c, "jobs", "x");
+	say(c, "{'op':'receive','id':1,'queues':['jobs','jobs'],'max':0,'window':5}");
+	f = hear(c);
+	if (!json_has(f->header, "error"))
+		hear_end(c, 1, "timeout");
+	hear_nothing(c);
+}
+
+static void test_messages_max(void **state)
+{
+	struct client *c;
+
+	start();
+	c = client_connect();
+	say(c, "{'op':'ack','id':1,'messages':[%s]}",
+	    array_of("7", LIMIT_MESSAGES_MAX, false));
+	hear_error(c, 1, "lease-lost");
+	say(c, "{'op':'ack','id':1,'messages':[%s]}",
+	    array_of("7", LIMIT_MESSAGES_MAX + 1, false));
+	check_message(hear_error(c, 1, "bad-request"), "messages", LIMIT_MESSAGES_MAX);
+}
+
+static void test_window_max(void **state)
+{
+	struct client *c;
+
+	start();
+	c = client_connect();
+	say(c, "{'op':'receive','id':1,'queue':'jobs','window':%d}", LIMIT_WINDOW_MAX);
+	hear_end(c, 1, "timeout");
+	say(c, "{'op':'receive','id':1,'queue':'jobs','window':%d}",
+	    LIMIT_WINDOW_MAX + 1);
+	check_message(hear_error(c, 1, "bad-request"), "window", LIMIT_WINDOW_MAX);
+}
+
+static void test_requests_per_connection(void **state)
+{
+	struct client *c, *other;
+
+	start("--limit", "requests_per_connection=3");
+	c = client_connect();
+	other = client_connect();
+	for (int i = 1; i <= 3; i++)
+		say(c, "{'op':'receive','id':%d,'queue':'jobs','wait_ms':-1}", i);
+	say(c, "{'op':'receive','id':4,'queue':'jobs','wait_ms':-1}");
+	check_message(hear_error(c, 4, "full"), "requests_per_connection", 3);
+	hear_nothing(other);
+	say(c, "{'op':'cancel','id':5,'request':1}");
+	hear_end(c, 1, "cancelled");
+	hear_reply(c, 5);
+	say(c, "{'op':'receive','id':4,'queue':'jobs','wait_ms':-1}");
+	send_text(other, "jobs", "x");
+	hear_delivery(c, 2, "x");
+}
+
+static bool is_served(uid_t uid)
+{
+	size_t size;
+	char *bytes = frame_encode(&size, NULL, 0, "{'op':'ping','id':1}");
+	struct client *c;
+	struct frame *f;
+
+	assert_int_equal(client_try_connect(uid, &c), 0);
+	send(client_fd(c), bytes, size, MSG_NOSIGNAL);
+	f = hear_or_eof(c);
+	client_close(c);
+	return f && !json_has(f->header, "error");
+}
+
+/* Too many connections: the next is told and closed; one that goes makes room. */
+static void refuse_the_fourth(const char *key, uid_t uid)
+{
+	struct client *c[3], *fourth;
+
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(client_try_connect(uid, &c[i]), 0);
+		hear_nothing(c[i]);
+	}
+	assert_int_equal(client_try_connect(uid, &fourth), 0);
+	check_message(hear_last_words(fourth, "full"), key, 3);
+	for (int i = 0; i < 3; i++)
+		hear_nothing(c[i]);
+	client_close(c[0]);
+	wait_for(is_served(uid));
+}
+
+static void test_connections(void **state)
+{
+	start("--limit", "connections=3");
+	refuse_the_fourth("connections", geteuid());
+}
+
+static void test_connections_per_user(void **state)
+{
+	struct client *other;
+
+	skip_unless_root();
+	start("--system", "--limit", "connections_per_user=3");
+	other = client_connect_as(stranger(1));
+	refuse_the_fourth("connections_per_user", stranger(0));
+	hear_nothing(other);
+	for (int i = 0; i < 5; i++)
+		hear_nothing(client_connect()); /* root is not counted */
+}
+
+static void test_queue_messages(void **state)
+{
+	struct client *c;
+
+	start("--limit", "queue_messages=2");
+	c = client_connect();
+	send_text(c, "jobs", "1");
+	send_text(c, "jobs", "2");
+	say_text(c, "3", "{'op':'send','id':1,'queue':'jobs'}");
+	check_message(hear_error(c, 1, "full"), "queue_messages", 2);
+	send_text(c, "other", "1");
+}
+
+static void test_queue_bytes(void **state)
+{
+	const char *body = repeated('b', 3000);
+	struct client *c;
+	struct frame *f;
+
+	start("--limit", "queue_bytes=10000");
+	c = client_connect();
+	send_text(c, "jobs", body);
+	send_text(c, "jobs", body);
+	do {
+		say_text(c, body, "{'op':'send','id':1,'queue':'jobs'}");
+		f = hear(c);
+	} while (!json_has(f->header, "error") && queue_count("jobs", "ready") < 5);
+	assert_string_equal(json_string(f->header, "error"), "full");
+	check_message(f, "queue_bytes", 10000);
+	assert_true(queue_count("jobs", "bytes") <= 10000);
+	say_text(c, repeated('b', 10001),
+		 "{'op':'send','id':1,'queue':'other','wait_ms':-1}");
+	hear_error(c, 1, "too-large"); /* waiting would never help */
+}
+
+/* Root is not exempt from what it puts into queues, in its own queues or in others'. */
+static void test_user_messages(void **state)
+{
+	struct client *c;
+
+	skip_unless_root();
+	start("--system", "--limit", "user_messages=4");
+	c = client_connect_as(stranger(0));
+	for (int i = 0; i < 4; i++)
+		send_text(c, keep_printf("@%u.q%d", stranger(0), i), "x");
+	say_text(c, "x", "{'op':'send','id':1,'queue':'@%u.q5'}", stranger(0));
+	check_message(hear_error(c, 1, "quota"), "user_messages", 4);
+	c = client_connect_as(stranger(1));
+	send_text(c, keep_printf("@%u.q", stranger(1)), "x");
+}
+
+/* At most a quarter of one's own quota in a queue of another; the others' share is left. */
+static void test_a_quarter_in_a_foreign_queue(void **state)
+{
+	struct client *c, *root;
+
+	skip_unless_root();
+	start("--system", "--limit", "user_messages=8");
+	root = client_connect();
+	c = client_connect_as(stranger(0));
+	send_text(c, "@0", "1");
+	send_text(c, "@0", "2");
+	say_text(c, "3", "{'op':'send','id':1,'queue':'@0'}");
+	hear_error(c, 1, "quota");
+	send_text(c, keep_printf("@%u.own", stranger(0)), "x");
+	send_text(client_connect_as(stranger(1)), "@0", "3");
+	settle(root, "ack", take(root, "@0", "1"), "");
+	send_text(c, "@0", "4");
+}
+
+static void test_inbox_messages_per_sender(void **state)
+{
+	struct client *c, *other;
+
+	skip_unless_root();
+	start("--system", "--limit", "inbox_messages_per_sender=3");
+	c = client_connect_as(stranger(0));
+	other = client_connect_as(stranger(1));
+	for (int i = 0; i < 3; i++)
+		send_text(c, "@0", "x");
+	say_text(c, "x", "{'op':'send','id':1,'queue':'@0'}");
+	check_message(hear_error(c, 1, "quota"), "inbox_messages_per_sender", 3);
+	for (int i = 0; i < 3; i++)
+		send_text(other, "@0", "x");
+}
+
+static void test_names_per_user(void **state)
+{
+	struct client *c;
+
+	skip_unless_root();
+	start("--system", "--limit", "names_per_user=2");
+	c = client_connect_as(stranger(0));
+	send_text(c, keep_printf("@%u.1", stranger(0)), "x");
+	send_text(c, keep_printf("@%u.2", stranger(0)), "x");
+	say_text(c, "x", "{'op':'send','id':1,'queue':'@%u.3'}", stranger(0));
+	check_message(hear_error(c, 1, "quota"), "names_per_user", 2);
+	send_text(c, keep_printf("@%u.1", stranger(0)), "x");
+}
+
+/* Has the daemon taken everything out of the socket? */
+static bool is_read(struct client *c)
+{
+	int unread = 0;
+
+	ioctl(client_fd(c), SIOCOUTQ, &unread);
+	return unread == 0;
+}
+
+/* Unfinished input of one user: the connection that goes beyond is cut, those before it and
+ * other users are not. */
+static void test_buffer_per_user(void **state)
+{
+	struct client *c[3], *other;
+	size_t size;
+	char *bytes = frame_encode(&size, repeated('b', 100000), 100000,
+				   "{'op':'ping','id':1}");
+
+	skip_unless_root();
+	start("--system", "--limit", "buffer_per_user=250000");
+	other = client_connect_as(stranger(1));
+	for (int i = 0; i < 3; i++) {
+		c[i] = client_connect_as(stranger(0));
+		hear_nothing(c[i]);
+	}
+	for (int i = 0; i < 2; i++) {
+		say_bytes(c[i], bytes, size - 1);
+		wait_for(is_read(c[i]));
+	}
+	send(client_fd(c[2]), bytes, size - 1, MSG_NOSIGNAL);
+	check_message(hear_last_words(c[2], "quota"), "buffer_per_user", 250000);
+	hear_nothing(other);
+	for (int i = 0; i < 2; i++) {
+		say_bytes(c[i], bytes + size - 1, 1);
+		hear_reply(c[i], 1);
+	}
+}
+
+/* `ipcd --limit` itself. */
+static void test_bad_limits(void **state)
+{
+	static const char *const assignments[] = {
+		"no_such_limit=1",
+		"body_max",
+		"body_max=",
+		"body_max=x",
+		"body_max=-1",
+		"body_max=1023",
+		"body_max=1073741825",
+		"header_max=100",
+		"body_max=1e6",
+		"=1",
+		"",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(assignments); i++) {
+		const char *arguments[] = { "--socket",	  server.socket, "--state",
+					    server.state, "--limit",	 assignments[i],
+					    NULL };
+		char *log = keep_printf("%s/log%zu", server.dir, i);
+		int ready;
+		pid_t pid = server_spawn(arguments, log, &ready);
+
+		assert_false(server_wait_ready(ready));
+		assert_int_equal(wait_exit(pid), 1);
+		assert_true(strlen(read_file(log)) > 0);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		it(test_body_max),
+		it(test_body_max_of_small_bodies),
+		it(test_huge_body),
+		it(test_lengths),
+		it(test_meta_max),
+		it(test_queues_max),
+		it(test_a_queue_named_twice),
+		it(test_messages_max),
+		it(test_window_max),
+		it(test_requests_per_connection),
+		it(test_connections),
+		it(test_connections_per_user),
+		it(test_queue_messages),
+		it(test_queue_bytes),
+		it(test_user_messages),
+		it(test_a_quarter_in_a_foreign_queue),
+		it(test_inbox_messages_per_sender),
+		it(test_names_per_user),
+		it(test_buffer_per_user),
+		it(test_bad_limits),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

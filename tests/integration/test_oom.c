@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * For each request, for every n: the n-th allocation in ipcd fails while it serves the
+ * request, until the request needs fewer. The peer gets its reply, an error, or is cut;
+ * the daemon lives, another peer is served as ever, and what the peer was told is true:
+ * a success has its whole effect, an error none.
+ */
+
+#include "integration/harness.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "integration/oom_shim.h"
+
+enum { N_MAX = 1000, LARGE = 300000 };
+
+static struct oom_control *control;
+
+static char *shim_path(void)
+{
+	char exe[4096];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+
+	assert_true(n > 0);
+	exe[n] = '\0';
+	*strrchr(exe, '/') = '\0';
+	return keep_printf("%s/oom_shim.so", exe);
+}
+
+static void skip_where_impossible(void)
+{
+	if (server_is_sanitized() || access(shim_path(), R_OK) < 0) {
+		print_message("skipped: %s\n", server_is_sanitized()
+						       ? "a sanitizer has its own malloc"
+						       : "oom_shim.so is not there");
+		skip();
+	}
+}
+
+/* ipcd with the shim in it, and the control mapped. */
+static void start_with_shim(void)
+{
+	char *path = keep_printf("%s/oom", server.dir);
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	assert_int_equal(ftruncate(fd, sizeof(*control)), 0);
+	control = mmap(NULL, sizeof(*control), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	assert_true(control != MAP_FAILED);
+	setenv(OOM_FILE_VARIABLE, path, 1);
+	setenv("LD_PRELOAD", shim_path(), 1);
+	start("--limit", "lost_delay=0", "--limit", "max_attempts=1000000", "--limit",
+	      "queue_messages=500", "--log-level", "warning");
+	unsetenv("LD_PRELOAD");
+	unsetenv(OOM_FILE_VARIABLE);
+	assert_true(control->seen > 0);
+}
+
+static void arm(long n, bool all_after)
+{
+	control->failed = 0;
+	control->all_after = all_after;
+	control->countdown = n;
+}
+
+/* How many allocations have failed. */
+static long disarm(void)
+{
+	control->countdown = 0;
+	return control->failed;
+}
+
+/* ---- the requests ---- */
+
+struct row {
+	const char *name;
+	const char *request; /* its id is 1; $ stands for the number of a leased message,
+			      * # for one that was not used before */
+	const char *body;
+	int effect; /* on the number of messages in the daemon */
+	bool new_connection;
+};
+
+static char large[LARGE + 1];
+
+static const struct row rows[] = {
+	{ "connect", "{'op':'ping','id':1}", "x", 0, true },
+	{ "hello", "{'op':'hello','id':1,'label':'a label','pieces':true}", NULL, 0,
+	  false },
+	{ "large ping", "{'op':'ping','id':1}", large, 0, false },
+	{ "send", "{'op':'send','id':1,'queue':'jobs','meta':{'a':1}}", "body", 1,
+	  false },
+	{ "large send", "{'op':'send','id':1,'queue':'jobs'}", large, 1, false },
+	{ "delayed send", "{'op':'send','id':1,'queue':'jobs','delay_ms':1}", "x", 1,
+	  false },
+	{ "send with ttl", "{'op':'send','id':1,'queue':'jobs','ttl_ms':10000000}", "x",
+	  1, false },
+	{ "send and confirm", "{'op':'send','id':1,'queue':'jobs','confirm':'acked'}",
+	  "x", 1, false },
+	{ "send to a new queue", "{'op':'send','id':1,'queue':'new#'}", "x", 1, false },
+	{ "send to a user", "{'op':'send','id':1,'queue':'@0.new#'}", "x", 1, false },
+	{ "first connection, send", "{'op':'send','id':1,'queue':'jobs'}", "x", 1, true },
+	{ "send to a full queue", "{'op':'send','id':1,'queue':'full','wait_ms':-1}", "x",
+	  0, false },
+	{ "receive", "{'op':'receive','id':1,'queue':'jobs','max':3,'window':3}", NULL, 0,
+	  false },
+	{ "receive with deadline",
+	  "{'op':'receive','id':1,'queue':'jobs','ack_wait_ms':1000000}", NULL, 0,
+	  false },
+	{ "receive for ever", "{'op':'receive','id':1,'queue':'empty','wait_ms':-1}",
+	  NULL, 0, false },
+	{ "receive from a new queue", "{'op':'receive','id':1,'queues':['new#','jobs']}",
+	  NULL, 0, false },
+	{ "peek", "{'op':'receive','id':1,'queue':'jobs','peek':true,'max':0}", NULL, 0,
+	  false },
+	{ "ack", "{'op':'ack','id':1,'message':$}", NULL, -1, false },
+	{ "nack", "{'op':'nack','id':1,'message':$,'delay_ms':1,'reason':'because'}",
+	  NULL, 0, false },
+	{ "nack at once", "{'op':'nack','id':1,'message':$,'delay_ms':0}", NULL, 0,
+	  false },
+	{ "reject", "{'op':'reject','id':1,'message':$,'reason':'because'}", NULL, 0,
+	  false },
+	{ "touch", "{'op':'touch','id':1,'message':$}", NULL, 0, false },
+	{ "names", "{'op':'names','id':1}", NULL, 0, false },
+	{ "peers", "{'op':'peers','id':1}", NULL, 0, false },
+	{ "stats", "{'op':'stats','id':1}", NULL, 0, false },
+	{ "cancel", "{'op':'cancel','id':1,'request':77}", NULL, 0, false },
+	{ "a bad request", "{'op':'dance','id':1}", NULL, 0, false },
+	{ "a first piece", "{'op':'send','id':1,'queue':'jobs','more':true}", "x", 0,
+	  false },
+};
+
+static struct client *helper;
+
+/* Three ready messages in jobs, and one full queue: whatever the rows before have left. */
+static void prepare_queues(void)
+{
+	struct frame *f;
+
+	say(helper, "{'op':'receive','id':1,'queue':'jobs','max':0,'window':100}");
+	while ((f = hear_reply(helper, 1)) && !json_has(f->header, "end"))
+		say(helper, "{'op':'ack','message':%" PRId64 "}",
+		    json_int(f->header, "message"));
+	for (int i = 0; i < 3; i++)
+		send_text(helper, "jobs", "ready");
+}
+
+static char *fill_in(const struct row *row, int64_t message)
+{
+	static int n_names;
+	char *request = with_quotes(row->request);
+	size_t at = strcspn(request, "$#");
+
+	if (!request[at])
+		return request;
+	return keep_printf("%.*s%" PRId64 "%s", (int)at, request,
+			   request[at] == '$' ? message : n_names++, request + at + 1);
+}
+
+/* The request and a ping behind it, as far as they are taken: it may be cut meanwhile. */
+static void say_request(struct client *c, const char *request, const char *body)
+{
+	size_t size, ping_size;
+	char *bytes = frame_encode(&size, body, body ? strlen(body) : 0, "%s", request);
+	char *ping = frame_encode(&ping_size, NULL, 0, "{'op':'ping','id':2}");
+
+	if (send(client_fd(c), bytes, size, MSG_NOSIGNAL) == (ssize_t)size)
+		send(client_fd(c), ping, ping_size, MSG_NOSIGNAL);
+}
+
+enum outcome { SUCCESS, REFUSED, WAITS, CUT };
+
+/* Hears until the echo of the ping behind the request, or the end. */
+static enum outcome hear_outcome(struct client *c)
+{
+	enum outcome outcome = WAITS;
+	struct frame *f;
+
+	while ((f = hear_or_eof(c))) {
+		bool failed = json_has(f->header, "error");
+
+		if (!json_has(f->header, "re"))
+			continue; /* last words */
+		if (json_int(f->header, "re") == 2)
+			return outcome;
+		outcome = failed ? REFUSED : SUCCESS;
+	}
+	return CUT;
+}
+
+/* One request with the n-th allocation failing. False when it needed fewer. */
+static bool try_once(const struct row *row, long n, bool all_after)
+{
+	struct client *victim = row->new_connection ? NULL : client_connect();
+	int64_t message = 0, before, change;
+	enum outcome outcome;
+	char *request;
+	long failed;
+
+	prepare_queues();
+	if (victim && strchr(row->request, '$'))
+		message = json_int(take(victim, "jobs", "ready")->header, "message");
+	if (victim)
+		hear_nothing(victim);
+	before = stats_count("messages");
+	request = fill_in(row, message);
+
+	arm(n, all_after);
+	if (!victim)
+		victim = client_connect();
+	say_request(victim, request, row->body);
+	outcome = hear_outcome(victim);
+	failed = disarm();
+
+	client_close(victim);
+	hear_nothing(helper);
+	wait_for(stats_count("peers") == 2); /* the helper, and the one who asks */
+	change = stats_count("messages") - before;
+	if (outcome == SUCCESS || (outcome == WAITS && row->effect))
+		assert_int_equal(change, row->effect);
+	else if (outcome == REFUSED)
+		assert_int_equal(change, 0);
+	else
+		assert_true(change == 0 || change == row->effect);
+	return failed > 0;
+}
+
+static void sweep(bool all_after)
+{
+	memset(large, 'l', LARGE);
+	start_with_shim();
+	helper = client_connect();
+	for (int i = 0; i < 500; i++)
+		send_text(helper, "full", "x");
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		long n = 1;
+
+		while (try_once(&rows[i], n, all_after))
+			if (++n > N_MAX)
+				fail_msg("%s: never without a failure", rows[i].name);
+		print_message("%s: %ld allocations\n", rows[i].name, n - 1);
+	}
+	helper = NULL;
+}
+
+static void test_one_allocation_fails(void **state)
+{
+	skip_where_impossible();
+	sweep(false);
+}
+
+static void test_all_further_allocations_fail(void **state)
+{
+	skip_where_impossible();
+	sweep(true);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		it(test_one_allocation_fails),
+		it(test_all_further_allocations_fail),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef UNIT_CLIENT_FAKE_H
+#define UNIT_CLIENT_FAKE_H
+
+/*
+ * A daemon for the tests of the client: the test itself. A thread greets the client; then
+ * the test holds the daemon's end of the connection, says in advance what the client will
+ * read (ids count from 2), and looks at what it has written.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <ipc/ipc.h>
+
+#define UNUSED __attribute__((unused))
+
+struct fake {
+	char dir[64], path[96];
+	int listener, fd; /* fd: the daemon's end */
+	pthread_t greeter;
+	struct ipc_client *client;
+	char header[65537]; /* heard last, NUL-ended */
+	char *body;
+	size_t body_size;
+};
+
+static UNUSED void fake_write(int fd, const void *data, size_t size)
+{
+	const char *p = data;
+
+	while (size) {
+		ssize_t n = send(fd, p, size, MSG_NOSIGNAL);
+
+		if (n < 0)
+			return; /* the test sees what is missing */
+		p += n;
+		size -= (size_t)n;
+	}
+}
+
+static UNUSED bool fake_read(int fd, void *data, size_t size)
+{
+	char *p = data;
+
+	while (size) {
+		ssize_t n = read(fd, p, size);
+
+		if (n <= 0)
+			return false;
+		p += n;
+		size -= (size_t)n;
+	}
+	return true;
+}
+
+/* One frame; header has its size already. */
+static UNUSED void fake_say_body(struct fake *f, const char *header, const void *body,
+				 size_t size)
+{
+	uint32_t length = (uint32_t)strlen(header);
+	char *frame = malloc(4 + length + size);
+
+	memcpy(frame, &length, 4);
+	memcpy(frame + 4, header, length);
+	if (size)
+		memcpy(frame + 4 + length, body, size);
+	fake_write(f->fd, frame, 4 + length + size);
+	free(frame);
+}
+
+static UNUSED __attribute__((format(printf, 2, 3))) void fake_say(struct fake *f,
+								  const char *format, ...)
+{
+	char header[65537];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(header, sizeof(header), format, args);
+	va_end(args);
+	fake_say_body(f, header, NULL, 0);
+}
+
+/* The next frame of the client's, into f->header and f->body. */
+static UNUSED bool fake_hear(struct fake *f)
+{
+	uint32_t length;
+	const char *size;
+
+	if (!fake_read(f->fd, &length, 4) || length > 65536 ||
+	    !fake_read(f->fd, f->header, length))
+		return false;
+	f->header[length] = '\0';
+	size = strstr(f->header, "\"size\":");
+	f->body_size = size ? (size_t)atoll(size + 7) : 0;
+	free(f->body);
+	f->body = malloc(f->body_size + 1);
+	return fake_read(f->fd, f->body, f->body_size);
+}
+
+#define fake_expect(f, text)                            \
+	do {                                            \
+		assert_true(fake_hear(f));              \
+		assert_string_equal((f)->header, text); \
+	} while (0)
+
+/* Has the client written nothing more? */
+static UNUSED void fake_expect_silence(const struct fake *f)
+{
+	char byte;
+
+	assert_int_equal(recv(f->fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK), -1);
+	assert_int_equal(errno, EAGAIN);
+}
+
+static UNUSED void fake_hang_up(struct fake *f)
+{
+	if (f->fd >= 0)
+		close(f->fd);
+	f->fd = -1;
+}
+
+static UNUSED void *fake_greet(void *userdata)
+{
+	struct fake *f = userdata;
+
+	f->fd = accept(f->listener, NULL, NULL);
+	if (f->fd >= 0 && fake_hear(f))
+		fake_say(f, "{\"re\":1,\"version\":1,\"server\":\"fake 1.0\","
+			    "\"epoch\":\"0123456789abcdef\",\"peer\":12,\"limits\":{}}");
+	return NULL;
+}
+
+static UNUSED int fake_bind(const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	return fd;
+}
+
+/* Listens, with the greeter waiting for a client. */
+static UNUSED void fake_listen(struct fake *f)
+{
+	*f = (struct fake){ .fd = -1 };
+	snprintf(f->dir, sizeof(f->dir), "/tmp/ipc-test-XXXXXX");
+	assert_non_null(mkdtemp(f->dir));
+	snprintf(f->path, sizeof(f->path), "%s/socket", f->dir);
+	f->listener = fake_bind(f->path);
+	assert_int_equal(pthread_create(&f->greeter, NULL, fake_greet, f), 0);
+}
+
+static UNUSED void fake_open(struct fake *f)
+{
+	fake_listen(f);
+	assert_int_equal(ipc_client_open(f->path, 0, &f->client), 0);
+	pthread_join(f->greeter, NULL);
+}
+
+static UNUSED void fake_close(struct fake *f)
+{
+	f->client = ipc_client_close(f->client);
+	fake_hang_up(f);
+	close(f->listener);
+	free(f->body);
+	unlink(f->path);
+	rmdir(f->dir);
+}
+
+static UNUSED int fake_setup(void **state)
+{
+	*state = malloc(sizeof(struct fake));
+	fake_open(*state);
+	return 0;
+}
+
+static UNUSED int fake_teardown(void **state)
+{
+	fake_close(*state);
+	free(*state);
+	return 0;
+}
+
+#define fake_test(name) cmocka_unit_test_setup_teardown(name, fake_setup, fake_teardown)
+
+#endif
