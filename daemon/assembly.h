@@ -40,9 +40,9 @@ void assemblies_deinit(struct assemblies *a);
 
 /* One of the above; FAULT: refuse the request `id`, the rest of it will be dropped;
  * -ENOMEM; -EPROTO with *fault: ends the connection. */
-int assemblies_take(struct assemblies *a, const struct frame *frame, bool has_id, uint64_t id,
-		    uint64_t body_max, uint64_t now_ns, struct assembly **ret_assembly,
-		    struct fault *fault) MUST_CHECK;
+int assemblies_take(struct assemblies *a, const struct frame *frame, bool has_id,
+		    uint64_t id, uint64_t body_max, uint64_t now_ns,
+		    struct assembly **ret_assembly, struct fault *fault) MUST_CHECK;
 bool assemblies_has(const struct assemblies *a, uint64_t id);
 
 /* When the oldest silent one was last heard of; UINT64_MAX without any. */

@@ -35,7 +35,7 @@ static void on_expiring(struct timer *timer)
 }
 
 int broker_init(struct broker *broker, struct loop *loop, struct users *users,
-		const struct limits *limits, bool system_mode)
+		const struct limits *limits, const struct rules *rules, bool system_mode)
 {
 	int r;
 
@@ -43,6 +43,7 @@ int broker_init(struct broker *broker, struct loop *loop, struct users *users,
 		.loop = loop,
 		.limits = limits,
 		.users = users,
+		.rules = rules,
 		.system_mode = system_mode,
 		.owner_uid = geteuid(),
 		.overflow_uid = read_overflow_uid(),

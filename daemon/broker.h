@@ -11,6 +11,7 @@
 #include "base/heap.h"
 #include "base/map.h"
 #include "loop.h"
+#include "rules.h"
 #include "user.h"
 
 struct counters {
@@ -21,11 +22,12 @@ struct broker {
 	struct loop *loop;
 	const struct limits *limits;
 	struct users *users;
+	const struct rules *rules;
 	bool system_mode; /* false: everything is owner_uid's */
 	uid_t owner_uid;  /* the daemon's */
 	uid_t overflow_uid;
 
-	struct map names;     /* struct name */
+	struct map names; /* struct name */
 	struct list all_names;
 	struct map messages;  /* struct message, by number */
 	struct map confirms;  /* struct confirm, by message number */
@@ -39,7 +41,8 @@ struct broker {
 };
 
 int broker_init(struct broker *broker, struct loop *loop, struct users *users,
-		const struct limits *limits, bool system_mode) MUST_CHECK;
+		const struct limits *limits, const struct rules *rules,
+		bool system_mode) MUST_CHECK;
 
 /* Frees all queues and messages. */
 void broker_deinit(struct broker *broker);

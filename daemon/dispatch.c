@@ -23,6 +23,13 @@ static const struct operation operations[] = {
 	{ "stats", op_stats, RIGHT_NONE, NULL, true, false, false },
 	{ "peers", op_peers, RIGHT_NONE, NULL, true, false, false },
 	{ "disconnect", op_disconnect, RIGHT_NONE, NULL, true, false, false },
+	/* of the owner, or of who may do all: they check it themselves */
+	{ "create", op_create, RIGHT_NONE, NULL, true, false, false },
+	{ "set", op_set, RIGHT_NONE, NULL, true, false, false },
+	{ "delete", op_delete, RIGHT_NONE, NULL, true, false, false },
+	{ "purge", op_purge, RIGHT_NONE, NULL, true, false, true },
+	{ "move", op_move, RIGHT_NONE, NULL, true, false, true },
+	{ "explain", op_explain, RIGHT_NONE, NULL, true, false, false },
 };
 
 static const struct operation *find_operation(const char *name, size_t size)
@@ -47,6 +54,14 @@ int call_done(struct call *call)
 		peer_begin(call->peer, true, call->id);
 		peer_end(call->peer);
 	}
+	return 0;
+}
+
+int call_reply_body(struct call *call, const struct buf *lines)
+{
+	struct body_view body = { NULL, lines->data, lines->size };
+
+	peer_reply_body(call->peer, call->id, &body);
 	return 0;
 }
 

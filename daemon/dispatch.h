@@ -53,6 +53,9 @@ int call_parse_name(struct call *call, const char *text, size_t size,
 /* A required key that is not there. Returns FAULT. */
 int call_missing(struct call *call, enum header_key key);
 
+/* {"re":id,"size":…} and the body. Returns 0. */
+int call_reply_body(struct call *call, const struct buf *lines) MUST_CHECK;
+
 /* {"re":id}, if an answer was asked for. Returns 0. */
 int call_done(struct call *call);
 

@@ -38,8 +38,10 @@ static int take_lock(const char *path, int *ret_fd)
 		return err_origin(r);
 	}
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		log_error("another ipcd serves %s (it holds %s.lock); stop it first, or choose "
-			  "another --socket", path, path);
+		log_error(
+			"another ipcd serves %s (it holds %s.lock); stop it first, or choose "
+			"another --socket",
+			path, path);
 		return err_origin(-EADDRINUSE);
 	}
 	*ret_fd = TAKE_FD(fd);
@@ -49,10 +51,12 @@ static int take_lock(const char *path, int *ret_fd)
 /* A daemon without our lock may still be listening there. */
 static bool is_alive(const struct sockaddr_un *address)
 {
-	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	_cleanup_fd_ int fd =
+		socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	return fd >= 0 && (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-			   errno == EAGAIN);
+	return fd >= 0 &&
+	       (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+		errno == EAGAIN);
 }
 
 static int clear_path(const struct sockaddr_un *address)
@@ -62,7 +66,8 @@ static int clear_path(const struct sockaddr_un *address)
 	if (lstat(address->sun_path, &st) < 0)
 		return errno == ENOENT ? 0 : err_origin(-errno);
 	if (!S_ISSOCK(st.st_mode)) {
-		log_error("%s exists and is no socket; it is left alone", address->sun_path);
+		log_error("%s exists and is no socket; it is left alone",
+			  address->sun_path);
 		return err_origin(-EEXIST);
 	}
 	if (is_alive(address)) {
@@ -144,32 +149,41 @@ static void on_connections(struct source *source, uint32_t events)
 			log_notice("accepting connections again");
 			l->paused_said = false;
 		}
-		l->accepted(l, fd);
+		l->accepted(l->owner, fd);
 	}
 }
 
-int listener_open(struct listener *l, struct loop *loop, const char *path, mode_t mode,
-		  void (*accepted)(struct listener *, int))
+void listener_init(struct listener *l, void (*accepted)(void *owner, int fd), void *owner)
+{
+	*l = (struct listener){ .lock_fd = -1, .accepted = accepted, .owner = owner };
+	timer_init(&l->resume, TIMER_MONOTONIC, on_resume);
+}
+
+int listener_adopt(struct listener *l, struct loop *loop, int fd)
+{
+	return err_trace(source_add(&l->source, loop, NULL, fd, EPOLLIN, on_connections));
+}
+
+int listener_open(struct listener *l, struct loop *loop, const char *path, mode_t mode)
 {
 	size_t max = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
 	_cleanup_fd_ int fd = -1, lock_fd = -1;
 	_cleanup_free_ char *copy = strdup(path);
 	int r;
 
-	*l = (struct listener){ .lock_fd = -1, .accepted = accepted };
-	timer_init(&l->resume, TIMER_MONOTONIC, on_resume);
 	if (!copy)
 		return err_origin(-ENOMEM);
 	if (strlen(path) > max) {
-		log_error("the socket's path has %zu bytes, the kernel takes %zu at most: %s",
-			  strlen(path), max, path);
+		log_error(
+			"the socket's path has %zu bytes, the kernel takes %zu at most: %s",
+			strlen(path), max, path);
 		return err_origin(-ENAMETOOLONG);
 	}
 	r = take_lock(path, &lock_fd);
 	if (r == 0)
 		r = bind_socket(path, mode, &fd);
 	if (r == 0)
-		r = source_add(&l->source, loop, NULL, fd, EPOLLIN, on_connections);
+		r = listener_adopt(l, loop, fd);
 	if (r < 0)
 		return err_trace(r);
 	TAKE_FD(fd);
@@ -186,7 +200,8 @@ void listener_close(struct listener *l)
 		return;
 	timer_cancel(loop, &l->resume);
 	source_remove(&l->source);
-	unlink(l->path);
+	if (l->path)
+		unlink(l->path);
 	fd_close(l->source.fd);
 	/* The lock file stays: to remove it would let two daemons lock two files. */
 	l->lock_fd = fd_close(l->lock_fd);

@@ -3,8 +3,10 @@
 #define DAEMON_LISTENER_H
 
 /*
- * The listening socket. One that we bind ourselves has a lock file beside it (PATH.lock): a
- * second daemon refuses to start, and only who holds the lock replaces a stale socket.
+ * A listening socket. One that we bind ourselves has a lock file beside it (PATH.lock): a
+ * second daemon refuses to start, and only who holds the lock replaces a stale socket. One
+ * that a service manager has bound stays the manager's: it has no lock, and at the end its
+ * file and the connections that nobody has accepted are left to the next daemon.
  */
 
 #include "loop.h"
@@ -13,17 +15,24 @@ struct listener {
 	struct source source;
 	struct timer resume; /* after the process ran out of descriptors */
 	int lock_fd;
-	char *path;
+	char *path; /* to remove at the end; NULL: not ours */
 	/* A connection; the fd is the callee's. */
-	void (*accepted)(struct listener *listener, int fd);
+	void (*accepted)(void *owner, int fd);
+	void *owner;
 	bool paused_said;
 };
 
-/* mode: who may connect. 0 or -errno, the reason is in the log. */
-int listener_open(struct listener *l, struct loop *loop, const char *path, mode_t mode,
-		  void (*accepted)(struct listener *, int)) MUST_CHECK;
+void listener_init(struct listener *l, void (*accepted)(void *owner, int fd),
+		   void *owner);
 
-/* Stops listening and removes the socket, so that nobody new comes. */
+/* mode: who may connect. 0 or -errno, the reason is in the log. */
+int listener_open(struct listener *l, struct loop *loop, const char *path,
+		  mode_t mode) MUST_CHECK;
+
+/* Serves a non-blocking socket that listens already; the fd is ours if this succeeds. */
+int listener_adopt(struct listener *l, struct loop *loop, int fd) MUST_CHECK;
+
+/* Stops listening and removes the socket if it is ours, so that nobody new comes. */
 void listener_close(struct listener *l);
 
 #endif

@@ -60,7 +60,8 @@ static size_t print_prefix(char *out, size_t size, enum log_level level)
 		clock_gettime(CLOCK_REALTIME, &now);
 		gmtime_r(&now.tv_sec, &tm);
 		n += (int)strftime(out + n, size - (size_t)n, "%FT%T", &tm);
-		n += snprintf(out + n, size - (size_t)n, ".%03ldZ ", now.tv_nsec / 1000000);
+		n += snprintf(out + n, size - (size_t)n, ".%03ldZ ",
+			      now.tv_nsec / 1000000);
 	}
 	return (size_t)n;
 }
@@ -99,8 +100,8 @@ void log_print(enum log_level level, const char *format, ...)
 	if (level > current)
 		return;
 	if (n_dropped) {
-		snprintf(text, sizeof(text), "%lu log lines were dropped: nobody read them",
-			 n_dropped);
+		snprintf(text, sizeof(text),
+			 "%lu log lines were dropped: nobody read them", n_dropped);
 		n_dropped = 0;
 		print_line(LEVEL_WARNING, text);
 	}

@@ -29,9 +29,9 @@ void log_print(enum log_level level, const char *format, ...) PRINTF_LIKE(2, 3);
 #define log_warning(...) log_print(LEVEL_WARNING, __VA_ARGS__)
 #define log_notice(...) log_print(LEVEL_NOTICE, __VA_ARGS__)
 #define log_info(...) log_print(LEVEL_INFO, __VA_ARGS__)
-#define log_debug(...)                              \
-	do {                                        \
-		if (log_get_level() >= LEVEL_DEBUG) \
+#define log_debug(...)                                       \
+	do {                                                 \
+		if (log_get_level() >= LEVEL_DEBUG)          \
 			log_print(LEVEL_DEBUG, __VA_ARGS__); \
 	} while (0)
 

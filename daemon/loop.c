@@ -14,7 +14,8 @@ static void on_boottime(struct source *source, uint32_t events);
 
 int loop_init(struct loop *loop)
 {
-	*loop = (struct loop){ .now_ns = clock_ns(CLOCK_MONOTONIC), .boottime_source.fd = -1 };
+	*loop = (struct loop){ .now_ns = clock_ns(CLOCK_MONOTONIC),
+			       .boottime_source.fd = -1 };
 	list_init(&loop->groups);
 	list_init(&loop->deferred);
 	source_group_init(&loop->own_group);
@@ -46,16 +47,17 @@ void source_group_init(struct source_group *group)
 	list_init(&group->link);
 }
 
-int source_add(struct source *source, struct loop *loop, struct source_group *group, int fd,
-	       uint32_t events, void (*turn)(struct source *, uint32_t))
+int source_add(struct source *source, struct loop *loop, struct source_group *group,
+	       int fd, uint32_t events, void (*turn)(struct source *, uint32_t))
 {
 	struct epoll_event event = { .events = events, .data.ptr = source };
 
 	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
 		return err_origin(-errno);
-	*source = (struct source){
-		.loop = loop, .group = group ? group : &loop->own_group, .fd = fd, .turn = turn
-	};
+	*source = (struct source){ .loop = loop,
+				   .group = group ? group : &loop->own_group,
+				   .fd = fd,
+				   .turn = turn };
 	list_init(&source->link);
 	return 0;
 }
@@ -120,11 +122,13 @@ static int arm_boottime(struct loop *loop)
 	if (at == loop->boottime_armed_ns)
 		return 0;
 	if (loop->boottime_source.fd < 0) {
-		_cleanup_fd_ int fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+		_cleanup_fd_ int fd =
+			timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
 
 		if (fd < 0)
 			return err_origin(-errno);
-		r = source_add(&loop->boottime_source, loop, NULL, fd, EPOLLIN, on_boottime);
+		r = source_add(&loop->boottime_source, loop, NULL, fd, EPOLLIN,
+			       on_boottime);
 		if (r < 0) {
 			loop->boottime_source.fd = -1;
 			return err_trace(r);
@@ -176,7 +180,8 @@ static void on_boottime(struct source *source, uint32_t events)
 	if (read(source->fd, &n, sizeof(n)) == sizeof(n))
 		loop->boottime_armed_ns = 0;
 	run_timers(loop, TIMER_BOOTTIME, clock_ns(CLOCK_BOOTTIME));
-	(void)!arm_boottime(loop); /* the descriptor is there: only a bad clock could fail */
+	(void)!arm_boottime(
+		loop); /* the descriptor is there: only a bad clock could fail */
 }
 
 static int wait_ms(const struct loop *loop)
@@ -226,7 +231,7 @@ static void run_deferred(struct loop *loop)
 
 /* ---- the loop ---- */
 
-static int loop_pass(struct loop *loop)
+int loop_pass(struct loop *loop)
 {
 	struct epoll_event events[EVENTS_PER_WAIT];
 	int n = epoll_wait(loop->epoll_fd, events, EVENTS_PER_WAIT, wait_ms(loop));

@@ -69,15 +69,19 @@ struct loop {
 int loop_init(struct loop *loop) MUST_CHECK;
 void loop_deinit(struct loop *loop);
 
-/* Passes until loop_stop(). 0 or -errno of epoll_wait. */
+/* One pass; waits for the first event or timer. 0 or -errno of epoll_wait. */
+int loop_pass(struct loop *loop) MUST_CHECK;
+
+/* Passes until loop_stop(). */
 int loop_run(struct loop *loop) MUST_CHECK;
 void loop_stop(struct loop *loop);
 
 void source_group_init(struct source_group *group);
 
 /* group NULL: the loop's own. events as for epoll_ctl(2). The fd stays the caller's. */
-int source_add(struct source *source, struct loop *loop, struct source_group *group, int fd,
-	       uint32_t events, void (*turn)(struct source *, uint32_t)) MUST_CHECK;
+int source_add(struct source *source, struct loop *loop, struct source_group *group,
+	       int fd, uint32_t events,
+	       void (*turn)(struct source *, uint32_t)) MUST_CHECK;
 void source_remove(struct source *source);
 
 /* One more turn, with no events, even if the kernel has nothing new. */

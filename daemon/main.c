@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "config.h"
 #include "log.h"
 #include "server.h"
 #include "state.h"
@@ -29,7 +30,11 @@ static const char help[] =
 	"  --system            names belong to their creators (default for root)\n"
 	"  --user              everything belongs to the user of the daemon\n"
 	"  --state DIR         hold this directory, so that no second ipcd uses it\n"
-	"  --limit KEY=VALUE   change a limit; may be repeated\n"
+	"  --config FILE       read this configuration; default: /etc/ipcd/ipcd.conf, with\n"
+	"                      --user ~/.config/ipcd/ipcd.conf, if it is there\n"
+	"  --check-config      say whether the configuration is right, and exit\n"
+	"  --dump-config       show the whole configuration with its meaning, and exit\n"
+	"  --limit KEY=VALUE   change a limit; may be repeated; goes before the file's\n"
 	"  --limits            show all limits with their meaning, and exit\n"
 	"  --log-level LEVEL   error, warning, notice, info (default) or debug;\n"
 	"                      SIGUSR1 and SIGUSR2 raise and lower it while ipcd runs\n"
@@ -37,12 +42,17 @@ static const char help[] =
 	"  --version           show the version, and exit\n"
 	"  --help              show this, and exit\n"
 	"\n"
-	"SIGTERM and SIGINT stop it in order. See ipcd(8), ipc(1), ipc-protocol(7).\n";
+	"SIGHUP reads the configuration anew. SIGTERM and SIGINT stop ipcd in order.\n"
+	"See ipcd(8), ipcd.conf(5), ipc(1), ipc-protocol(7).\n";
+
+enum action { SERVE, CHECK_CONFIG, DUMP_CONFIG };
 
 struct options {
 	struct server_config config;
-	char *socket; /* malloc'ed default */
-	bool mode_said;
+	struct config file;
+	char *socket, *config_file; /* malloc'ed defaults */
+	bool mode_said, level_said;
+	enum action action;
 };
 
 static int print_limits(const struct limits *limits)
@@ -53,25 +63,39 @@ static int print_limits(const struct limits *limits)
 		bool fixed = info->offset == SIZE_MAX;
 
 		if (!fixed)
-			memcpy(&value, (const char *)limits + info->offset, sizeof(value));
+			memcpy(&value, (const char *)limits + info->offset,
+			       sizeof(value));
 		printf("%-26s %16llu %-12s %s%s\n", info->key, (unsigned long long)value,
 		       info->unit, info->what, fixed ? " (fixed)" : "");
 	}
 	return fflush(stdout) == 0 ? ANSWERED : EXIT_USAGE;
 }
 
-static int set_limit(struct limits *limits, const char *assignment)
+/* Checked now, applied when the file has been read. */
+static int set_limit(struct options *o, char *assignment)
 {
 	const struct limit_info *info = NULL;
-	int r = limits_set(limits, assignment, &info);
+	struct limits scratch = limits_default;
+	int r = limits_set(&scratch, assignment, &info);
+	char **grown = realloc(o->config.limit_arguments,
+			       (o->config.n_limit_arguments + 1) * sizeof(*grown));
+
+	if (!grown) {
+		fputs("ipcd: no memory\n", stderr);
+		return EXIT_USAGE;
+	}
+	o->config.limit_arguments = grown;
+	grown[o->config.n_limit_arguments++] = assignment;
 
 	if (r == 0)
 		return 0;
 	if (r == -ERANGE)
-		fprintf(stderr, "ipcd: --limit %s: must be from %llu to %llu %s\n", assignment,
-			(unsigned long long)info->min, (unsigned long long)info->max, info->unit);
+		fprintf(stderr, "ipcd: --limit %s: must be from %llu to %llu %s\n",
+			assignment, (unsigned long long)info->min,
+			(unsigned long long)info->max, info->unit);
 	else if (r == -ENOENT)
-		fprintf(stderr, "ipcd: --limit %s: no such limit can be set; see ipcd --limits\n",
+		fprintf(stderr,
+			"ipcd: --limit %s: no such limit can be set; see ipcd --limits\n",
 			assignment);
 	else
 		fprintf(stderr, "ipcd: --limit %s: expected KEY=NUMBER\n", assignment);
@@ -83,7 +107,8 @@ static int set_ready_fd(struct options *o, const char *text)
 	uint64_t fd;
 
 	if (!parse_u64(text, INT_MAX, &fd)) {
-		fprintf(stderr, "ipcd: --ready-fd %s: expected a descriptor's number\n", text);
+		fprintf(stderr, "ipcd: --ready-fd %s: expected a descriptor's number\n",
+			text);
 		return EXIT_USAGE;
 	}
 	o->config.ready_fd = (int)fd;
@@ -95,15 +120,17 @@ static int set_level(const char *text)
 	enum log_level level;
 
 	if (!log_level_parse(text, &level)) {
-		fprintf(stderr, "ipcd: --log-level %s: expected error, warning, notice, info or "
-			"debug\n", text);
+		fprintf(stderr,
+			"ipcd: --log-level %s: expected error, warning, notice, info or "
+			"debug\n",
+			text);
 		return EXIT_USAGE;
 	}
 	log_set_level(level);
 	return 0;
 }
 
-static int set_option(struct options *o, int option, const char *value)
+static int set_option(struct options *o, int option, char *value)
 {
 	switch (option) {
 	case 's':
@@ -118,10 +145,19 @@ static int set_option(struct options *o, int option, const char *value)
 		o->config.state = value;
 		return 0;
 	case 'l':
-		return set_limit(&o->config.limits, value);
+		return set_limit(o, value);
+	case 'c':
+		o->config.config_file = value;
+		o->config.config_must_exist = true;
+		return 0;
+	case 'C':
+	case 'D':
+		o->action = option == 'C' ? CHECK_CONFIG : DUMP_CONFIG;
+		return 0;
 	case 'L':
-		return print_limits(&o->config.limits);
+		return print_limits(&limits_default);
 	case 'v':
+		o->level_said = true;
 		return set_level(value);
 	case 'r':
 		return set_ready_fd(o, value);
@@ -144,6 +180,9 @@ static int parse_options(struct options *o, int argc, char **argv)
 		{ "system", no_argument, NULL, 'S' },
 		{ "user", no_argument, NULL, 'u' },
 		{ "state", required_argument, NULL, 'd' },
+		{ "config", required_argument, NULL, 'c' },
+		{ "check-config", no_argument, NULL, 'C' },
+		{ "dump-config", no_argument, NULL, 'D' },
 		{ "limit", required_argument, NULL, 'l' },
 		{ "limits", no_argument, NULL, 'L' },
 		{ "log-level", required_argument, NULL, 'v' },
@@ -164,9 +203,97 @@ static int parse_options(struct options *o, int argc, char **argv)
 			argv[optind]);
 		return EXIT_USAGE;
 	}
-	if (!o->mode_said)
-		o->config.system_mode = geteuid() == 0;
 	return 0;
+}
+
+/* ---- the configuration ---- */
+
+static int find_config_file(struct options *o)
+{
+	const char *home = getenv("XDG_CONFIG_HOME");
+	bool user = o->mode_said ? !o->config.system_mode : geteuid() != 0;
+	int r;
+
+	if (o->config.config_file)
+		return 0;
+	if (!user)
+		r = asprintf(&o->config_file, "/etc/ipcd/ipcd.conf");
+	else if (home && home[0] == '/')
+		r = asprintf(&o->config_file, "%s/ipcd/ipcd.conf", home);
+	else
+		r = asprintf(&o->config_file, "%s/.config/ipcd/ipcd.conf",
+			     getenv("HOME") ? getenv("HOME") : "/nonexistent");
+	if (r < 0) {
+		o->config_file = NULL;
+		fputs("ipcd: no memory\n", stderr);
+		return EXIT_USAGE;
+	}
+	o->config.config_file = o->config_file;
+	return 0;
+}
+
+/* The command line goes before the file, the file before the defaults. */
+static void merge(struct options *o)
+{
+	const struct limit_info *info;
+
+	for (size_t i = 0; i < o->config.n_limit_arguments; i++)
+		(void)!limits_set(&o->file.limits, o->config.limit_arguments[i], &info);
+	o->config.limits = o->file.limits;
+	if (!o->config.socket)
+		o->config.socket = o->file.socket;
+	if (!o->config.state)
+		o->config.state = o->file.state;
+	if (!o->mode_said)
+		o->config.system_mode = o->file.has_mode ? o->file.system_mode
+							 : geteuid() == 0;
+	if (!o->level_said && o->file.has_level)
+		log_set_level(o->file.level);
+}
+
+static int read_config(struct options *o)
+{
+	_cleanup_buf_ struct buf errors = BUF_INIT;
+	int r = find_config_file(o);
+
+	if (r)
+		return r;
+	r = config_load(&o->file, o->config.config_file, o->config.config_must_exist,
+			&errors);
+	if (r < 0) {
+		fprintf(stderr, "ipcd: %.*s", (int)errors.size,
+			errors.size ? errors.data : "");
+		if (!errors.size)
+			fprintf(stderr, "%s\n", strerror(-r));
+		return EXIT_USAGE;
+	}
+	merge(o);
+	return 0;
+}
+
+static int dump_config(const struct options *o)
+{
+	_cleanup_buf_ struct buf out = BUF_INIT;
+
+	if (config_dump(&o->file, &out) < 0) {
+		fputs("ipcd: no memory\n", stderr);
+		return EXIT_USAGE;
+	}
+	fwrite(out.data, 1, out.size, stdout);
+	return fflush(stdout) == 0 ? ANSWERED : EXIT_USAGE;
+}
+
+static int act(struct options *o)
+{
+	int r = read_config(o);
+
+	if (r || o->action == SERVE)
+		return r;
+	if (o->action == DUMP_CONFIG)
+		return dump_config(o);
+	printf("%s: %zu rules, no mistake found\n", o->config.config_file,
+	       o->file.rules.n);
+	return ANSWERED;
 }
 
 /* The directory of the user's socket, made if it is not there. */
@@ -190,12 +317,27 @@ static int default_socket(struct options *o)
 	}
 	slash = strrchr(o->socket, '/');
 	*slash = '\0';
-	if (mkdir(o->socket, o->config.system_mode ? 0755 : 0700) < 0 && errno != EEXIST) {
+	if (mkdir(o->socket, o->config.system_mode ? 0755 : 0700) < 0 &&
+	    errno != EEXIST) {
 		fprintf(stderr, "ipcd: cannot make %s: %s\n", o->socket, strerror(errno));
 		return EXIT_USAGE;
 	}
 	*slash = '/';
 	o->config.socket = o->socket;
+	return 0;
+}
+
+/* The service manager's sockets, else the one configured, else the default. */
+static int choose_socket(struct options *o)
+{
+	struct activation *passed = &o->config.activation;
+
+	if (activation_take(passed) < 0)
+		return EXIT_USAGE;
+	if (passed->n)
+		o->config.socket = activation_choose(passed, o->config.socket);
+	else if (!o->config.socket)
+		return default_socket(o);
 	return 0;
 }
 
@@ -210,7 +352,7 @@ static void raise_descriptor_limit(void)
 	}
 }
 
-static int serve(const struct server_config *config)
+static int serve(struct server_config *config)
 {
 	_cleanup_fd_ int state_fd = -1;
 	struct server *server = NULL;
@@ -234,15 +376,28 @@ static int serve(const struct server_config *config)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .config = { .ready_fd = -1, .limits = limits_default } };
-	int r = parse_options(&o, argc, argv);
+	struct options o = { .config = { .ready_fd = -1 } };
+	int r;
 
-	if (r == 0 && !o.config.socket)
-		r = default_socket(&o);
-	if (r)
-		return r == ANSWERED ? EXIT_SUCCESS : EXIT_FAILURE;
-	raise_descriptor_limit();
-	r = serve(&o.config);
+	config_init(&o.file);
+	r = parse_options(&o, argc, argv);
+	if (r == 0)
+		r = act(&o);
+	if (r == 0)
+		r = choose_socket(&o);
+	if (r == 0) {
+		raise_descriptor_limit();
+		o.config.rules = o.file.rules;
+		o.file.rules = (struct rules){ NULL, 0 };
+		r = serve(&o.config);
+		rules_deinit(&o.config.rules); /* if it did not come to that */
+	} else {
+		r = r == ANSWERED ? EXIT_SUCCESS : EXIT_FAILURE;
+	}
+	activation_deinit(&o.config.activation);
+	config_deinit(&o.file);
+	free(o.config.limit_arguments);
+	free(o.config_file);
 	free(o.socket);
 	return r;
 }

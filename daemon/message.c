@@ -66,7 +66,7 @@ uint64_t message_cost(const struct message *m)
 const char *message_state_name(enum message_state state)
 {
 	static const char *const names[] = {
-		[MESSAGE_NEW] = "new",	     [MESSAGE_READY] = "ready",
+		[MESSAGE_NEW] = "new",	       [MESSAGE_READY] = "ready",
 		[MESSAGE_DELAYED] = "delayed", [MESSAGE_LEASED] = "leased",
 		[MESSAGE_DEAD] = "dead",
 	};
@@ -101,7 +101,7 @@ static void leave_state(struct message *m)
 		} else {
 			list_remove(&m->link);
 			if (list_is_empty(&q->fresh[m->priority]))
-				q->fresh_priorities &= (uint16_t)~(1u << m->priority);
+				q->fresh_priorities &= (uint16_t) ~(1u << m->priority);
 		}
 		break;
 	case MESSAGE_DELAYED:
@@ -119,17 +119,20 @@ static void leave_state(struct message *m)
 	q->n_in_state[m->state]--;
 }
 
-static void enter_ready(struct message *m, bool first_time)
+/* Fresh lists are in order of numbers: what is older than the last one goes to the heap. */
+static void enter_ready(struct message *m)
 {
 	struct queue *q = m->share->queue;
+	struct list *fresh = &q->fresh[m->priority];
+	const struct message *last = LIST_ENTRY(fresh->prev, struct message, link);
 	uint64_t key = (uint64_t)m->priority << 56 | m->number;
 
-	if (!first_time && heap_add(&q->returned, &m->place, key) == 0)
+	if (list_is_empty(fresh) || last->number < m->number)
+		list_add_tail(fresh, &m->link);
+	else if (heap_add(&q->returned, &m->place, key) == 0)
 		return;
-	if (first_time)
-		list_add_tail(&q->fresh[m->priority], &m->link);
 	else /* no memory for the heap: out of order, but not lost */
-		list_add_head(&q->fresh[m->priority], &m->link);
+		list_add_head(fresh, &m->link);
 	q->fresh_priorities |= (uint16_t)(1u << m->priority);
 }
 
@@ -147,18 +150,32 @@ static bool enter_delayed(struct message *m, uint64_t delay_ms)
 void message_set_state(struct message *m, enum message_state state, uint64_t delay_ms)
 {
 	struct queue *q = m->share->queue;
-	bool first_time = m->state == MESSAGE_NEW;
-
-	if (!first_time)
+	if (m->state != MESSAGE_NEW)
 		leave_state(m);
 	if (state == MESSAGE_DELAYED && (!delay_ms || !enter_delayed(m, delay_ms)))
 		state = MESSAGE_READY;
 	if (state == MESSAGE_READY)
-		enter_ready(m, first_time);
+		enter_ready(m);
 	m->state = (uint8_t)state;
 	q->n_in_state[state]++;
 	if (state == MESSAGE_READY)
-		queue_dispatch(q);
+		queue_work_later(q);
+}
+
+void message_leave(struct message *m)
+{
+	leave_state(m);
+	m->state = MESSAGE_NEW;
+}
+
+void message_revive(struct message *m)
+{
+	m->attempts = 0;
+	if (m->state != MESSAGE_NEW)
+		message_leave(m);
+	free(m->reason);
+	m->reason = NULL;
+	message_set_state(m, MESSAGE_READY, 0);
 }
 
 /* ---- outcomes ---- */
@@ -224,13 +241,6 @@ static void message_die(struct message *m, const char *outcome, char *reason)
 	}
 }
 
-static uint64_t backoff_ms(uint64_t attempts)
-{
-	size_t last = ARRAY_SIZE(limits_backoff_ms) - 1;
-
-	return limits_backoff_ms[attempts ? min_size((size_t)attempts - 1, last) : 0];
-}
-
 static void message_expire(struct message *m)
 {
 	struct queue *q = m->share->queue;
@@ -248,15 +258,12 @@ static void message_return(struct message *m, uint64_t delay_ms, char *reason)
 		message_expire(m);
 		return;
 	}
-	if (m->attempts >= m->share->queue->broker->limits->max_attempts) {
+	if (m->attempts >= queue_max_attempts(m->share->queue)) {
 		message_die(m, "dead", reason);
 		return;
 	}
 	message_set_state(m, MESSAGE_DELAYED, delay_ms);
-	if (m->state == MESSAGE_LEASED) /* it was due at once and is out again already */
-		free(reason);
-	else
-		set_reason(m, reason);
+	set_reason(m, reason);
 }
 
 void message_nack(struct message *m, uint64_t delay_ms, bool count, char *reason)
@@ -268,7 +275,7 @@ void message_nack(struct message *m, uint64_t delay_ms, bool count, char *reason
 	if (!count && m->attempts)
 		m->attempts--;
 	if (delay_ms == UINT64_MAX)
-		delay_ms = backoff_ms(m->attempts);
+		delay_ms = queue_backoff_ms(q, m->attempts);
 	m->deliveries++; /* a verdict, so the old token is used up */
 	message_return(m, delay_ms, reason);
 }
@@ -296,7 +303,8 @@ void message_lost(struct message *m, bool left)
 	}
 	q->counters.lost++;
 	q->broker->counters.lost++;
-	message_return(m, q->broker->limits->lost_delay, strdup("the receiver's connection ended"));
+	message_return(m, queue_lost_delay_ms(q),
+		       strdup("the receiver's connection ended"));
 }
 
 void message_overdue(struct message *m)
@@ -316,7 +324,8 @@ void message_delayed_due(struct broker *broker)
 	struct heap_node *node;
 
 	while ((node = heap_first(&broker->delayed)) && node->key <= now)
-		message_set_state(CONTAINER_OF(node, struct message, place), MESSAGE_READY, 0);
+		message_set_state(CONTAINER_OF(node, struct message, place),
+				  MESSAGE_READY, 0);
 	broker_arm_timers(broker);
 }
 

@@ -51,22 +51,22 @@ enum message_state {
 
 struct message {
 	struct map_node by_number;
-	struct list in_queue;	 /* queue->all */
-	struct list link;	 /* fresh or dead in the queue, or leases of the holder */
-	struct heap_node place;	 /* delayed (by time) or returned (by priority and number) */
+	struct list in_queue;	/* queue->all */
+	struct list link;	/* fresh or dead in the queue, or leases of the holder */
+	struct heap_node place; /* delayed (by time) or returned (by priority and number) */
 	struct heap_node expiry;
-	struct share *share;	 /* queue and sender, where it is charged */
-	struct bytes *from;	 /* "from":{…}, of the sender's connection */
-	struct bytes *body;	 /* a large one; small ones lie behind meta */
+	struct share *share; /* queue and sender, where it is charged */
+	struct bytes *from;  /* "from":{…}, of the sender's connection */
+	struct bytes *body;  /* a large one; small ones lie behind meta */
 	union {
 		struct receiver *holder; /* LEASED */
-		char *reason;		 /* otherwise: why it came back or died, or NULL */
+		char *reason; /* otherwise: why it came back or died, or NULL */
 	};
 	uint64_t number;
-	uint64_t deliveries;  /* how often handed out or given back: part of the token */
-	uint64_t attempts;    /* how many of them count */
+	uint64_t deliveries; /* how often handed out or given back: part of the token */
+	uint64_t attempts;   /* how many of them count */
 	union {
-		uint64_t out_end;  /* LEASED: where its last byte stands in the holder's output */
+		uint64_t out_end; /* LEASED: where its last byte stands in the holder's output */
 		uint64_t delay_ms; /* NEW */
 	};
 	union {
@@ -118,6 +118,10 @@ const char *message_state_name(enum message_state state);
 /* READY, DELAYED (delay_ms from now), DEAD. LEASED is receiver.c's alone. Never fails: where
  * memory runs out a delay is lost, never a message. */
 void message_set_state(struct message *m, enum message_state state, uint64_t delay_ms);
+
+/* For queue_move(): out of its state (then it is NEW), and ready again with no attempts. */
+void message_leave(struct message *m);
+void message_revive(struct message *m);
 
 struct message *message_find(const struct broker *broker, uint64_t number);
 

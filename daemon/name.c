@@ -92,105 +92,204 @@ bool name_may_all(const struct broker *broker, uid_t uid)
 	return uid == 0 || uid == broker->owner_uid;
 }
 
+/* The three bits that count for who, shifted down. */
+static unsigned int bits_for(const struct broker *broker, uid_t owner, gid_t gid,
+			     unsigned int mode, const struct credentials *who)
+{
+	if (name_may_all(broker, who->uid))
+		return 07;
+	/* all users that a container does not map look the same: they own nothing */
+	if (who->uid == owner && who->uid != broker->overflow_uid)
+		return mode >> 6 & 07;
+	/* the groups are asked for only if they make a difference */
+	if ((mode >> 3 & 07) != (mode & 07) && who->has_group(who, gid))
+		return mode >> 3 & 07;
+	return mode & 07;
+}
+
+bool policy_may(const struct broker *broker, const struct name_policy *policy,
+		const struct credentials *who, enum right right)
+{
+	unsigned int bits =
+		bits_for(broker, policy->owner, policy->gid, policy->mode, who);
+
+	return (bits & (unsigned int)right) == (unsigned int)right;
+}
+
 bool name_may(const struct name *name, const struct credentials *who, enum right right)
 {
-	unsigned int bits = (unsigned int)right;
+	unsigned int bits =
+		bits_for(name->broker, name->owner->uid, name->gid, name->mode, who);
 
-	if (name_may_all(name->broker, who->uid))
-		return true;
-	/* all users that a container does not map look the same: they own nothing */
-	if (who->uid == name->owner->uid && who->uid != name->broker->overflow_uid)
-		return (name->mode >> 6 & bits) == bits;
-	if ((name->mode >> 3 & bits) != (name->mode & bits) &&
-	    who->has_group(who, name->gid))
-		return (name->mode >> 3 & bits) == bits;
-	return (name->mode & bits) == bits;
+	return (bits & (unsigned int)right) == (unsigned int)right;
+}
+
+bool name_is_owner(const struct name *name, const struct credentials *who)
+{
+	return name_may_all(name->broker, who->uid) ||
+	       (who->uid == name->owner->uid && who->uid != name->broker->overflow_uid);
+}
+
+char *name_explain(const struct name *name)
+{
+	char *text;
+	const char *where = name->source == NAME_BY_SET ? "set for this name"
+			    : name->where		? name->where
+							: "no rule for it";
+
+	return asprintf(&text, "mode %04o, owner %s; %s", name->mode, name->owner->name,
+			where) < 0
+		       ? NULL
+		       : text;
 }
 
 int name_check(const struct name *name, const struct credentials *who, enum right right,
 	       const char *verb, struct fault *fault)
 {
+	_cleanup_free_ char *why = NULL;
+
 	if (name_may(name, who, right))
 		return 0;
-	return fault_set(fault, FAULT_DENIED, "%s may not %s %s (mode %04o, owner %s)",
-			 who->user->name, verb, name->text, name->mode,
-			 name->owner->name);
+	why = name_explain(name);
+	return fault_set(fault, FAULT_DENIED, "%s may not %s %s (%s)", who->user->name,
+			 verb, name->text, why ? why : "no memory to say why");
 }
+
+/* ---- new names ---- */
 
 static bool is_of_daemon(const struct name_ref *ref)
 {
 	return !strcmp(ref->text, "ipcd") || !strncmp(ref->text, "ipcd.", 5);
 }
 
-/* Owner and mode of a new name; closed where nothing opens it. */
-static int decide_new(const struct broker *broker, const struct name_ref *ref,
-		      const struct credentials *who, uid_t *ret_owner,
-		      unsigned int *ret_mode, struct fault *fault)
+static bool is_own(const struct broker *broker, const struct name_ref *ref, uid_t uid)
 {
-	bool all = name_may_all(broker, who->uid);
-	bool own = ref->of_user && ref->uid == who->uid &&
-		   who->uid != broker->overflow_uid;
+	return ref->of_user && ref->uid == uid && uid != broker->overflow_uid;
+}
 
+void name_decide(const struct broker *broker, const struct name_ref *ref,
+		 const struct credentials *who, struct name_policy *ret_policy)
+{
+	const struct rule *rule = rules_find(broker->rules, ref->text);
+	struct name_policy p = {
+		.owner = ref->of_user ? ref->uid : who->uid,
+		.gid = who->gid,
+		.mode = broker->system_mode && ref->inbox ? 0622 : 0600,
+		.source = rule ? NAME_BY_RULE : NAME_BY_DEFAULT,
+		.rule = rule,
+	};
+
+	if (!broker->system_mode)
+		p.owner = broker->owner_uid;
+	else if (rule && !ref->of_user && !name_may_all(broker, who->uid))
+		p.owner =
+			broker->owner_uid; /* made by use: it does not become the user's */
+	if (rule && rule->has_owner)
+		p.owner = rule->owner;
+	if (rule && rule->has_group)
+		p.gid = rule->group;
+	if (rule && rule->has_mode)
+		p.mode = rule->mode;
+	*ret_policy = p;
+}
+
+int name_check_create(const struct broker *broker, const struct name_ref *ref,
+		      const struct name_policy *policy, const struct credentials *who,
+		      struct fault *fault)
+{
 	if (is_of_daemon(ref))
 		return fault_set(fault, FAULT_DENIED,
 				 "names under \"ipcd\" are the daemon's");
-	if (!broker->system_mode) {
-		if (!all)
-			return fault_set(fault, FAULT_DENIED,
-					 "this is the daemon of another user (uid %u)",
-					 broker->owner_uid);
-		*ret_owner = broker->owner_uid;
-		*ret_mode = 0600;
+	if (name_may_all(broker, who->uid))
 		return 0;
-	}
-	if (ref->inbox && ref->uid != broker->overflow_uid) {
-		*ret_owner = ref->uid;
-		*ret_mode = 0622;
-		return 0;
-	}
-	if (!all && !own)
+	if (!broker->system_mode && !policy->rule)
+		return fault_set(fault, FAULT_DENIED,
+				 "this is the daemon of another user (uid %u)",
+				 broker->owner_uid);
+	if (!policy->rule && !is_own(broker, ref, who->uid) &&
+	    (!ref->inbox || ref->uid == broker->overflow_uid))
 		return fault_set(
 			fault, FAULT_DENIED,
 			"%s may not create %s: without a rule only root creates names, "
 			"and each user below @%s.",
 			who->user->name, ref->text, who->user->name);
-	*ret_owner = ref->of_user ? ref->uid : who->uid;
-	*ret_mode = 0600;
-	return 0;
+	if (policy_may(broker, policy, who, RIGHT_READ) ||
+	    policy_may(broker, policy, who, RIGHT_WRITE))
+		return 0;
+	return fault_set(fault, FAULT_DENIED, "%s may not use %s (mode %04o; %s)",
+			 who->user->name, ref->text, policy->mode,
+			 policy->rule ? policy->rule->where : "no rule for it");
 }
 
 /* ---- life ---- */
 
-int name_init(struct name *name, struct broker *broker, const struct name_ref *ref,
-	      const struct credentials *who, struct fault *fault)
+/* fault NULL: whatever the owner has already. */
+static int take_owner(struct name *name, uid_t uid, struct fault *fault)
 {
+	struct broker *broker = name->broker;
 	struct user *owner;
-	uid_t uid = 0;
-	int r;
+	int r = user_get(broker->users, uid, &owner);
 
-	*name = (struct name){ .broker = broker, .gid = who->gid };
-	r = decide_new(broker, ref, who, &uid, &name->mode, fault);
-	if (r)
-		return r;
-	r = map_reserve(&broker->names);
-	if (r == 0)
-		r = user_get(broker->users, uid, &owner);
 	if (r < 0)
 		return err_trace(r);
-	if (owner->usage.names >= broker->limits->names_per_user && uid != 0) {
+	if (fault && owner->usage.names >= broker->limits->names_per_user && uid != 0) {
 		user_unref(owner);
 		return fault_set(fault, FAULT_QUOTA,
 				 "user %u owns %llu names already (names_per_user)", uid,
 				 (unsigned long long)broker->limits->names_per_user);
 	}
-	name->text = strndup(ref->text, ref->size);
-	if (!name->text) {
-		user_unref(owner);
-		return err_origin(-ENOMEM);
-	}
 	owner->usage.names++;
+	if (name->owner) {
+		name->owner->usage.names--;
+		user_unref(name->owner);
+	}
 	name->owner = owner;
-	name->size = ref->size;
+	return 0;
+}
+
+int name_apply(struct name *name, const struct name_policy *policy)
+{
+	char *where = NULL;
+	int r;
+
+	if (policy->rule) {
+		where = strdup(policy->rule->where);
+		if (!where)
+			return err_origin(-ENOMEM);
+	}
+	r = take_owner(name, policy->owner, NULL);
+	if (r < 0) {
+		free(where);
+		return err_trace(r);
+	}
+	free(name->where);
+	name->where = where;
+	name->gid = policy->gid;
+	name->mode = policy->mode;
+	name->source = policy->source;
+	return 0;
+}
+
+int name_init(struct name *name, struct broker *broker, const struct name_ref *ref,
+	      const struct name_policy *policy, struct fault *fault)
+{
+	int r = map_reserve(&broker->names);
+
+	if (r < 0)
+		return err_trace(r);
+	*name = (struct name){ .broker = broker, .size = ref->size };
+	name->text = strndup(ref->text, ref->size);
+	r = name->text ? take_owner(name, policy->owner, fault) : -ENOMEM;
+	if (r == 0)
+		r = name_apply(name, policy);
+	if (r) {
+		if (name->owner) {
+			name->owner->usage.names--;
+			user_unref(name->owner);
+		}
+		free(name->text);
+		return err_trace(r);
+	}
 	map_add(&broker->names, &name->node,
 		hash_bytes(&broker->name_key, ref->text, ref->size));
 	list_add_tail(&broker->all_names, &name->link);
@@ -203,6 +302,7 @@ void name_deinit(struct name *name)
 	list_remove(&name->link);
 	name->owner->usage.names--;
 	user_unref(name->owner);
+	free(name->where);
 	free(name->text);
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "broker.h"
+#include "rules.h"
 #include "wire/fault.h"
 
 enum { NAME_CANONICAL_MAX = LIMIT_NAME_MAX + 16 };
@@ -21,6 +22,22 @@ enum right {
 	RIGHT_READ = 4,
 };
 
+/* Where owner, group and mode of a name come from. */
+enum name_source {
+	NAME_BY_DEFAULT, /* no rule is for it */
+	NAME_BY_RULE,
+	NAME_BY_SET, /* said for this name: no rule changes it any more */
+};
+
+/* What a name has, or would have. */
+struct name_policy {
+	uid_t owner;
+	gid_t gid;
+	unsigned int mode; /* 0..0777 */
+	enum name_source source;
+	const struct rule *rule; /* NAME_BY_RULE; valid until the next reload */
+};
+
 struct name {
 	struct map_node node;
 	struct list link; /* in broker->all_names */
@@ -28,6 +45,8 @@ struct name {
 	struct user *owner;
 	gid_t gid;
 	unsigned int mode; /* 0..0777 */
+	enum name_source source;
+	char *where; /* the rule's file and line, NULL without */
 	size_t size;
 	char *text; /* canonical, NUL-ended */
 };
@@ -56,19 +75,36 @@ int name_parse(struct broker *broker, const char *text, size_t size, uid_t asker
 
 struct name *name_find(const struct broker *broker, const struct name_ref *ref);
 
-/* Registers a new name by the rules of the mode the daemon runs in, charged to its owner.
- * 0; FAULT if who may not create it or has too many; -ENOMEM. */
+/* What a name that does not exist would get if who made it. */
+void name_decide(const struct broker *broker, const struct name_ref *ref,
+		 const struct credentials *who, struct name_policy *ret_policy);
+
+/* 0, or FAULT with the reason. */
+int name_check_create(const struct broker *broker, const struct name_ref *ref,
+		      const struct name_policy *policy, const struct credentials *who,
+		      struct fault *fault) MUST_CHECK;
+
+/* Registers a new name, charged to its owner. 0; FAULT: the owner has too many; -ENOMEM. */
 int name_init(struct name *name, struct broker *broker, const struct name_ref *ref,
-	      const struct credentials *who, struct fault *fault) MUST_CHECK;
+	      const struct name_policy *policy, struct fault *fault) MUST_CHECK;
+
+/* Gives it another policy; the charge goes to the new owner. 0 or -ENOMEM. */
+int name_apply(struct name *name, const struct name_policy *policy) MUST_CHECK;
 void name_deinit(struct name *name);
 
 /* For people: "@ann.x" instead of "@1000.x". 0 or -ENOMEM. */
 int name_append_display(const struct name *name, struct buf *out) MUST_CHECK;
 
 bool name_may(const struct name *name, const struct credentials *who, enum right right);
+bool policy_may(const struct broker *broker, const struct name_policy *policy,
+		const struct credentials *who, enum right right);
+bool name_is_owner(const struct name *name, const struct credentials *who);
 bool name_may_all(const struct broker *broker, uid_t uid);
 
-/* 0 or FAULT with a sentence that tells mode and owner. */
+/* "ann, mode 0600, ipcd.conf:12": what decides. NULL without memory. */
+char *name_explain(const struct name *name);
+
+/* 0 or FAULT with a sentence that tells mode, owner and rule. */
 int name_check(const struct name *name, const struct credentials *who, enum right right,
 	       const char *verb, struct fault *fault) MUST_CHECK;
 

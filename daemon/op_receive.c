@@ -161,6 +161,11 @@ static void complete(struct receiver *receiver)
 	receive_end(receive_of(receiver), "max");
 }
 
+static void deserted(struct receiver *receiver)
+{
+	receive_end(receive_of(receiver), "deleted");
+}
+
 static void done(struct receiver *receiver)
 {
 	struct receive *receive = receive_of(receiver);
@@ -210,6 +215,7 @@ static const struct receiver_ops receiver_ops = {
 	.has_room = has_room,
 	.deliver = deliver,
 	.hungry = hungry,
+	.deserted = deserted,
 	.complete = complete,
 	.done = done,
 };
@@ -243,6 +249,42 @@ void op_receive_sent(struct peer *peer)
 bool op_receive_holds(const struct peer *peer, const struct message *m)
 {
 	return m->state == MESSAGE_LEASED && receive_of(m->holder)->request.peer == peer;
+}
+
+static const struct queue *forbidden_queue(const struct receive *receive)
+{
+	const struct receiver *r = &receive->receiver;
+
+	for (unsigned int i = 0; i < r->n_subscriptions; i++) {
+		const struct queue *q = r->subscriptions[i].queue;
+
+		if (q && !name_may(&q->name, &receive->request.peer->who, RIGHT_READ))
+			return q;
+	}
+	return NULL;
+}
+
+static void refuse_receive(struct receive *receive, const struct queue *queue)
+{
+	struct peer *peer = receive->request.peer;
+	struct fault *fault = &peer->server->fault;
+
+	if (name_check(&queue->name, &peer->who, RIGHT_READ, "receive any longer from",
+		       fault))
+		peer_refuse(peer, true, receive->request.id, "receive", fault);
+	receive_end(receive, NULL);
+}
+
+void op_receive_recheck(struct peer *peer)
+{
+	LIST_FOREACH_SAFE(link, &peer->receives) {
+		struct receive *receive = LIST_ENTRY(link, struct receive, link);
+		const struct queue *queue = receive->open ? forbidden_queue(receive)
+							  : NULL;
+
+		if (queue)
+			refuse_receive(receive, queue);
+	}
 }
 
 uint64_t op_receive_leases(const struct peer *peer)

@@ -14,6 +14,9 @@ void op_receive_sent(struct peer *peer);
 /* Does this peer hold the lease? */
 bool op_receive_holds(const struct peer *peer, const struct message *m);
 
+/* Rights have changed: open receives that may no longer read one of their queues end. */
+void op_receive_recheck(struct peer *peer);
+
 /* How many leases it holds. */
 uint64_t op_receive_leases(const struct peer *peer);
 

@@ -106,6 +106,12 @@ static void on_admitted(struct waiting_send *waiting, uint64_t number)
 	accepted(s, number);
 }
 
+static void on_refused(struct waiting_send *waiting, enum fault_word word,
+		       const char *why)
+{
+	refuse_and_free(CONTAINER_OF(waiting, struct send_request, waiting), word, why);
+}
+
 static void on_timeout(struct timer *timer)
 {
 	refuse_and_free(CONTAINER_OF(timer, struct send_request, timer), FAULT_FULL,
@@ -237,6 +243,8 @@ static int wait_for_room(struct call *call, struct queue *queue, struct message 
 			      deadline_after(call->server->loop.now_ns,
 					     options->wait_ms));
 	s->waiting.admitted = on_admitted;
+	s->waiting.refused = on_refused;
+	s->waiting.who = &peer->who;
 	if (r == 0)
 		r = queue_wait(queue, peer->user, &s->waiting, m);
 	if (r < 0) {

@@ -19,14 +19,6 @@ static int put_line_end(struct json_writer *w, struct buf *out)
 	return err_trace(r < 0 ? r : buf_append(out, "\n", 1));
 }
 
-static int reply_body(struct call *call, const struct buf *lines)
-{
-	struct body_view body = { NULL, lines->data, lines->size };
-
-	peer_reply_body(call->peer, call->id, &body);
-	return 0;
-}
-
 /* ---- names ---- */
 
 static int put_display_name(struct json_writer *w, const struct name *name)
@@ -119,7 +111,7 @@ int op_names(struct call *call)
 		return FAULT;
 	if (r == 1) {
 		r = put_one_name(call, text, size, &body);
-		return r ? err_trace(r) : reply_body(call, &body);
+		return r ? err_trace(r) : call_reply_body(call, &body);
 	}
 	LIST_FOREACH(link, &call->server->broker.all_names) {
 		struct name *name = LIST_ENTRY(link, struct name, link);
@@ -128,7 +120,7 @@ int op_names(struct call *call)
 		if (r < 0)
 			return err_trace(r);
 	}
-	return reply_body(call, &body);
+	return call_reply_body(call, &body);
 }
 
 /* ---- stats ---- */
@@ -161,7 +153,7 @@ int op_stats(struct call *call)
 	json_put_u64(w, "bytes", server->broker.message_bytes);
 	put_counters(w, &server->broker.counters);
 	r = put_line_end(w, &body);
-	return r < 0 ? err_trace(r) : reply_body(call, &body);
+	return r < 0 ? err_trace(r) : call_reply_body(call, &body);
 }
 
 /* ---- peers ---- */
@@ -210,7 +202,7 @@ int op_peers(struct call *call)
 		if (r < 0)
 			return err_trace(r);
 	}
-	return reply_body(call, &body);
+	return call_reply_body(call, &body);
 }
 
 int op_disconnect(struct call *call)

@@ -19,5 +19,11 @@ int op_names(struct call *call);
 int op_stats(struct call *call);
 int op_peers(struct call *call);
 int op_disconnect(struct call *call);
+int op_create(struct call *call);
+int op_set(struct call *call);
+int op_delete(struct call *call);
+int op_purge(struct call *call);
+int op_move(struct call *call);
+int op_explain(struct call *call);
 
 #endif

@@ -11,7 +11,7 @@
 
 /* ---- life ---- */
 
-static void run_admission(struct deferred *deferred);
+static void run_work(struct deferred *deferred);
 
 static int build_fragment(struct queue *queue)
 {
@@ -32,14 +32,15 @@ static void queue_init(struct queue *queue, struct broker *broker)
 	heap_init(&queue->returned);
 	list_init(&queue->all);
 	map_init(&queue->shares);
+	list_init(&queue->subscriptions);
 	list_init(&queue->hungry);
 	list_init(&queue->waiting);
-	deferred_init(&queue->admit, run_admission);
+	deferred_init(&queue->work, run_work);
 }
 
-static int queue_new(struct broker *broker, const struct name_ref *ref,
-		     const struct credentials *who, struct queue **ret_queue,
-		     struct fault *fault)
+int queue_new(struct broker *broker, const struct name_ref *ref,
+	      const struct name_policy *policy, struct queue **ret_queue,
+	      struct fault *fault)
 {
 	_cleanup_free_ struct queue *queue = malloc(sizeof(*queue));
 	int r;
@@ -47,9 +48,11 @@ static int queue_new(struct broker *broker, const struct name_ref *ref,
 	if (!queue)
 		return err_origin(-ENOMEM);
 	queue_init(queue, broker);
-	r = name_init(&queue->name, broker, ref, who, fault);
+	r = name_init(&queue->name, broker, ref, policy, fault);
 	if (r)
 		return r;
+	if (policy->rule)
+		queue->settings = policy->rule->settings;
 	r = build_fragment(queue);
 	if (r < 0) {
 		queue_free(TAKE_PTR(queue));
@@ -64,11 +67,15 @@ int queue_open(struct broker *broker, const struct name_ref *ref,
 	       struct queue **ret_queue, struct fault *fault)
 {
 	struct name *name = name_find(broker, ref);
+	struct name_policy policy;
 	struct queue *made = NULL;
 	int r;
 
 	if (!name) {
-		r = queue_new(broker, ref, who, &made, fault);
+		name_decide(broker, ref, who, &policy);
+		r = name_check_create(broker, ref, &policy, who, fault);
+		if (r == 0)
+			r = queue_new(broker, ref, &policy, &made, fault);
 		if (r)
 			return r;
 		name = &made->name;
@@ -90,13 +97,97 @@ struct queue *queue_free(struct queue *queue)
 
 	while ((m = LIST_FIRST(&queue->all, struct message, in_queue)))
 		message_end(m, "deleted");
-	deferred_cancel(&queue->admit);
+	deferred_cancel(&queue->work);
 	heap_deinit(&queue->returned);
 	map_deinit(&queue->shares);
 	name_deinit(&queue->name);
 	buf_deinit(&queue->fragment);
 	free(queue);
 	return NULL;
+}
+
+struct queue *queue_delete(struct queue *queue)
+{
+	struct waiting_send *w;
+	struct subscription *s;
+	struct message *m;
+
+	while ((w = LIST_FIRST(&queue->waiting, struct waiting_send, in_queue)))
+		w->refused(w, FAULT_NOT_FOUND, "the queue was deleted");
+	/* the messages first: a receiver that ends has no lease in this queue any more */
+	while ((m = LIST_FIRST(&queue->all, struct message, in_queue)))
+		message_end(m, "deleted");
+	while ((s = LIST_FIRST(&queue->subscriptions, struct subscription, in_queue)))
+		receiver_forget(s->receiver, s);
+	return queue_free(queue);
+}
+
+void queue_recheck(struct queue *queue)
+{
+	struct fault fault;
+
+	LIST_FOREACH_SAFE(link, &queue->waiting) {
+		struct waiting_send *w = LIST_ENTRY(link, struct waiting_send, in_queue);
+
+		if (name_check(&queue->name, w->who, RIGHT_WRITE, "send any longer to",
+			       &fault))
+			w->refused(w, FAULT_DENIED, fault.text);
+	}
+}
+
+int queue_apply_rules(struct queue *queue)
+{
+	struct name *name = &queue->name;
+	const struct rule *rule = rules_find(queue->broker->rules, name->text);
+	bool inbox = name->text[0] == '@' && !strchr(name->text, '.');
+	struct name_policy policy = {
+		.owner = rule && rule->has_owner ? rule->owner : name->owner->uid,
+		.gid = rule && rule->has_group ? rule->group : name->gid,
+		.mode = rule && rule->has_mode		      ? rule->mode
+			: queue->broker->system_mode && inbox ? 0622
+							      : 0600,
+		.source = rule ? NAME_BY_RULE : NAME_BY_DEFAULT,
+		.rule = rule,
+	};
+
+	if (!queue->has_own_settings)
+		queue->settings = rule ? rule->settings : (struct queue_settings){ 0 };
+	return name->source == NAME_BY_SET ? 0 : err_trace(name_apply(name, &policy));
+}
+
+/* ---- settings ---- */
+
+uint64_t queue_max_messages(const struct queue *q)
+{
+	return q->settings.set & SETTING_MAX_MESSAGES ? q->settings.max_messages
+						      : q->broker->limits->queue_messages;
+}
+
+uint64_t queue_max_bytes(const struct queue *q)
+{
+	return q->settings.set & SETTING_MAX_BYTES ? q->settings.max_bytes
+						   : q->broker->limits->queue_bytes;
+}
+
+uint64_t queue_max_attempts(const struct queue *q)
+{
+	return q->settings.set & SETTING_MAX_ATTEMPTS ? q->settings.max_attempts
+						      : q->broker->limits->max_attempts;
+}
+
+uint64_t queue_lost_delay_ms(const struct queue *q)
+{
+	return q->settings.set & SETTING_LOST_DELAY ? q->settings.lost_delay_ms
+						    : q->broker->limits->lost_delay;
+}
+
+uint64_t queue_backoff_ms(const struct queue *q, uint64_t attempts)
+{
+	size_t step = attempts ? (size_t)min_u64(attempts - 1, BACKOFF_STEPS_MAX) : 0;
+
+	if (q->settings.set & SETTING_BACKOFF)
+		return q->settings.backoff_ms[min_size(step, q->settings.n_backoff - 1)];
+	return limits_backoff_ms[min_size(step, ARRAY_SIZE(limits_backoff_ms) - 1)];
 }
 
 /* ---- shares and room ---- */
@@ -165,8 +256,8 @@ static int no_room(enum fault_word word, const char *what, const struct room *ro
 
 static int check_queue_room(const struct queue *q, uint64_t cost, struct fault *fault)
 {
-	const struct limits *l = q->broker->limits;
-	struct room room = { q->messages, q->bytes, l->queue_messages, l->queue_bytes };
+	struct room room = { q->messages, q->bytes, queue_max_messages(q),
+			     queue_max_bytes(q) };
 
 	if (room_for(&room, cost))
 		return 0;
@@ -174,18 +265,13 @@ static int check_queue_room(const struct queue *q, uint64_t cost, struct fault *
 		       "queue_bytes", "receive from it, or send with wait_ms", fault);
 }
 
-/* What one user may have in all queues together, and in this one if it is another's. */
-static int check_user_room(const struct share *share, uint64_t cost, struct fault *fault)
+/* What one user may have in a queue of another. */
+static int check_share_room(const struct share *share, uint64_t cost, struct fault *fault)
 {
 	const struct queue *q = share->queue;
 	const struct limits *l = q->broker->limits;
-	const struct usage *u = &share->user->usage;
-	struct room room = { u->messages, u->bytes, l->user_messages, l->user_bytes };
+	struct room room;
 
-	if (!room_for(&room, cost))
-		return no_room(FAULT_QUOTA, "this user has too much in queues", &room,
-			       cost, "user_messages", "user_bytes",
-			       "wait until it is received, or send with wait_ms", fault);
 	if (name_may_all(q->broker, share->user->uid) ||
 	    q->name.owner->uid == share->user->uid)
 		return 0;
@@ -207,6 +293,20 @@ static int check_user_room(const struct share *share, uint64_t cost, struct faul
 			       "inbox_bytes_per_sender",
 			       "wait until it is received, or send with wait_ms", fault);
 	return 0;
+}
+
+/* What one user may have in all queues together, and in this one. */
+static int check_user_room(const struct share *share, uint64_t cost, struct fault *fault)
+{
+	const struct limits *l = share->queue->broker->limits;
+	const struct usage *u = &share->user->usage;
+	struct room room = { u->messages, u->bytes, l->user_messages, l->user_bytes };
+
+	if (!room_for(&room, cost))
+		return no_room(FAULT_QUOTA, "this user has too much in queues", &room,
+			       cost, "user_messages", "user_bytes",
+			       "wait until it is received, or send with wait_ms", fault);
+	return check_share_room(share, cost, fault);
 }
 
 static void charge(struct share *share, struct message *m, uint64_t cost)
@@ -238,14 +338,42 @@ void queue_uncharge(struct message *m)
 	user->usage.messages--;
 	user->usage.bytes -= cost;
 	if (!list_is_empty(&q->waiting))
-		loop_defer(q->broker->loop, &q->admit);
-	LIST_FOREACH(link, &user->waiting_sends)
-	{
+		loop_defer(q->broker->loop, &q->work);
+	LIST_FOREACH(link, &user->waiting_sends) {
 		struct waiting_send *w = LIST_ENTRY(link, struct waiting_send, in_user);
 
-		loop_defer(q->broker->loop, &w->share->queue->admit);
+		loop_defer(q->broker->loop, &w->share->queue->work);
 	}
 	share_put(share);
+}
+
+int queue_move(struct message *m, struct queue *to, struct fault *fault)
+{
+	uint64_t cost = message_cost(m);
+	struct share *share;
+	int r;
+
+	if (to == m->share->queue) {
+		message_revive(m);
+		return 0;
+	}
+	r = share_get(to, m->share->user, &share);
+	if (r < 0)
+		return err_trace(r);
+	r = check_queue_room(to, cost, fault);
+	if (r == 0)
+		r = check_share_room(share, cost, fault);
+	if (r) {
+		share_put(share);
+		return r;
+	}
+	message_leave(m);
+	queue_uncharge(m);
+	charge(share, m, cost);
+	list_remove(&m->in_queue);
+	list_add_tail(&to->all, &m->in_queue);
+	message_revive(m);
+	return 0;
 }
 
 /* ---- sending ---- */
@@ -286,6 +414,7 @@ static int enter(struct share *share, struct message *m, uint64_t *ret_number)
 	q->broker->counters.sent++;
 	*ret_number = m->number;
 	message_set_state(m, delay_ms ? MESSAGE_DELAYED : MESSAGE_READY, delay_ms);
+	queue_dispatch(q); /* not later: it saves a round through the deferred work */
 	return 0;
 }
 
@@ -333,7 +462,7 @@ int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *wa
 	waiting->share->n_waiting++;
 	list_add_tail(&queue->waiting, &waiting->in_queue);
 	list_add_tail(&sender->waiting_sends, &waiting->in_user);
-	loop_defer(queue->broker->loop, &queue->admit);
+	loop_defer(queue->broker->loop, &queue->work);
 	return 0;
 }
 
@@ -354,21 +483,19 @@ void waiting_send_cancel(struct waiting_send *w)
 	w->message = message_free(w->message);
 	share_put(w->share);
 	if (!list_is_empty(&q->waiting))
-		loop_defer(q->broker->loop, &q->admit);
+		loop_defer(q->broker->loop, &q->work);
 }
 
 /* Waiting sends enter in order. Where the queue is full all wait; where only a user's share
  * is used up, that user's sends are passed over. */
-static void run_admission(struct deferred *deferred)
+static void run_admission(struct queue *q)
 {
-	struct queue *q = CONTAINER_OF(deferred, struct queue, admit);
 	struct fault fault;
 	uint64_t number;
 
 	q->blocked = false;
 	q->admission_round++;
-	LIST_FOREACH_SAFE(link, &q->waiting)
-	{
+	LIST_FOREACH_SAFE(link, &q->waiting) {
 		struct waiting_send *w = LIST_ENTRY(link, struct waiting_send, in_queue);
 		struct share *share = w->share;
 		uint64_t cost = message_cost(w->message);
@@ -428,4 +555,18 @@ void queue_dispatch(struct queue *q)
 		list_add_tail(&q->hungry, &s->hungry);
 		receiver_take(r, m);
 	}
+}
+
+void queue_work_later(struct queue *q)
+{
+	loop_defer(q->broker->loop, &q->work);
+}
+
+static void run_work(struct deferred *deferred)
+{
+	struct queue *q = CONTAINER_OF(deferred, struct queue, work);
+
+	queue_dispatch(q);
+	if (!list_is_empty(&q->waiting))
+		run_admission(q);
 }

@@ -43,14 +43,17 @@ struct queue {
 	uint64_t n_in_state[MESSAGE_N_STATES];
 	uint64_t messages, bytes;
 	struct map shares;
-	struct list hungry;  /* struct subscription */
+	struct list subscriptions;
+	struct list hungry; /* those of them that could take a message */
 	unsigned int n_receivers;
 	struct list waiting; /* struct waiting_send */
 	bool blocked;	     /* the first waiting send found the queue itself full */
 	uint64_t admission_round;
-	struct deferred admit;
+	struct deferred work; /* dispatch and admission, once a pass */
 	struct counters counters;
-	struct buf fragment; /* "queue":"name", as deliveries show it */
+	struct queue_settings settings;
+	bool has_own_settings; /* set for it: no rule changes them any more */
+	struct buf fragment;   /* "queue":"name", as deliveries show it */
 };
 
 /* A send that waits for room; embedded by the one who waits. */
@@ -59,12 +62,40 @@ struct waiting_send {
 	struct share *share;
 	struct message *message;
 	void (*admitted)(struct waiting_send *waiting, uint64_t number);
+	/* The queue goes away, or the right to send to it: to be cancelled. */
+	void (*refused)(struct waiting_send *waiting, enum fault_word word,
+			const char *why);
+	const struct credentials *who;
 };
 
 /* Finds or creates, checking the right. 0, FAULT, -ENOMEM. */
 int queue_open(struct broker *broker, const struct name_ref *ref,
 	       const struct credentials *who, enum right right, const char *verb,
 	       struct queue **ret_queue, struct fault *fault) MUST_CHECK;
+
+int queue_new(struct broker *broker, const struct name_ref *ref,
+	      const struct name_policy *policy, struct queue **ret_queue,
+	      struct fault *fault) MUST_CHECK;
+
+/* Owner, mode and settings by the rules there are now, unless they were set for it. */
+int queue_apply_rules(struct queue *queue) MUST_CHECK;
+
+/* What holds for this queue: its own setting, or the daemon's limit. */
+uint64_t queue_max_messages(const struct queue *q);
+uint64_t queue_max_bytes(const struct queue *q);
+uint64_t queue_max_attempts(const struct queue *q);
+uint64_t queue_lost_delay_ms(const struct queue *q);
+uint64_t queue_backoff_ms(const struct queue *q, uint64_t attempts);
+
+/* Ends everything that is there, tells who receives or waits. Returns NULL. */
+struct queue *queue_delete(struct queue *queue);
+
+/* Takes a message that is not leased into another queue (or the same), ready and with no
+ * attempts counted. 0; FAULT: no room there; -ENOMEM. */
+int queue_move(struct message *message, struct queue *to, struct fault *fault) MUST_CHECK;
+
+/* Rights have changed: waiting sends that may no longer are refused. */
+void queue_recheck(struct queue *queue);
 
 /* Drops all messages. Nobody may be subscribed or waiting. */
 struct queue *queue_free(struct queue *queue);
@@ -91,8 +122,12 @@ void waiting_send_cancel(struct waiting_send *waiting);
 /* The ready message that goes first, or NULL. */
 struct message *queue_first(const struct queue *queue);
 
-/* Hands ready messages to hungry receivers. */
+/* Hands ready messages to hungry receivers, in their order. */
 void queue_dispatch(struct queue *queue);
+
+/* At the end of the pass: dispatch what became ready, let in who waits for room. Where
+ * several become ready at once all are there before the first is handed out. */
+void queue_work_later(struct queue *queue);
 
 /* Takes the message's charge back; who waits for room is looked at later. */
 void queue_uncharge(struct message *message);

@@ -8,8 +8,9 @@
 static void on_ack_timer(struct timer *timer);
 static void on_feed(struct deferred *deferred);
 
-void receiver_init(struct receiver *r, const struct receiver_ops *ops, struct broker *broker,
-		   uid_t uid, struct subscription *subscriptions, unsigned int n)
+void receiver_init(struct receiver *r, const struct receiver_ops *ops,
+		   struct broker *broker, uid_t uid, struct subscription *subscriptions,
+		   unsigned int n)
 {
 	*r = (struct receiver){
 		.ops = ops,
@@ -27,6 +28,8 @@ void receiver_init(struct receiver *r, const struct receiver_ops *ops, struct br
 	for (unsigned int i = 0; i < n; i++) {
 		subscriptions[i].receiver = r;
 		list_init(&subscriptions[i].hungry);
+		list_add_tail(&subscriptions[i].queue->subscriptions,
+			      &subscriptions[i].in_queue);
 		subscriptions[i].queue->n_receivers++;
 	}
 }
@@ -44,7 +47,7 @@ static void be_hungry(struct receiver *r)
 	for (unsigned int i = 0; i < r->n_subscriptions; i++) {
 		struct subscription *s = &r->subscriptions[i];
 
-		if (!list_is_linked(&s->hungry))
+		if (s->queue && !list_is_linked(&s->hungry))
 			list_add_tail(&s->queue->hungry, &s->hungry);
 	}
 }
@@ -58,7 +61,8 @@ static void be_sated(struct receiver *r)
 static struct message *first_in_preference(struct receiver *r)
 {
 	for (unsigned int i = 0; i < r->n_subscriptions; i++) {
-		struct message *m = queue_first(r->subscriptions[i].queue);
+		struct queue *q = r->subscriptions[i].queue;
+		struct message *m = q ? queue_first(q) : NULL;
 
 		if (m)
 			return m;
@@ -201,13 +205,32 @@ static void on_ack_timer(struct timer *timer)
 
 /* ---- the end ---- */
 
+static void unsubscribe(struct subscription *s)
+{
+	if (!s->queue)
+		return;
+	list_remove(&s->hungry);
+	list_remove(&s->in_queue);
+	s->queue->n_receivers--;
+	s->queue = NULL;
+}
+
+void receiver_forget(struct receiver *r, struct subscription *s)
+{
+	unsubscribe(s);
+	for (unsigned int i = 0; i < r->n_subscriptions; i++)
+		if (r->subscriptions[i].queue)
+			return;
+	r->ops->deserted(r);
+}
+
 static void stop_taking(struct receiver *r)
 {
 	r->ended = true;
 	be_sated(r);
 	deferred_cancel(&r->feed);
 	for (unsigned int i = 0; i < r->n_subscriptions; i++)
-		r->subscriptions[i].queue->n_receivers--;
+		unsubscribe(&r->subscriptions[i]);
 	free(r->subscriptions);
 	r->subscriptions = NULL;
 	r->n_subscriptions = 0;

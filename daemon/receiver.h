@@ -22,6 +22,8 @@ struct receiver_ops {
 	void (*deliver)(struct receiver *receiver, struct message *message);
 	/* It could take more, and there is nothing. The receiver may be ended here. */
 	void (*hungry)(struct receiver *receiver);
+	/* The last of its queues was deleted: to be ended. */
+	void (*deserted)(struct receiver *receiver);
 	/* max is reached. */
 	void (*complete)(struct receiver *receiver);
 	/* It has ended and the last lease is gone: may be freed. */
@@ -29,7 +31,8 @@ struct receiver_ops {
 };
 
 struct subscription {
-	struct list hungry; /* in queue->hungry */
+	struct list in_queue; /* queue->subscriptions */
+	struct list hungry;   /* queue->hungry */
 	struct queue *queue;
 	struct receiver *receiver;
 };
@@ -41,18 +44,20 @@ struct receiver {
 	struct subscription *subscriptions;
 	unsigned int n_subscriptions;
 	uint64_t window, n_leased;
-	uint64_t left; /* until max; UINT64_MAX: for ever */
+	uint64_t left;	      /* until max; UINT64_MAX: for ever */
 	uint64_t ack_wait_ms; /* UINT64_MAX: none */
 	struct list leases;   /* messages, in order of delivery (or touch) */
-	unsigned int n_unsent; /* of those, not yet all in the kernel; with ack_wait_ms only */
+	unsigned int
+		n_unsent; /* of those, not yet all in the kernel; with ack_wait_ms only */
 	struct timer ack_timer;
 	struct deferred feed;
 	bool ended;
 };
 
 /* Takes subscriptions (malloc'ed, queue set in each). */
-void receiver_init(struct receiver *r, const struct receiver_ops *ops, struct broker *broker,
-		   uid_t uid, struct subscription *subscriptions, unsigned int n);
+void receiver_init(struct receiver *r, const struct receiver_ops *ops,
+		   struct broker *broker, uid_t uid, struct subscription *subscriptions,
+		   unsigned int n);
 
 /* Takes what is there, as far as credit and room allow, then waits hungrily. */
 void receiver_feed(struct receiver *r);
@@ -77,6 +82,9 @@ void receiver_touch(struct receiver *r, struct message *m);
 /* May it take one more message right now? */
 bool receiver_can_take(const struct receiver *r);
 void receiver_take(struct receiver *r, struct message *m);
+
+/* The queue of one of its subscriptions goes away. */
+void receiver_forget(struct receiver *r, struct subscription *s);
 
 /* A lease of it has ended. */
 void receiver_unlease(struct receiver *r, struct message *m);

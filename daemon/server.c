@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -11,7 +12,9 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "log.h"
+#include "op_receive.h"
 #include "peer.h"
+#include "reload.h"
 
 enum {
 	WORKERS_WAIT_MS = 1000, /* at the end, for jobs under way */
@@ -40,6 +43,9 @@ static void on_signal(struct source *source, uint32_t events)
 	(void)events;
 	while (read(source->fd, &info, sizeof(info)) == sizeof(info)) {
 		switch (info.ssi_signo) {
+		case SIGHUP:
+			reload_start(server);
+			break;
 		case SIGUSR1:
 			change_level(1);
 			break;
@@ -62,11 +68,11 @@ static int watch_signals(struct server *server)
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGTERM);
 	sigaddset(&mask, SIGINT);
+	sigaddset(&mask, SIGHUP);
 	sigaddset(&mask, SIGUSR1);
 	sigaddset(&mask, SIGUSR2);
 	sigprocmask(SIG_BLOCK, &mask, NULL);
 	signal(SIGPIPE, SIG_IGN); /* a log nobody reads any more */
-	signal(SIGHUP, SIG_IGN);  /* of the terminal it was started from */
 	fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (fd < 0)
 		return err_origin(-errno);
@@ -78,9 +84,47 @@ static int watch_signals(struct server *server)
 
 /* ---- start ---- */
 
-static void on_accepted(struct listener *listener, int fd)
+static void on_accepted(void *owner, int fd)
 {
-	peer_accept(CONTAINER_OF(listener, struct server, listener), fd);
+	peer_accept(owner, fd);
+}
+
+static int adopt_sockets(struct server *server, struct activation *activation)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < activation->n; i++) {
+		struct activated_socket *s = &activation->sockets[i];
+
+		r = listener_adopt(&server->listeners[i], &server->loop, s->fd);
+		if (r == 0) {
+			s->fd = -1;
+			log_info("serving %s, passed as %s", s->path, s->name);
+		}
+	}
+	return err_trace(r);
+}
+
+static int listen_all(struct server *server, struct server_config *config)
+{
+	size_t n = config->activation.n ? config->activation.n : 1;
+
+	server->listeners = calloc(n, sizeof(*server->listeners));
+	if (!server->listeners)
+		return err_origin(-ENOMEM);
+	server->n_listeners = n;
+	for (size_t i = 0; i < n; i++)
+		listener_init(&server->listeners[i], on_accepted, server);
+	if (config->activation.n)
+		return err_trace(adopt_sockets(server, &config->activation));
+	return err_trace(listener_open(server->listeners, &server->loop, config->socket,
+				       config->system_mode ? MODE_SYSTEM : MODE_USER));
+}
+
+static void listen_no_more(struct server *server)
+{
+	for (size_t i = 0; i < server->n_listeners; i++)
+		listener_close(&server->listeners[i]);
 }
 
 static int random_epoch(uint64_t *ret_epoch)
@@ -93,9 +137,8 @@ static int random_epoch(uint64_t *ret_epoch)
 	return err_trace(r);
 }
 
-static int server_init(struct server *server)
+static int server_init(struct server *server, struct server_config *config)
 {
-	bool system_mode = server->config->system_mode;
 	int r;
 
 	r = loop_init(&server->loop);
@@ -106,8 +149,8 @@ static int server_init(struct server *server)
 	if (r == 0)
 		r = users_init(&server->users, &server->loop, server->workers);
 	if (r == 0)
-		r = broker_init(&server->broker, &server->loop, &server->users, &server->limits,
-				system_mode);
+		r = broker_init(&server->broker, &server->loop, &server->users,
+				&server->limits, &server->rules, config->system_mode);
 	if (r == 0)
 		r = reader_new(&server->reader);
 	if (r == 0)
@@ -115,14 +158,22 @@ static int server_init(struct server *server)
 	if (r == 0)
 		r = random_epoch(&server->epoch);
 	if (r == 0)
-		r = listener_open(&server->listener, &server->loop, server->config->socket,
-				  system_mode ? MODE_SYSTEM : MODE_USER, on_accepted);
+		r = listen_all(server, config);
 	return err_trace(r);
 }
 
 static void on_stop_deadline(struct timer *timer);
 
-int server_new(struct server **ret_server, const struct server_config *config)
+/* `systemctl status` shows it. */
+static void describe(struct notifier *notifier, char *out, size_t size)
+{
+	struct server *server = CONTAINER_OF(notifier, struct server, notifier);
+
+	snprintf(out, size, "peers: %u, names: %zu, messages: %zu", server->n_peers,
+		 server->broker.names.n, server->broker.messages.n);
+}
+
+int server_new(struct server **ret_server, struct server_config *config)
 {
 	struct server *server = calloc(1, sizeof(*server));
 	int r;
@@ -131,6 +182,8 @@ int server_new(struct server **ret_server, const struct server_config *config)
 		return err_origin(-ENOMEM);
 	server->config = config;
 	server->limits = config->limits;
+	server->rules = config->rules;
+	config->rules = (struct rules){ NULL, 0 };
 	server->next_peer = 1;
 	server->started_ns = clock_ns(CLOCK_MONOTONIC);
 	server->signals.fd = -1;
@@ -139,7 +192,8 @@ int server_new(struct server **ret_server, const struct server_config *config)
 	list_init(&server->peers);
 	map_init(&server->peers_by_number);
 	timer_init(&server->stop_timer, TIMER_MONOTONIC, on_stop_deadline);
-	r = server_init(server);
+	notifier_init(&server->notifier, &server->loop, describe);
+	r = server_init(server, config);
 	if (r < 0) {
 		server_free(server);
 		return err_trace(r);
@@ -148,10 +202,11 @@ int server_new(struct server **ret_server, const struct server_config *config)
 	return 0;
 }
 
-static void say_ready(const struct server *server)
+static void say_ready(struct server *server)
 {
 	int fd = server->config->ready_fd;
 
+	notifier_ready(&server->notifier);
 	log_notice("ipcd %s serves %s (%s rules)", IPCD_VERSION, server->config->socket,
 		   server->config->system_mode ? "system" : "user");
 	if (fd < 0)
@@ -180,14 +235,24 @@ void server_peer_gone(struct server *server)
 		loop_stop(&server->loop);
 }
 
+void server_recheck(struct server *server)
+{
+	LIST_FOREACH(link, &server->peers)
+		op_receive_recheck(LIST_ENTRY(link, struct peer, link));
+	LIST_FOREACH(link, &server->broker.all_names)
+		queue_recheck(queue_of_name(LIST_ENTRY(link, struct name, link)));
+}
+
 void server_stop(struct server *server)
 {
-	uint64_t at = deadline_after(server->loop.now_ns, server->limits.shutdown_deadline);
+	uint64_t at =
+		deadline_after(server->loop.now_ns, server->limits.shutdown_deadline);
 
 	if (server->stopping)
 		return;
 	server->stopping = true;
-	listener_close(&server->listener);
+	notifier_stopping(&server->notifier);
+	listen_no_more(server);
 	LIST_FOREACH(link, &server->peers)
 		peer_say_goodbye(LIST_ENTRY(link, struct peer, link));
 	if (!server->n_peers || timer_set(&server->loop, &server->stop_timer, at) < 0)
@@ -206,7 +271,8 @@ struct server *server_free(struct server *server)
 {
 	if (!server)
 		return NULL;
-	listener_close(&server->listener);
+	listen_no_more(server);
+	free(server->listeners);
 	drop_peers(server);
 	if (server->broker.loop)
 		broker_deinit(&server->broker);
@@ -214,8 +280,10 @@ struct server *server_free(struct server *server)
 	if (server->users.loop)
 		users_deinit(&server->users);
 	timer_cancel(&server->loop, &server->stop_timer);
+	notifier_deinit(&server->notifier);
 	source_remove(&server->signals);
 	fd_close(server->signals.fd);
+	rules_deinit(&server->rules);
 	map_deinit(&server->peers_by_number);
 	reader_free(server->reader);
 	json_writer_free(server->writer);

@@ -6,25 +6,36 @@
 
 #include "broker.h"
 #include "listener.h"
+#include "systemd.h"
 #include "wire/stream.h"
 #include "worker.h"
 
 struct server_config {
-	const char *socket; /* absolute path */
-	const char *state;  /* a directory, or NULL */
+	const char *socket;	      /* absolute path */
+	struct activation activation; /* the server takes its descriptors */
+	const char *state;	      /* a directory, or NULL */
 	bool system_mode;
 	int ready_fd; /* -1: none */
+	const char *config_file;
+	bool config_must_exist;
+	char **limit_arguments; /* of the command line: they go before the file's */
+	size_t n_limit_arguments;
 	struct limits limits;
+	struct rules rules; /* the server takes them */
 };
 
 struct server {
 	const struct server_config *config;
 	struct limits limits;
+	struct rules rules;
+	bool reloading, reload_again;
 	struct loop loop;
 	struct workers *workers;
 	struct users users;
 	struct broker broker;
-	struct listener listener;
+	struct listener *listeners; /* one, or as many as the service manager has passed */
+	size_t n_listeners;
+	struct notifier notifier;
 	struct source signals;
 	uint64_t epoch; /* this instance of the daemon */
 	uint64_t started_ns;
@@ -44,7 +55,7 @@ struct server {
 	struct timer stop_timer;
 };
 
-int server_new(struct server **ret_server, const struct server_config *config) MUST_CHECK;
+int server_new(struct server **ret_server, struct server_config *config) MUST_CHECK;
 
 /* Serves until told to stop. 0 after an orderly stop, -errno. */
 int server_run(struct server *server) MUST_CHECK;
@@ -52,6 +63,9 @@ struct server *server_free(struct server *server);
 
 /* Tells all peers, gives them shutdown_deadline to read it, then ends. */
 void server_stop(struct server *server);
+
+/* Rights have changed: who receives or waits to send without right is told. */
+void server_recheck(struct server *server);
 
 /* A peer has gone: when stopping, the last one ends the loop. */
 void server_peer_gone(struct server *server);

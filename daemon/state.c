@@ -19,7 +19,8 @@ static void say_holder(const char *directory, int fd)
 
 	socket[n > 0 ? n : 0] = '\0';
 	socket[strcspn(socket, "\n")] = '\0';
-	log_error("another ipcd keeps its state in %s; its socket is %s", directory, socket);
+	log_error("another ipcd keeps its state in %s; its socket is %s", directory,
+		  socket);
 }
 
 int state_lock(const char *directory, const char *socket, int *ret_lock_fd)
@@ -30,7 +31,8 @@ int state_lock(const char *directory, const char *socket, int *ret_lock_fd)
 
 	if (mkdir(directory, 0700) < 0 && errno != EEXIST) {
 		r = -errno;
-		log_error("cannot make the state directory %s: %s", directory, strerror(-r));
+		log_error("cannot make the state directory %s: %s", directory,
+			  strerror(-r));
 		return err_origin(r);
 	}
 	if (asprintf(&path, "%s/lock", directory) < 0) {

@@ -11,9 +11,9 @@
 #include "base/err.h"
 
 enum {
-	CACHE_S = 60,	     /* a name is asked again after this */
-	LOOKUPS_MAX = 4096,  /* cached names; more are forgotten */
-	PASSWD_MAX = 65536,  /* one entry of the name service */
+	CACHE_S = 60,	    /* a name is asked again after this */
+	LOOKUPS_MAX = 4096, /* cached names; more are forgotten */
+	PASSWD_MAX = 65536, /* one entry of the name service */
 };
 
 /* ---- asking the name service ---- */
@@ -45,7 +45,8 @@ static void name_run(struct job *job)
 	if (!space)
 		return;
 	if (n->by_name) {
-		n->found = getpwnam_r(n->name, &pw, space, PASSWD_MAX, &result) == 0 && result;
+		n->found = getpwnam_r(n->name, &pw, space, PASSWD_MAX, &result) == 0 &&
+			   result;
 		n->uid = n->found ? pw.pw_uid : 0;
 		return;
 	}
@@ -69,8 +70,8 @@ static void wake(struct list *waiters)
 	}
 }
 
-static int submit(struct users *users, uid_t asker, uid_t uid, const char *name, size_t size,
-		  void (*done)(struct job *))
+static int submit(struct users *users, uid_t asker, uid_t uid, const char *name,
+		  size_t size, void (*done)(struct job *))
 {
 	struct name_job *n = calloc(1, sizeof(*n));
 
@@ -169,11 +170,12 @@ bool user_name_wait(struct user *user, struct user_waiter *waiter)
 {
 	uint64_t now = user->users->loop->now_ns;
 
-	if (!user->name_asked && (!user->name_known ||
-				  now - user->name_asked_ns > CACHE_S * (uint64_t)NS_PER_S)) {
+	if (!user->name_asked &&
+	    (!user->name_known ||
+	     now - user->name_asked_ns > CACHE_S * (uint64_t)NS_PER_S)) {
 		user->name_asked_ns = now;
-		user->name_asked =
-			submit(user->users, user->uid, user->uid, NULL, 0, user_name_done) == 0;
+		user->name_asked = submit(user->users, user->uid, user->uid, NULL, 0,
+					  user_name_done) == 0;
 		if (!user->name_asked)
 			user->name_known = true; /* no memory: it stays decimal for now */
 	}

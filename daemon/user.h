@@ -34,7 +34,7 @@ struct user {
 	uid_t uid;
 	bool name_known, name_asked;
 	uint64_t name_asked_ns;
-	char *name;		 /* decimal uid until known */
+	char *name;		  /* decimal uid until known */
 	struct list name_waiters; /* struct user_waiter */
 	struct source_group turns;
 	struct usage usage;
@@ -47,7 +47,8 @@ struct user_waiter {
 	void (*known)(struct user_waiter *waiter);
 };
 
-int users_init(struct users *users, struct loop *loop, struct workers *workers) MUST_CHECK;
+int users_init(struct users *users, struct loop *loop,
+	       struct workers *workers) MUST_CHECK;
 void users_deinit(struct users *users);
 
 /* A new reference. 0 or -ENOMEM. */

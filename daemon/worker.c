@@ -280,7 +280,9 @@ void workers_close_fds(struct fdset *fds)
 		return;
 	}
 	/* The closing thread serves all uids: jobs are short unless a file system hangs. */
-	*c = (struct close_job){ .job = { .uid = (uid_t)-1, .run = close_run, .done = close_done },
-				 .fds = fds };
+	*c = (struct close_job){
+		.job = { .uid = (uid_t)-1, .run = close_run, .done = close_done },
+		.fds = fds
+	};
 	workers_submit(closer, &c->job);
 }

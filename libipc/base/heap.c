@@ -51,7 +51,8 @@ int heap_add(struct heap *h, struct heap_node *node, uint64_t key)
 {
 	if (h->n == h->capacity) {
 		uint32_t capacity = h->capacity ? h->capacity * 2 : HEAP_MIN;
-		struct heap_node **grown = realloc(h->nodes, capacity * sizeof(*grown));
+		struct heap_node **grown =
+			realloc(h->nodes, capacity * sizeof(struct heap_node *));
 
 		if (!grown)
 			return err_origin(-ENOMEM);
@@ -71,7 +72,7 @@ static void heap_shrink(struct heap *h)
 
 	if (h->capacity <= HEAP_MIN || h->n >= h->capacity / 8)
 		return;
-	nodes = realloc(h->nodes, h->capacity / 2 * sizeof(*nodes));
+	nodes = realloc(h->nodes, h->capacity / 2 * sizeof(struct heap_node *));
 	if (!nodes)
 		return;
 	h->nodes = nodes;

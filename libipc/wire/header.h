@@ -29,7 +29,11 @@
 	X(REASON, "reason") X(REQUEST, "request") X(PEER, "peer") X(NAME, "name")      \
 	X(END, "end") X(ERROR, "error") X(FROM, "from") X(ATTEMPT, "attempt")          \
 	X(DUPLICATE, "duplicate") X(SERVER, "server") X(EPOCH, "epoch")                \
-	X(LIMITS, "limits")
+	X(LIMITS, "limits") X(OWNER, "owner") X(GROUP, "group") X(TO, "to")           \
+	X(STATE, "state") X(UID, "uid") X(GIDS, "gids")                                \
+	X(QUEUE_MESSAGES, "queue_messages") X(QUEUE_BYTES, "queue_bytes")              \
+	X(MAX_ATTEMPTS, "max_attempts") X(LOST_DELAY, "lost_delay")                    \
+	X(BACKOFF, "backoff")
 
 enum header_key {
 #define X(name, key) KEY_##name,

@@ -31,7 +31,8 @@ struct json {
 	unsigned int depth;
 	uint32_t *sorted; /* scratch of the check for duplicate keys */
 	size_t sorted_capacity;
-	int failure; /* -errno of a callback that stopped the parse */
+	int failure;	 /* -errno of a callback that stopped the parse */
+	size_t error_at; /* SIZE_MAX: nowhere in particular */
 	char error[160];
 };
 
@@ -419,6 +420,7 @@ int json_parse(struct json *j, const char *text, size_t size)
 	j->strings.size = 0;
 	j->failure = 0;
 	j->error[0] = '\0';
+	j->error_at = SIZE_MAX;
 
 	why = find_bad_text(j);
 	if (why) {
@@ -444,6 +446,28 @@ int json_parse(struct json *j, const char *text, size_t size)
 const char *json_error(const struct json *j)
 {
 	return j->error;
+}
+
+static size_t line_of(const struct json *j, size_t offset)
+{
+	size_t line = 1;
+
+	for (size_t i = 0; i < offset && i < j->text_size; i++)
+		line += j->text[i] == '\n';
+	return line;
+}
+
+size_t json_error_line(const struct json *j)
+{
+	return j->error_at == SIZE_MAX ? 0 : line_of(j, j->error_at);
+}
+
+/* Numbers, words and decoded strings do not know their place: what stands before them does. */
+size_t json_line(const struct json *j, uint32_t i)
+{
+	while (i && (j->tape[i].type < JSON_STRING || j->tape[i].decoded))
+		i--;
+	return line_of(j, j->tape[i].offset);
 }
 
 const struct json_value *json_at(const struct json *j, uint32_t i)

@@ -54,6 +54,10 @@ DEFINE_CLEANUP(struct json *, json_free);
 int json_parse(struct json *j, const char *text, size_t size) MUST_CHECK;
 const char *json_error(const struct json *j);
 
+/* For people: the line (from 1; 0: unknown) where the parse stopped, or of value i. */
+size_t json_error_line(const struct json *j);
+size_t json_line(const struct json *j, uint32_t i);
+
 /* Value i of the tape; 0 is the root object. */
 const struct json_value *json_at(const struct json *j, uint32_t i);
 

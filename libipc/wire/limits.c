@@ -28,29 +28,35 @@ const size_t limits_table_size = ARRAY_SIZE(limits_table);
 
 const uint32_t limits_backoff_ms[4] = { 1000, 5000, 30000, 300000 };
 
+const struct limit_info *limits_find(const char *key)
+{
+	for (size_t i = 0; i < limits_table_size; i++)
+		if (limits_table[i].offset != SIZE_MAX &&
+		    !strcmp(limits_table[i].key, key))
+			return &limits_table[i];
+	return NULL;
+}
+
 int limits_set(struct limits *limits, const char *assignment,
 	       const struct limit_info **ret_info)
 {
-	const char *equals = strchr(assignment, '=');
+	_cleanup_free_ char *key = strdup(assignment);
+	char *equals = key ? strchr(key, '=') : NULL;
+	const struct limit_info *info;
 	uint64_t value;
 
 	if (!equals)
+		return err_origin(key ? -EINVAL : -ENOMEM);
+	*equals = '\0';
+	info = limits_find(key);
+	if (!info)
+		return err_origin(-ENOENT);
+	if (!parse_u64(equals + 1, UINT64_MAX, &value))
 		return err_origin(-EINVAL);
-	for (size_t i = 0; i < limits_table_size; i++) {
-		const struct limit_info *info = &limits_table[i];
-
-		if (info->offset == SIZE_MAX ||
-		    strlen(info->key) != (size_t)(equals - assignment) ||
-		    strncmp(info->key, assignment, strlen(info->key)) != 0)
-			continue;
-		if (!parse_u64(equals + 1, UINT64_MAX, &value))
-			return err_origin(-EINVAL);
-		if (value < info->min || value > info->max) {
-			*ret_info = info;
-			return err_origin(-ERANGE);
-		}
-		memcpy((char *)limits + info->offset, &value, sizeof(value));
-		return 0;
+	if (value < info->min || value > info->max) {
+		*ret_info = info;
+		return err_origin(-ERANGE);
 	}
-	return err_origin(-ENOENT);
+	memcpy((char *)limits + info->offset, &value, sizeof(value));
+	return 0;
 }

@@ -83,6 +83,9 @@ extern const size_t limits_table_size;
 /* Delays of nack without delay_ms, by attempt; the last one stays. */
 extern const uint32_t limits_backoff_ms[4];
 
+/* One that can be set, by its key; NULL if there is none. */
+const struct limit_info *limits_find(const char *key);
+
 /* Sets one by "key=value". 0, -ENOENT for an unknown key, -ERANGE beyond min or max (then
  * *ret_info is set), -EINVAL for what is no number. */
 int limits_set(struct limits *limits, const char *assignment,

@@ -1,0 +1,585 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * create set delete purge move explain: what the owner of a name does with it. Users and
+ * groups are numbers here: the client asks the name service, not the daemon.
+ */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "ops.h"
+#include "receiver.h"
+
+/* ---- what all of them need ---- */
+
+static int get_name(struct call *call, enum header_key key, struct name_ref *ret_ref)
+{
+	const char *text;
+	size_t size;
+	int r = header_get_string(call->header, key, 0, LIMIT_NAME_MAX, &text, &size,
+				  call->fault);
+
+	if (r < 0)
+		return FAULT;
+	if (r == 0)
+		return call_missing(call, key);
+	return err_trace(call_parse_name(call, text, size, ret_ref));
+}
+
+/* A name that who may not see is not found, as one that is not there. */
+static int find_name(struct call *call, enum header_key key, struct name **ret_name)
+{
+	struct name_ref ref;
+	struct name *name;
+	int r = get_name(call, key, &ref);
+
+	if (r)
+		return err_trace(r);
+	name = name_find(&call->server->broker, &ref);
+	if (!name || (!name_may(name, &call->peer->who, RIGHT_READ) &&
+		      !name_may(name, &call->peer->who, RIGHT_WRITE) &&
+		      !name_is_owner(name, &call->peer->who)))
+		return fault_set(call->fault, FAULT_NOT_FOUND, "there is no name %s",
+				 ref.text);
+	*ret_name = name;
+	return 0;
+}
+
+static int find_own(struct call *call, struct name **ret_name)
+{
+	struct name *name = NULL;
+	int r = find_name(call, KEY_NAME, &name);
+
+	if (r)
+		return err_trace(r);
+	if (!name_is_owner(name, &call->peer->who))
+		return fault_set(call->fault, FAULT_DENIED,
+				 "%s may not %s %s: it belongs to %s",
+				 call->peer->user->name, call->op->name, name->text,
+				 name->owner->name);
+	*ret_name = name;
+	return 0;
+}
+
+/* ---- owner, group, mode, settings ---- */
+
+static int get_mode(struct call *call, struct name_policy *policy, bool *changed)
+{
+	unsigned int mode = 0;
+	const char *text;
+	size_t size;
+	int r = header_get_string(call->header, KEY_MODE, 3, 4, &text, &size,
+				  call->fault);
+
+	if (r <= 0)
+		return r < 0 ? FAULT : 0;
+	for (size_t i = 0; i < size; i++) {
+		if (text[i] < '0' || text[i] > '7')
+			return fault_set(call->fault, FAULT_BAD_REQUEST,
+					 "\"mode\" must be octal, as \"0660\"");
+		mode = mode << 3 | (unsigned int)(text[i] - '0');
+	}
+	if (mode > 0777 || mode & 0111)
+		return fault_set(call->fault, FAULT_BAD_REQUEST,
+				 "\"mode\" %04o: names have r (4) and w (2) only", mode);
+	policy->mode = mode;
+	*changed = true;
+	return 0;
+}
+
+/* As chown(2): only who may do all gives away, only to one's own groups otherwise. */
+static int get_ids(struct call *call, struct name_policy *policy, bool *changed)
+{
+	const struct credentials *who = &call->peer->who;
+	bool all = name_may_all(&call->server->broker, who->uid);
+	uint64_t uid = policy->owner, gid = policy->gid;
+	int has_uid = header_get_u64(call->header, KEY_OWNER, 0, UINT32_MAX - 1, &uid,
+				     call->fault);
+	int has_gid = header_get_u64(call->header, KEY_GROUP, 0, UINT32_MAX - 1, &gid,
+				     call->fault);
+
+	if (has_uid < 0 || has_gid < 0)
+		return FAULT;
+	if (!all && uid != policy->owner)
+		return fault_set(call->fault, FAULT_DENIED,
+				 "only root may give a name away");
+	if (!all && gid != policy->gid && !who->has_group(who, (gid_t)gid))
+		return fault_set(call->fault, FAULT_DENIED, "%s is not in group %llu",
+				 who->user->name, (unsigned long long)gid);
+	*changed |= has_uid || has_gid;
+	policy->owner = (uid_t)uid;
+	policy->gid = (gid_t)gid;
+	return 0;
+}
+
+static int get_backoff(struct call *call, struct queue_settings *s)
+{
+	const struct json *json = call->header->json;
+	uint32_t at, n;
+	int r = header_get_array(call->header, KEY_BACKOFF, BACKOFF_STEPS_MAX, &at, &n,
+				 call->fault);
+
+	if (r <= 0)
+		return r < 0 ? FAULT : 0;
+	for (uint32_t i = 0; i < n; i++, at = json_at(json, at)->next) {
+		const struct json_value *v = json_at(json, at);
+
+		if (v->type != JSON_INTEGER || v->integer < 0 ||
+		    v->integer > (int64_t)LIMIT_WAIT_MAX)
+			return fault_set(call->fault, FAULT_BAD_REQUEST,
+					 "\"backoff\" must have times in ms, 0 to %lld",
+					 (long long)LIMIT_WAIT_MAX);
+		s->backoff_ms[i] = (uint64_t)v->integer;
+	}
+	s->n_backoff = n;
+	s->set |= SETTING_BACKOFF;
+	return 0;
+}
+
+static int get_setting(struct call *call, enum header_key key, enum queue_setting bit,
+		       uint64_t *value, struct queue_settings *s)
+{
+	const struct limit_info *info = limits_find(header_key_name(key));
+	int r = header_get_u64(call->header, key, info->min, info->max, value,
+			       call->fault);
+
+	if (r < 0)
+		return FAULT;
+	if (r == 1)
+		s->set |= bit;
+	return 0;
+}
+
+/* *own becomes true if there is any. */
+static int get_settings(struct call *call, struct queue_settings *s, bool *own)
+{
+	unsigned int before = s->set;
+	int r;
+
+	s->set = 0;
+	r = get_setting(call, KEY_QUEUE_MESSAGES, SETTING_MAX_MESSAGES, &s->max_messages,
+			s);
+
+	if (r == 0)
+		r = get_setting(call, KEY_QUEUE_BYTES, SETTING_MAX_BYTES, &s->max_bytes,
+				s);
+	if (r == 0)
+		r = get_setting(call, KEY_MAX_ATTEMPTS, SETTING_MAX_ATTEMPTS,
+				&s->max_attempts, s);
+	if (r == 0)
+		r = get_setting(call, KEY_LOST_DELAY, SETTING_LOST_DELAY,
+				&s->lost_delay_ms, s);
+	if (r == 0)
+		r = get_backoff(call, s);
+	*own |= s->set != 0;
+	s->set |= before;
+	return r;
+}
+
+/* ---- create, set ---- */
+
+int op_create(struct call *call)
+{
+	struct broker *broker = &call->server->broker;
+	struct name_policy policy;
+	struct queue_settings settings;
+	struct name_ref ref;
+	struct queue *queue;
+	bool changed = false, own_settings = false;
+	int r = get_name(call, KEY_NAME, &ref);
+
+	if (r)
+		return err_trace(r);
+	name_decide(broker, &ref, &call->peer->who, &policy);
+	r = name_check_create(broker, &ref, &policy, &call->peer->who, call->fault);
+	if (r)
+		return r;
+	if (name_find(broker, &ref))
+		return fault_set(call->fault, FAULT_EXISTS, "%s exists already",
+				 ref.text);
+	settings = policy.rule ? policy.rule->settings : (struct queue_settings){ 0 };
+	r = get_mode(call, &policy, &changed);
+	if (r == 0)
+		r = get_ids(call, &policy, &changed);
+	if (r == 0)
+		r = get_settings(call, &settings, &own_settings);
+	if (r)
+		return r;
+	if (changed)
+		policy.source = NAME_BY_SET;
+	r = queue_new(broker, &ref, &policy, &queue, call->fault);
+	if (r)
+		return err_trace(r);
+	queue->settings = settings;
+	queue->has_own_settings = own_settings;
+	return call_done(call);
+}
+
+int op_set(struct call *call)
+{
+	struct name_policy policy;
+	struct queue_settings settings;
+	struct queue *queue;
+	struct name *name;
+	bool changed = false, own_settings;
+	int r = find_own(call, &name);
+
+	if (r)
+		return err_trace(r);
+	queue = queue_of_name(name);
+	own_settings = queue->has_own_settings;
+	settings = queue->settings;
+	policy = (struct name_policy){ .owner = name->owner->uid,
+				       .gid = name->gid,
+				       .mode = name->mode,
+				       .source = NAME_BY_SET };
+	r = get_mode(call, &policy, &changed);
+	if (r == 0)
+		r = get_ids(call, &policy, &changed);
+	if (r == 0)
+		r = get_settings(call, &settings, &own_settings);
+	if (r == 0 && changed)
+		r = name_apply(name, &policy);
+	if (r)
+		return err_trace(r);
+	queue->settings = settings;
+	queue->has_own_settings = own_settings;
+	if (changed)
+		server_recheck(call->server);
+	loop_defer(&call->server->loop, &queue->work); /* there may be more room now */
+	return call_done(call);
+}
+
+/* ---- delete, purge, move ---- */
+
+int op_delete(struct call *call)
+{
+	struct name *name;
+	int r = find_own(call, &name);
+
+	if (r)
+		return err_trace(r);
+	queue_delete(queue_of_name(name));
+	return call_done(call);
+}
+
+/* Messages of a queue in some states, a few at a time, so that a million of them hold up
+ * nobody. The queue is looked up anew each time: it may be deleted meanwhile. */
+struct sweep {
+	struct request request;
+	struct timer again;
+	struct name_ref from, to;
+	bool moves;
+	uint16_t states;     /* bits of enum message_state */
+	uint64_t next, last; /* message numbers still to be looked at */
+	uint64_t done;
+};
+
+enum { SWEEP_AT_ONCE = 2000 };
+
+static void sweep_free(struct sweep *s)
+{
+	timer_cancel(&s->request.peer->server->loop, &s->again);
+	request_close(&s->request);
+	free(s);
+}
+
+static void sweep_finish(struct sweep *s, const struct fault *fault)
+{
+	struct peer *peer = s->request.peer;
+	struct json_writer *w = peer_begin(peer, true, s->request.id);
+
+	if (fault) {
+		json_put_text(w, "error", fault_word_name(fault->word));
+		json_put_text(w, "message", fault->text);
+	}
+	json_put_u64(w, s->moves ? "moved" : "purged", s->done);
+	peer_end(peer);
+	sweep_free(s);
+}
+
+static struct queue *sweep_queue(const struct sweep *s, const struct name_ref *ref)
+{
+	struct name *name = name_find(&s->request.peer->server->broker, ref);
+
+	return name ? queue_of_name(name) : NULL;
+}
+
+static int sweep_one(struct sweep *s, struct message *m, struct queue *to,
+		     struct fault *fault)
+{
+	int r = 0;
+
+	if (!(s->states >> m->state & 1))
+		return 0;
+	if (s->moves)
+		r = queue_move(m, to, fault);
+	else
+		message_end(m, "deleted");
+	s->done += r == 0;
+	return r;
+}
+
+static void sweep_some(struct sweep *s)
+{
+	struct server *server = s->request.peer->server;
+	struct queue *from = sweep_queue(s, &s->from);
+	struct queue *to = s->moves ? sweep_queue(s, &s->to) : from;
+	struct fault *fault = &server->fault;
+	unsigned int n = 0;
+	int r = 0;
+
+	if (!from || !to) {
+		fault_set(fault, FAULT_NOT_FOUND, "the queue was deleted meanwhile");
+		sweep_finish(s, fault);
+		return;
+	}
+	LIST_FOREACH_SAFE(link, &from->all) {
+		struct message *m = LIST_ENTRY(link, struct message, in_queue);
+
+		if (m->number < s->next)
+			continue;
+		if (m->number > s->last)
+			break;
+		if (n++ == SWEEP_AT_ONCE) {
+			s->next = m->number;
+			r = timer_set(&server->loop, &s->again, server->loop.now_ns);
+			break;
+		}
+		r = sweep_one(s, m, to, fault);
+		if (r)
+			break;
+	}
+	if (r < 0)
+		r = fault_set(fault, FAULT_INTERNAL, "no memory");
+	if (r || !timer_is_set(&s->again))
+		sweep_finish(s, r ? fault : NULL);
+}
+
+static void on_again(struct timer *timer)
+{
+	sweep_some(CONTAINER_OF(timer, struct sweep, again));
+}
+
+static void on_end(struct request *request, const char *why)
+{
+	struct sweep *s = CONTAINER_OF(request, struct sweep, request);
+	struct fault *fault = &request->peer->server->fault;
+
+	if (!why) {
+		sweep_free(s);
+		return;
+	}
+	fault_set(fault, FAULT_TIMEOUT, "%s; what was done stays done", why);
+	sweep_finish(s, fault);
+}
+
+static int get_states(struct call *call, uint16_t allowed, uint16_t *states)
+{
+	const char *text;
+	size_t size;
+	int r = header_get_string(call->header, KEY_STATE, 1, 16, &text, &size,
+				  call->fault);
+
+	if (r <= 0)
+		return r < 0 ? FAULT : 0;
+	if (size == 3 && !memcmp(text, "all", 3)) {
+		*states = allowed;
+		return 0;
+	}
+	for (enum message_state i = MESSAGE_READY; i < MESSAGE_N_STATES; i++) {
+		const char *name = message_state_name(i);
+
+		if (allowed >> i & 1 && strlen(name) == size &&
+		    !memcmp(name, text, size)) {
+			*states = (uint16_t)(1u << i);
+			return 0;
+		}
+	}
+	return fault_set(
+		call->fault, FAULT_BAD_REQUEST,
+		"\"state\" must be \"ready\", \"delayed\", \"dead\" or \"all\" (leased "
+		"messages are somebody's)");
+}
+
+static int sweep_start(struct call *call, struct sweep *s)
+{
+	struct sweep *heap = malloc(sizeof(*heap));
+
+	if (!heap)
+		return err_origin(-ENOMEM);
+	*heap = *s;
+	timer_init(&heap->again, TIMER_MONOTONIC, on_again);
+	heap->last = call->server->broker.next_number - 1;
+	if (request_open(&heap->request, call->peer, true, call->id, on_end) < 0) {
+		free(heap);
+		return err_origin(-ENOMEM);
+	}
+	sweep_some(heap);
+	return 0;
+}
+
+static void ref_of(const struct name *name, struct name_ref *ret_ref)
+{
+	*ret_ref = (struct name_ref){ .size = name->size };
+	memcpy(ret_ref->text, name->text, name->size + 1);
+}
+
+int op_purge(struct call *call)
+{
+	struct sweep s = { .states = 1 << MESSAGE_READY | 1 << MESSAGE_DELAYED };
+	struct name *name;
+	int r = find_own(call, &name);
+
+	if (r == 0)
+		r = get_states(call,
+			       1 << MESSAGE_READY | 1 << MESSAGE_DELAYED |
+				       1 << MESSAGE_DEAD,
+			       &s.states);
+	if (r)
+		return err_trace(r);
+	ref_of(name, &s.from);
+	return err_trace(sweep_start(call, &s));
+}
+
+int op_move(struct call *call)
+{
+	struct sweep s = { .states = 1 << MESSAGE_DEAD, .moves = true };
+	struct queue *to;
+	struct name *name;
+	int r = find_own(call, &name);
+
+	if (r == 0)
+		r = get_states(call,
+			       1 << MESSAGE_READY | 1 << MESSAGE_DELAYED |
+				       1 << MESSAGE_DEAD,
+			       &s.states);
+	if (r)
+		return err_trace(r);
+	ref_of(name, &s.from);
+	s.to = s.from;
+	if (header_has(call->header, KEY_TO)) {
+		r = get_name(call, KEY_TO, &s.to);
+		if (r == 0)
+			r = queue_open(&call->server->broker, &s.to, &call->peer->who,
+				       RIGHT_WRITE, "send to", &to, call->fault);
+	}
+	return r ? err_trace(r) : sweep_start(call, &s);
+}
+
+/* ---- explain ---- */
+
+/* Who is asked about: oneself, or for who may do all anybody, with the groups given. */
+struct subject {
+	struct credentials who;
+	const struct call *call;
+	uint32_t at, n_gids;
+	struct credentials *self;
+};
+
+static bool subject_has_group(const struct credentials *who, gid_t gid)
+{
+	const struct subject *s =
+		CONTAINER_OF((struct credentials *)(uintptr_t)who, struct subject, who);
+	const struct json *json = s->call->header->json;
+	uint32_t at = s->at;
+
+	if (s->self)
+		return s->self->has_group(s->self, gid);
+	for (uint32_t i = 0; i < s->n_gids; i++, at = json_at(json, at)->next)
+		if (json_at(json, at)->type == JSON_INTEGER &&
+		    json_at(json, at)->integer == gid)
+			return true;
+	return false;
+}
+
+static int get_subject(struct call *call, struct subject *s)
+{
+	struct peer *peer = call->peer;
+	uint64_t uid = peer->who.uid;
+	int r = header_get_u64(call->header, KEY_UID, 0, UINT32_MAX - 1, &uid,
+			       call->fault);
+
+	*s = (struct subject){ .call = call };
+	if (r < 0 || header_get_array(call->header, KEY_GIDS, LIMIT_HEADER_MAX, &s->at,
+				      &s->n_gids, call->fault) < 0)
+		return FAULT;
+	if (uid != peer->who.uid && !name_may_all(&call->server->broker, peer->who.uid))
+		return fault_set(
+			call->fault, FAULT_DENIED,
+			"only root may ask about other users; ask without \"uid\"");
+	s->who = (struct credentials){ (uid_t)uid, (gid_t)-1, NULL, subject_has_group };
+	if (uid == peer->who.uid && !s->n_gids)
+		s->self = &peer->who;
+	return 0;
+}
+
+static int put_explanation(struct call *call, const struct name_ref *ref,
+			   const struct name_policy *policy, const char *where,
+			   bool exists, const struct subject *s, struct buf *out)
+{
+	const struct broker *broker = &call->server->broker;
+	struct json_writer *w = call->server->writer;
+	bool create = name_check_create(broker, ref, policy, &s->who, call->fault) == 0;
+	char mode[8];
+	int r;
+
+	snprintf(mode, sizeof(mode), "%04o", policy->mode);
+	json_writer_begin(w, out);
+	json_put_string(w, "name", ref->text, ref->size);
+	json_put_bool(w, "exists", exists);
+	json_put_u64(w, "uid", s->who.uid);
+	json_put_bool(w, "read",
+		      (exists || create) &&
+			      policy_may(broker, policy, &s->who, RIGHT_READ));
+	json_put_bool(w, "write",
+		      (exists || create) &&
+			      policy_may(broker, policy, &s->who, RIGHT_WRITE));
+	json_put_bool(w, "create", !exists && create);
+	json_put_u64(w, "owner_uid", policy->owner);
+	json_put_u64(w, "group", policy->gid);
+	json_put_text(w, "mode", mode);
+	json_put_text(w, "rule", where);
+	r = json_writer_end(w);
+	return err_trace(r < 0 ? r : buf_append(out, "\n", 1));
+}
+
+static const char *source_text(enum name_source source, const char *where)
+{
+	if (source == NAME_BY_SET)
+		return "set for this name";
+	return where ? where : "no rule for it";
+}
+
+int op_explain(struct call *call)
+{
+	_cleanup_buf_ struct buf out = BUF_INIT;
+	struct broker *broker = &call->server->broker;
+	struct name_policy policy;
+	struct name_ref ref;
+	struct subject s;
+	struct name *name;
+	const char *where;
+	int r = get_name(call, KEY_NAME, &ref);
+
+	if (r == 0)
+		r = get_subject(call, &s);
+	if (r)
+		return err_trace(r);
+	s.who.user = call->peer->user;
+	name = name_find(broker, &ref);
+	name_decide(broker, &ref, &s.who, &policy);
+	if (name) {
+		policy = (struct name_policy){ name->owner->uid, name->gid, name->mode,
+					       name->source, NULL };
+		where = name->where;
+	} else {
+		where = policy.rule ? policy.rule->where : NULL;
+	}
+	/* what one may not use is told of only as far as one asks about oneself */
+	r = put_explanation(call, &ref, &policy, source_text(policy.source, where),
+			    name != NULL, &s, &out);
+	return r < 0 ? err_trace(r) : call_reply_body(call, &out);
+}
