@@ -54,6 +54,7 @@ test_memory_LDFLAGS := $(WRAP_MEMORY)
 test_stream_fds_LDFLAGS := -Wl,--wrap=recvmsg
 test_stream_out_LDFLAGS := -Wl,--wrap=sendmsg
 test_client_calls_LDFLAGS := -Wl,--wrap=sendmsg,--wrap=recvmsg,--wrap=poll,--wrap=setsockopt
+test_model_LDFLAGS := -Wl,--wrap=clock_gettime,--wrap=epoll_wait,--wrap=timerfd_settime
 test_client_memory_LDFLAGS := $(WRAP_MEMORY)
 
 # Everything but main(), so that a test can reach into each module and only what it uses
