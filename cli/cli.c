@@ -80,20 +80,30 @@ int cli_status(int error, bool remote)
 	}
 }
 
-int cli_fail_ipc(const struct cli *cli, const char *name, const struct ipc_client *client,
-		 int error)
+/* with_socket: which daemon it was may be the point. */
+static void say_client_error(const struct cli *cli, const char *name,
+			     const struct ipc_client *client, int error, bool with_socket,
+			     const char *hint)
 {
 	const char *text = ipc_client_get_error(client);
-	bool remote = *ipc_client_get_error_word(client);
 	const char *socket = client ? ipc_client_get_socket(client) : "";
 
 	if (!*text)
 		text = strerror(-error);
-	if (error == -ENOENT && *socket && !strstr(text, socket))
-		cli_say(cli, name, "%s (the daemon at %s)", text, socket);
+	if (with_socket && *socket && !strstr(text, socket))
+		cli_say(cli, name, "%s (the daemon at %s)%s", text, socket, hint);
 	else
-		cli_say(cli, name, "%s", text);
-	return cli_status(error, remote);
+		cli_say(cli, name, "%s%s", text, hint);
+}
+
+int cli_fail_ipc(const struct cli *cli, const char *name, const struct ipc_client *client,
+		 int error)
+{
+	int status = cli_status(error, *ipc_client_get_error_word(client));
+
+	say_client_error(cli, name, client, error,
+			 error == -ENOENT || status == STATUS_NO_DAEMON, "");
+	return status;
 }
 
 /* ---- options ---- */
@@ -226,12 +236,10 @@ void cli_help(const struct command *command)
 static int connect_failed(const struct cli *cli, const struct ipc_client *client,
 			  int error)
 {
-	const char *why = ipc_client_get_error(client);
+	bool nobody = error == -ENOENT || error == -ECONNREFUSED;
 
-	if (error == -ENOENT || error == -ECONNREFUSED)
-		cli_say(cli, NULL, "%s; is ipcd running?", why);
-	else
-		cli_say(cli, NULL, "%s", *why ? why : strerror(-error));
+	say_client_error(cli, NULL, client, error, true,
+			 nobody ? "; is ipcd running?" : "");
 	switch (error) {
 	case -EACCES:
 		return STATUS_DENIED;

@@ -135,8 +135,9 @@ static void show_name(const struct ipc_client *client, const struct ipc_record *
 					      { "delayed", "delayed" },
 					      { "leased", "leased" },
 					      { "dead", "dead" } };
-	static const char *const peers[][2] = { { "receivers", "receivers" },
-						{ "waiting", "senders waiting for room" } };
+	static const char *const peers[][2] = {
+		{ "receivers", "receivers" }, { "waiting", "senders waiting for room" }
+	};
 	static const char *const total[][2] = { { "sent", "sent" },
 						{ "acked", "acknowledged" } };
 

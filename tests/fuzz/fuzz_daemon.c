@@ -102,7 +102,8 @@ static void learn_user_name(void)
 static void start_daemon(void)
 {
 	static char directory[] = "/tmp/ipcd-fuzz.XXXXXX", socket_path[64];
-	static struct server_config config = { .ready_fd = -1, .system_mode = true,
+	static struct server_config config = { .ready_fd = -1,
+					       .system_mode = true,
 					       .limits = { 0 } };
 
 	must(mkdtemp(directory));
@@ -139,7 +140,8 @@ static void client_open(struct client *c)
 {
 	int fds[2];
 
-	must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
+	must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) ==
+	     0);
 	peer_accept(server, fds[1]);
 	stream_init(&c->stream, fds[0], UINT32_MAX);
 	c->open = true;
@@ -152,9 +154,11 @@ static void note_frame(struct client *c, const struct frame *frame)
 	size_t size;
 	uint64_t number;
 
-	if (header_get_string(frame->header, KEY_LEASE, 16, 16, &lease, &size, &fault) == 1)
+	if (header_get_string(frame->header, KEY_LEASE, 16, 16, &lease, &size, &fault) ==
+	    1)
 		memcpy(c->lease, lease, 16);
-	if (header_get_u64(frame->header, KEY_MESSAGE, 1, LIMIT_NUMBER_MAX, &number, &fault) == 1)
+	if (header_get_u64(frame->header, KEY_MESSAGE, 1, LIMIT_NUMBER_MAX, &number,
+			   &fault) == 1)
 		c->message = number;
 }
 
@@ -174,7 +178,8 @@ static void client_read(struct client *c)
 			client_close(c);
 			return;
 		}
-		while ((r = stream_next(&c->stream, reader, &frame, &fault)) == STREAM_E_FRAME)
+		while ((r = stream_next(&c->stream, reader, &frame, &fault)) ==
+		       STREAM_E_FRAME)
 			note_frame(c, &frame);
 		must(r == 0);
 	}
@@ -206,7 +211,8 @@ static void say(struct client *c, size_t body_size, const char *format, ...)
 
 static const char *some_name(void)
 {
-	static const char *const names[] = { "a", "b", "c.d", "@0", "@0.x", "@1000", "ipcd.x", "" };
+	static const char *const names[] = { "a",    "b",     "c.d",	"@0",
+					     "@0.x", "@1000", "ipcd.x", "" };
 
 	return names[choose(ARRAY_SIZE(names))];
 }
@@ -232,9 +238,11 @@ static void say_send(struct client *c)
 	say(c, size,
 	    "{\"op\":\"send\",\"id\":%u,\"queue\":\"%s\",\"size\":%u,\"priority\":%u,"
 	    "\"wait_ms\":%d,\"delay_ms\":%u,\"ttl_ms\":%u,\"confirm\":\"%s\"%s}",
-	    choose(16), some_name(), size, choose(11), (int)choose(3) - 1, kind == 1 ? 1 : 0,
-	    kind == 2 ? 1 : 100000, kind == 3 ? "acked" : "stored",
-	    kind == 4 ? ",\"more\":true" : kind == 5 ? ",\"meta\":{\"k\":1}" : "");
+	    choose(16), some_name(), size, choose(11), (int)choose(3) - 1,
+	    kind == 1 ? 1 : 0, kind == 2 ? 1 : 100000, kind == 3 ? "acked" : "stored",
+	    kind == 4	? ",\"more\":true"
+	    : kind == 5 ? ",\"meta\":{\"k\":1}"
+			: "");
 }
 
 static void say_receive(struct client *c)
@@ -242,8 +250,8 @@ static void say_receive(struct client *c)
 	say(c, 0,
 	    "{\"op\":\"receive\",\"id\":%u,\"queues\":[\"%s\",\"%s\"],\"max\":%u,\"window\":%u,"
 	    "\"wait_ms\":%d,\"ack_wait_ms\":%d,\"peek\":%s}",
-	    choose(16), some_name(), some_name(), choose(5), 1 + choose(6), (int)choose(4) - 1,
-	    choose(2) ? -1 : 1, choose(6) ? "false" : "true");
+	    choose(16), some_name(), some_name(), choose(5), 1 + choose(6),
+	    (int)choose(4) - 1, choose(2) ? -1 : 1, choose(6) ? "false" : "true");
 }
 
 static void say_verdict(struct client *c)
@@ -257,12 +265,14 @@ static void say_verdict(struct client *c)
 		    (unsigned long long)some_message(c), choose(2));
 		break;
 	case 1:
-		say(c, 0, "{\"op\":\"%s\",\"id\":%u,\"message\":%llu,\"lease\":\"%s\",\"count\":%s}",
+		say(c, 0,
+		    "{\"op\":\"%s\",\"id\":%u,\"message\":%llu,\"lease\":\"%s\",\"count\":%s}",
 		    op, choose(16), (unsigned long long)some_message(c),
 		    clients[choose(PEERS)].lease, choose(2) ? "true" : "false");
 		break;
 	default:
-		say(c, 0, "{\"op\":\"%s\",\"id\":%u,\"messages\":[%llu,%llu],\"reason\":\"no\"}",
+		say(c, 0,
+		    "{\"op\":\"%s\",\"id\":%u,\"messages\":[%llu,%llu],\"reason\":\"no\"}",
 		    op, choose(16), (unsigned long long)some_message(c),
 		    (unsigned long long)some_message(c));
 	}
@@ -270,10 +280,11 @@ static void say_verdict(struct client *c)
 
 static void say_name(struct client *c)
 {
-	static const char *const ops[] = { "create", "set", "delete", "purge", "move", "explain",
-					   "names" };
+	static const char *const ops[] = { "create", "set",	"delete", "purge",
+					   "move",   "explain", "names" };
 	static const char *const modes[] = { "0600", "0666", "0000", "0622" };
-	static const char *const states[] = { "all", "dead", "ready", "delayed", "leased" };
+	static const char *const states[] = { "all", "dead", "ready", "delayed",
+					      "leased" };
 
 	say(c, 0,
 	    "{\"op\":\"%s\",\"id\":%u,\"name\":\"%s\",\"mode\":\"%s\",\"state\":\"%s\","
@@ -291,7 +302,8 @@ static void say_other(struct client *c)
 		    choose(2) ? "true" : "false");
 		break;
 	case 1:
-		say(c, 0, "{\"op\":\"cancel\",\"id\":%u,\"request\":%u}", choose(16), choose(16));
+		say(c, 0, "{\"op\":\"cancel\",\"id\":%u,\"request\":%u}", choose(16),
+		    choose(16));
 		break;
 	case 2:
 		say(c, 100, "{\"id\":%u,\"size\":100%s}", choose(16),
@@ -313,8 +325,9 @@ static void say_other(struct client *c)
 
 static void say_raw(struct client *c)
 {
-	size_t size = min_size(choose(64), input.size);
+	size_t size = choose(64);
 
+	size = min_size(size, input.size);
 	client_send(c, input.data, size);
 	input.data += size;
 	input.size -= size;

@@ -128,7 +128,7 @@ ipc receive w -w 5s >file || fail 'written to a file'
 
 # The reader goes away: quietly, and the next message is still there.
 run 0 send r --lines < <(seq 100)
-ipc receive r -f --lines 2>err | read -r line
+ipc receive r -f --lines 2>err | read -r _
 err_is ''
 run 0 receive r -w 5s
 # shellcheck disable=SC2216 # true reads nothing, that is the point
@@ -147,6 +147,7 @@ wait_for counts stop 'receivers 1'
 peer=$(ipc peers --json | grep '"requests":1' | sed 's/.*"peer":\([0-9]*\).*/\1/')
 run 0 disconnect "$peer"
 end_ipc 5
+one_error "$DIR/socket"
 start_ipc receive stop -f
 wait_for counts stop 'receivers 1'
 stop
@@ -156,7 +157,6 @@ one_error 'receive stop: '
 # ---- a terminal gets no control characters ----
 
 if command -v script >/dev/null; then
-	daemon_pid=
 	start
 	run 0 send tty < <(printf 'a\033[1m\x9b\xc2\x9b\x7f\xc3\xa4')
 	script -qec "$IPC receive tty" /dev/null </dev/null | tr -d '\r' >out

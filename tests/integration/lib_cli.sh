@@ -38,7 +38,7 @@ ipc() {
 start() {
 	local line
 	mkfifo ready
-	"$IPCD" --socket socket --state state --ready-fd 3 "$@" 3>ready 2>>log &
+	"$IPCD" --socket "$DIR/socket" --state "$DIR/state" --ready-fd 3 "$@" 3>ready 2>>log &
 	daemon_pid=$!
 	read -r -t "$DEADLINE" line <>ready
 	rm ready
@@ -89,7 +89,7 @@ err_has() {
 
 # one_error TEXT: err is one line, which begins with "ipc: " and has the text
 one_error() {
-	[ "$(wc -l <err)" = 1 ] && grep -q '^ipc: ' err || fail "not one line: $(cat err)"
+	[[ $(wc -l <err) = 1 && $(<err) = 'ipc: '* ]] || fail "not one line: $(cat err)"
 	err_has "$1"
 }
 

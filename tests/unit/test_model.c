@@ -128,11 +128,11 @@ static struct world {
 	uint64_t ended; /* messages that have left */
 } w;
 
-#define check(condition)                                                             \
-	do {                                                                         \
-		if (!(condition))                                                    \
-			fail_msg("seed %" PRIu64 " step %" PRIu64 ": %s (line %d)",  \
-				 w.seed, w.step, #condition, __LINE__);              \
+#define check(condition)                                                            \
+	do {                                                                        \
+		if (!(condition))                                                   \
+			fail_msg("seed %" PRIu64 " step %" PRIu64 ": %s (line %d)", \
+				 w.seed, w.step, #condition, __LINE__);             \
 	} while (0)
 
 static struct model_message *find(uint64_t number)
@@ -151,7 +151,8 @@ static void gone(struct model_message *m)
 
 static bool goes_before(const struct model_message *a, const struct model_message *b)
 {
-	return a->priority != b->priority ? a->priority < b->priority : a->number < b->number;
+	return a->priority != b->priority ? a->priority < b->priority
+					  : a->number < b->number;
 }
 
 static struct model_message *first_ready(int queue)
@@ -211,8 +212,9 @@ static void deliver(struct receiver *r, struct message *m)
 	expected->attempts++;
 	expected->deliveries++;
 	m->out_end = model->queued += 100;
-	w.tokens[w.n_tokens++ % TOKENS_MAX] =
-		(struct token){ m->number, message_token(m, r->uid), expected->deliveries };
+	w.tokens[w.n_tokens++ % TOKENS_MAX] = (struct token){ m->number,
+							      message_token(m, r->uid),
+							      expected->deliveries };
 }
 
 static void hungry(struct receiver *r)
@@ -259,9 +261,10 @@ static uint64_t count_in(int queue)
 static void step_send(void)
 {
 	struct model_message *place = find(0);
-	struct message_content content = {
-		.body = "body", .body_size = chance(5), .from = w.from, .ttl_ms = UINT64_MAX
-	};
+	struct message_content content = { .body = "body",
+					   .body_size = chance(5),
+					   .from = w.from,
+					   .ttl_ms = UINT64_MAX };
 	int queue = (int)chance(QUEUES), user = (int)chance(USERS);
 	uint64_t number = 0, in_queue = count_in(queue);
 	struct message *m;
@@ -428,7 +431,8 @@ static void step_settle(void)
 	if (!m)
 		return;
 	valid = m->state != MESSAGE_DEAD && m->deliveries == t->deliveries;
-	check(valid == (real->state != MESSAGE_DEAD && message_token(real, 0) == t->token));
+	check(valid ==
+	      (real->state != MESSAGE_DEAD && message_token(real, 0) == t->token));
 	if (valid)
 		give_verdict(real, m);
 }
@@ -534,9 +538,10 @@ static void compare_receivers(void)
 static void one_step(void)
 {
 	static void (*const steps[])(void) = {
-		step_send, step_send, step_send, step_send, step_settle, step_settle, step_settle,
-		step_time, step_time, step_open, step_end,  step_lose,	 step_room,   step_revive,
-		step_delete, step_delete,
+		step_send,   step_send,	  step_send,   step_send,
+		step_settle, step_settle, step_settle, step_time,
+		step_time,   step_open,	  step_end,    step_lose,
+		step_room,   step_revive, step_delete, step_delete,
 	};
 
 	steps[chance(ARRAY_SIZE(steps))]();
@@ -571,8 +576,8 @@ static void world_init(uint64_t seed)
 		struct name_ref ref = { .size = 2 };
 
 		snprintf(ref.text, sizeof(ref.text), "q%d", i);
-		assert_int_equal(queue_open(&w.broker, &ref, &root, RIGHT_WRITE, "send to",
-					    &w.queue[i], &fault),
+		assert_int_equal(queue_open(&w.broker, &ref, &root, RIGHT_WRITE,
+					    "send to", &w.queue[i], &fault),
 				 0);
 	}
 }
@@ -611,7 +616,8 @@ static void test_model(void **state)
 	world_init(seed);
 	for (w.step = 0; w.step < steps; w.step++)
 		one_step();
-	print_message("%" PRIu64 " messages sent, %" PRIu64 " handed out, %" PRIu64 " died\n",
+	print_message("%" PRIu64 " messages sent, %" PRIu64 " handed out, %" PRIu64
+		      " died\n",
 		      w.broker.counters.sent, w.broker.counters.delivered,
 		      w.broker.counters.died);
 	world_deinit();

@@ -251,7 +251,7 @@ static void test_buf_grows(void **state)
 	assert_true(b.capacity < 2 * b.size + 64);
 	for (int i = 0; i < 20000; i++) {
 		snprintf(expected, sizeof(expected), "%07d", i);
-		assert_memory_equal(b.data + i * 7, expected, 7);
+		assert_memory_equal(b.data + (size_t)i * 7, expected, 7);
 	}
 }
 
