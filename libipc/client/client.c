@@ -4,6 +4,7 @@
 
 #include "client/client_internal.h"
 
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
 
@@ -11,8 +12,6 @@
 #include "base/err.h"
 #include "base/utf8.h"
 #include "client/connect.h"
-
-enum { BODY_MAX = 1073741824 /* what body_max of a daemon can be at most */ };
 
 /* ---- open ---- */
 
@@ -22,31 +21,52 @@ static struct ipc_client *client_new(void)
 
 	if (!client)
 		return NULL;
-	stream_init(&client->stream, -1, BODY_MAX);
+	stream_init(&client->stream, -1, CLIENT_BODY_MAX);
 	map_init(&client->requests);
 	list_init(&client->open);
 	list_init(&client->done);
 	list_init(&client->receivers);
+	list_init(&client->ready);
+	heap_init(&client->timeouts);
+	map_init(&client->reconnect.leases.map);
+	list_init(&client->reconnect.given_back);
+	client->reconnect.old_fd = -1;
+	client->connection = 1;
+	client->traced = trace_is_wanted();
 	client->next_id = 1;
 	client->timeout_ms = CLIENT_TIMEOUT_MS;
 	client->failure = client_error_set(&client->last, -ENOTCONN, "not connected");
 	return client;
 }
 
+/* Another instance of the daemon has another epoch. */
+static void set_epoch(struct ipc_client *client, const char *text, size_t size)
+{
+	uint64_t epoch;
+
+	if (!parse_hex64(text, size, &epoch))
+		return;
+	client->reconnect.restarted |= client->connection > 1 && client->epoch != epoch;
+	client->epoch = epoch;
+}
+
 static int decode_hello(struct ipc_request *request, const struct header *header)
 {
 	struct ipc_client *client = request->client;
-	const char *server;
-	size_t size;
+	const char *server, *epoch = "";
+	size_t size, epoch_size = 0;
 	struct fault fault = { .text = "hello without server and peer" };
 
 	if (header_get_string(header, KEY_SERVER, 1, LIMIT_HEADER_MAX, &server, &size,
 			      &fault) <= 0 ||
 	    header_get_u64(header, KEY_PEER, 1, LIMIT_NUMBER_MAX, &client->peer,
-			   &fault) <= 0)
+			   &fault) <= 0 ||
+	    header_get_string(header, KEY_EPOCH, 0, LIMIT_HEADER_MAX, &epoch, &epoch_size,
+			      &fault) < 0)
 		return client_error_set(&client->error, err_origin(-EPROTO), "%s",
 					fault.text);
-	free(client->server); /* a daemon may answer twice only by mistake */
+	set_epoch(client, epoch, epoch_size);
+	free(client->server);
 	client->server = strndup(server, size);
 	return client->server ? 0 : err_origin(-ENOMEM);
 }
@@ -63,21 +83,31 @@ static void put_label(struct ipc_client *client)
 		json_put_string(client->writer, "label", name, size);
 }
 
+int client_put_hello(struct ipc_request *request)
+{
+	struct ipc_client *client = request->client;
+	int r = request_begin(request, "hello");
+
+	if (r < 0)
+		return err_trace(r);
+	request->decode = decode_hello;
+	json_put_u64(client->writer, "version", 1);
+	json_put_bool(client->writer, "pieces", true);
+	json_put_bool(client->writer, "fds", true);
+	put_label(client);
+	return 0;
+}
+
 static int greet(struct ipc_client *client)
 {
 	_cleanup_request_ struct ipc_request request;
 	int r;
 
 	request_init(&request, client, &request_call_ops);
-	request.decode = decode_hello;
-	r = request_begin(&request, "hello");
-	if (r < 0)
-		return err_trace(r);
-	json_put_u64(client->writer, "version", 1);
-	json_put_bool(client->writer, "pieces", true);
-	json_put_bool(client->writer, "fds", true);
-	put_label(client);
-	return err_trace(request_call(&request, NULL, 0));
+	r = client_put_hello(&request);
+	if (!r)
+		r = request_call(&request, NULL, 0);
+	return err_trace(r);
 }
 
 static int client_connect(struct ipc_client *client, const char *socket,
@@ -95,6 +125,7 @@ static int client_connect(struct ipc_client *client, const char *socket,
 	if (r < 0)
 		return err_trace(r);
 	client->stream.fd = fd;
+	client->reconnect.connected_ns = clock_ns(CLOCK_MONOTONIC);
 	client->failure = 0;
 	return err_trace(greet(client));
 }
@@ -123,6 +154,7 @@ struct ipc_client *ipc_client_close(struct ipc_client *client)
 {
 	if (!client)
 		return NULL;
+	client->reconnect.callback = NULL;
 	if (!client->failure)
 		(void)!client_write(client);
 	if (!client->failure) {
@@ -131,8 +163,11 @@ struct ipc_client *ipc_client_close(struct ipc_client *client)
 		stream_deinit(&client->stream);
 		client_lose_requests(client, -ECANCELED);
 	}
+	client_end_receivers(client, -ECANCELED);
 	client_run_callbacks(client);
 	client_free_receivers(client);
+	reconnect_deinit(client);
+	heap_deinit(&client->timeouts);
 	map_deinit(&client->requests);
 	buf_deinit(&client->header);
 	reader_free(client->reader);
@@ -184,8 +219,29 @@ int ipc_client_get_events(const struct ipc_client *client)
 
 int ipc_client_get_timeout(const struct ipc_client *client)
 {
-	return client->failure || client->n_handled || !list_is_empty(&client->done) ? 0
-										     : -1;
+	uint64_t next = client_next_timeout(client), ms;
+
+	if (client->n_handled || !list_is_empty(&client->done) ||
+	    !list_is_empty(&client->ready))
+		return 0;
+	if (client->failure && !client_reconnects(client))
+		return 0;
+	if (client->failure)
+		next = min_u64(next, client->reconnect.next_ns);
+	ms = client_ms_until(next);
+	return ms == UINT64_MAX ? -1 : (int)min_u64(ms, INT_MAX);
+}
+
+static int transfer(struct ipc_client *client)
+{
+	int r = client_check(client);
+
+	if (r >= 0)
+		r = client_write(client);
+	if (r >= 0)
+		r = client_read_available(client);
+	client_end_overdue(client);
+	return err_trace(r);
 }
 
 int ipc_client_process(struct ipc_client *client)
@@ -195,17 +251,14 @@ int ipc_client_process(struct ipc_client *client)
 	if (client->in_callback)
 		return client_error_set(&client->error, err_origin(-EBUSY),
 					"ipc_client_process() inside a callback");
-	r = client_check(client);
-	if (r >= 0)
-		r = client_write(client);
-	if (r >= 0)
-		r = client_read_available(client);
+	reconnect_try(client);
+	r = transfer(client);
 	client_run_callbacks(client);
 	n = client->n_handled;
 	client->n_handled = 0;
 	if (r >= 0 && !client->failure)
 		r = client_write(client); /* what callbacks have put */
-	return r < 0 ? err_trace(r) : n;
+	return r < 0 && !client_reconnects(client) ? err_trace(r) : n;
 }
 
 int ipc_client_flush(struct ipc_client *client)
@@ -232,4 +285,17 @@ int ipc_ping(struct ipc_client *client, const void *data, size_t size)
 		return client_die(client, err_origin(-EPROTO),
 				  "the daemon returned other bytes than it was sent");
 	return 0;
+}
+
+int ipc_ping_async(struct ipc_client *client, ipc_reply_fn callback, void *userdata,
+		   struct ipc_request **ret_request)
+{
+	_cleanup_request_ptr_ struct ipc_request *request = NULL;
+	int r = request_new(client, callback, userdata, &request);
+
+	if (!r)
+		r = client_check_output(client);
+	if (!r)
+		r = request_begin(request, "ping");
+	return err_trace(r < 0 ? r : request_put_async(&request, NULL, 0, ret_request));
 }

@@ -5,9 +5,12 @@
 /*
  * What the files of the client share.
  *
- *	public calls   client.c  send.c  receive*.c  settle.c  list.c  message*.c
- *	requests       request.c  one open `id`: its answer, its callback, waiting for it
+ *	public calls   client.c  send.c  receive*.c  settle.c  list.c  name.c  message*.c
+ *	requests       request.c  one open `id`: its answer, and waiting for it
+ *	               async.c    its callback, its deadline, and cancelling it
  *	bytes          io.c       the only file that reads, writes and hands frames on
+ *	               trace.c    IPC_DEBUG
+ *	again          reconnect.c  leases.c  when the connection was lost
  *	the way there  place.c (which socket)  connect.c (whom to trust)  autostart.c  spawn.c
  *
  * Everything is asynchronous inside. A request is put into the output, kept by id, and told
@@ -20,11 +23,13 @@
  * and the stack does not grow with the number of answers.
  *
  * A client is alive until client_die(): then the socket is closed, the reason is kept, and
- * every open request has been told.
+ * every open request has been told. Where the program has asked for it, the client comes to
+ * life again: see reconnect.c.
  */
 
 #include <limits.h>
 
+#include "base/heap.h"
 #include "base/list.h"
 #include "base/map.h"
 #include "wire/stream.h"
@@ -37,6 +42,7 @@ enum {
 	CLIENT_TIMEOUT_MS = 30000,
 	CLIENT_WRITE_SOON = 65536, /* bytes of output from which it is written unasked */
 	CLIENT_OUTPUT_MAX = 67108864, /* bytes of output from which nothing is added */
+	CLIENT_BODY_MAX = 1073741824, /* what body_max of a daemon can be at most */
 	CLIENT_WORD_MAX = 31,
 	CLIENT_ERROR_MAX =
 		LIMIT_ERROR_TEXT_MAX + 128, /* the daemon's text, and what led to it */
@@ -67,7 +73,8 @@ struct ipc_reply {
 	int error; /* 0 or -errno */
 	uint64_t number;
 	char word[CLIENT_WORD_MAX + 1];
-	char *text; /* of an error; NULL where there was no memory for it */
+	char *text;	       /* of an error; NULL where there was no memory for it */
+	struct ipc_list *list; /* or NULL */
 };
 
 struct ipc_request;
@@ -93,12 +100,14 @@ struct ipc_request {
 	uint64_t id;
 	struct map_node node;
 	struct list link;
+	struct heap_node timeout; /* in client->timeouts, if it has a deadline */
 
 	/* of requests with one answer */
 	struct ipc_reply reply;
 	struct buf body; /* of the answer, its pieces joined */
 	int (*decode)(struct ipc_request *request,
 		      const struct header *header); /* or NULL */
+	const char *count_key; /* of what becomes reply.number; NULL: "message" */
 	ipc_reply_fn callback;
 	void *userdata;
 };
@@ -111,8 +120,9 @@ void request_init(struct ipc_request *request, struct ipc_client *client,
 void request_deinit(struct ipc_request *request);
 #define _cleanup_request_ CLEANUP(request_deinit)
 
-/* Gives it an id and begins its header; the caller adds members by client->writer. 0,
- * -ENOMEM or -ECONNRESET. Without request_put() it must be ended again. */
+/* Gives it an id and begins its header; the caller adds members by client->writer. One
+ * without a callback first waits for the connection, where it comes again. 0, -ENOMEM or
+ * -ECONNRESET. Without request_put() it must be ended again. */
 int request_begin(struct ipc_request *request, const char *op) MUST_CHECK;
 
 /* Ends the header and puts it and the body into the output. Ends the request if it fails. */
@@ -136,8 +146,87 @@ int request_put_cancel(const struct ipc_request *request) MUST_CHECK;
 int request_decode_error(struct ipc_client *client, const struct header *header,
 			 struct ipc_reply *ret_reply) MUST_CHECK;
 
-/* Runs the callbacks of client->done, unless one is running. */
+/* The answer is there: it is no longer open, and its callback is due. */
+void request_finish(struct ipc_request *request);
+
+/* ---- callbacks and deadlines (async.c) ---- */
+
+/* A request on the heap, whose answer is told to callback. 0 or -ENOMEM. */
+int request_new(struct ipc_client *client, ipc_reply_fn callback, void *userdata,
+		struct ipc_request **ret_request) MUST_CHECK;
+struct ipc_request *request_free(struct ipc_request *request);
+DEFINE_CLEANUP(struct ipc_request *, request_free);
+#define _cleanup_request_ptr_ CLEANUP(request_freep)
+
+/* Puts a request of request_new() into the output, where many are written together. On
+ * success it is the client's, and *ret_request is set if that is not NULL. */
+int request_put_async(struct ipc_request **request, const void *body, size_t body_size,
+		      struct ipc_request **ret_request) MUST_CHECK;
+
+/* May more be put into the output? 0 or -ENOBUFS. */
+int client_check_output(struct ipc_client *client) MUST_CHECK;
+
+/* Runs the callbacks that are due, unless one is running. */
 void client_run_callbacks(struct ipc_client *client);
+
+/* When client_end_overdue() has something to do; CLIENT_NEVER. */
+uint64_t client_next_timeout(const struct ipc_client *client);
+
+/* Ends the requests whose deadline has passed. */
+void client_end_overdue(struct ipc_client *client);
+
+/* ---- after a loss (reconnect.c, leases.c) ---- */
+
+/* Leases of this connection; kept only where the program wants to hear of a loss. */
+struct leases {
+	struct map map;	 /* struct lease, by the message's number */
+	uint64_t n_held; /* those whose message the program has */
+};
+
+int leases_add(struct leases *leases, uint64_t number) MUST_CHECK;
+void leases_hold(struct leases *leases, uint64_t number);
+void leases_end(struct leases *leases, uint64_t number);
+void leases_deinit(struct leases *leases);
+
+struct reconnect {
+	ipc_reconnect_fn callback; /* NULL: a lost connection is the end */
+	void *userdata;
+	unsigned int n_failed; /* attempts since the last connection that lasted */
+	uint64_t next_ns;      /* of the next attempt, while lost */
+	uint64_t connected_ns; /* when the last connection was made */
+	int old_fd;	/* keeps its number taken, so that a new descriptor has another */
+	bool restarted; /* to be told, as the next */
+	uint64_t n_held;
+	struct leases leases;
+	struct list given_back; /* messages nobody has fetched */
+};
+
+/* When the connection is lost: keeps what is wanted later, and sets the time. */
+void reconnect_prepare(struct ipc_client *client);
+
+/* Tries if it is time, else waits until then or the deadline. 0: look again; -ETIMEDOUT;
+ * -ECONNRESET where there is nothing to wait for. */
+int reconnect_step(struct ipc_client *client, uint64_t deadline_ns) MUST_CHECK;
+
+/* Until connected. 0, or -ECONNRESET with the error set. */
+int client_await(struct ipc_client *client, uint64_t deadline_ns) MUST_CHECK;
+
+/* Tries if it is time, without waiting. */
+void reconnect_try(struct ipc_client *client);
+
+void reconnect_deinit(struct ipc_client *client);
+
+/* ---- IPC_DEBUG (trace.c) ---- */
+
+bool trace_is_wanted(void);
+
+enum trace_direction {
+	TRACE_IN,
+	TRACE_OUT,
+};
+
+void trace_frame(const struct ipc_client *client, enum trace_direction direction,
+		 const char *header, size_t header_size, uint64_t body_size);
 
 /* ---- the connection (client.c, io.c) ---- */
 
@@ -147,10 +236,12 @@ struct ipc_client {
 	struct json_writer *writer;
 	struct buf header; /* being written */
 
-	struct map requests; /* open ones by id */
-	struct list open;    /* the same, oldest first */
-	struct list done;    /* answered, callback not run yet */
+	struct map requests;  /* open ones by id */
+	struct list open;     /* the same, oldest first */
+	struct list done;     /* answered or lost, callback not run yet */
+	struct heap timeouts; /* of open requests */
 	struct list receivers;
+	struct list ready; /* receivers with something for their callback */
 	uint64_t next_id;
 	bool in_callback;
 	int n_handled; /* answers and messages since ipc_client_process() */
@@ -166,10 +257,19 @@ struct ipc_client {
 	int64_t timeout_ms;	     /* or IPC_FOREVER */
 	uint64_t receive_timeout_ms; /* SO_RCVTIMEO as it is set; 0: none */
 
+	uint32_t connection; /* counts from 1 */
+	struct reconnect reconnect;
+	bool traced;
+
 	char *socket, *server;
-	uint64_t peer;
+	uint64_t peer, epoch;
 	struct client_error error;
 };
+
+static inline bool client_reconnects(const struct ipc_client *client)
+{
+	return client->reconnect.callback != NULL;
+}
 
 static inline void client_count_handled(struct ipc_client *client)
 {
@@ -182,6 +282,12 @@ int client_check(struct ipc_client *client) MUST_CHECK;
 
 /* When a call ends that may wait for wait_ms (or IPC_FOREVER) and the client's timeout. */
 uint64_t client_deadline(const struct ipc_client *client, int64_t wait_ms);
+
+/* Puts the request that greets. */
+int client_put_hello(struct ipc_request *request) MUST_CHECK;
+
+/* Rounded up, so that 0 means "passed". UINT64_MAX for CLIENT_NEVER. */
+uint64_t client_ms_until(uint64_t deadline_ns);
 
 /* A header without an id, for what is not answered; members go to client->writer. */
 void client_begin(struct ipc_client *client, const char *op);
@@ -196,7 +302,8 @@ int client_write_until(struct ipc_client *client, uint64_t left,
 
 /* Writes, waits for input until the deadline and handles it: one sendmsg and one recvmsg
  * where nothing is in the way. Callbacks are the caller's. 0: look again; -ETIMEDOUT
- * (input may have come all the same); or what ended the client. */
+ * (input may have come all the same); or what ended the client, unless it comes to life
+ * again. */
 int client_step(struct ipc_client *client, uint64_t deadline_ns) MUST_CHECK;
 
 /* Handles the input that is there, without waiting. 0, or what ended the client. */
@@ -221,8 +328,27 @@ int client_check_wait(struct ipc_client *client, int64_t wait_ms) MUST_CHECK;
 
 /* ---- receivers (receiver.c) ---- */
 
+/* One callback that is due; false: none is. */
+bool client_run_receiver(struct ipc_client *client);
+
+/* The connection is lost and will come again: receivers that run wait for it, and what
+ * nobody has fetched is put aside, to be given back. */
+void client_suspend_receivers(struct ipc_client *client);
+
+/* Asks for what they still want. 0, or what ended the client. */
+int client_resume_receivers(struct ipc_client *client) MUST_CHECK;
+
+/* Tells those with callbacks that it is over. */
+void client_end_receivers(struct ipc_client *client, int error);
+
 /* Frees all receivers of a client that is dead. */
 void client_free_receivers(struct ipc_client *client);
+
+/* ---- lists (list.c) ---- */
+
+/* As request->decode: makes reply.list of the answer's body. */
+int client_decode_list(struct ipc_request *request,
+		       const struct header *header) MUST_CHECK;
 
 /* ---- messages (message.c, message_decode.c) ---- */
 
@@ -234,6 +360,7 @@ struct ipc_message {
 	char *joined;
 
 	uint64_t number, attempt;
+	uint32_t connection; /* on which it came */
 	unsigned int priority;
 	uid_t uid;
 	gid_t gid;
@@ -252,6 +379,10 @@ void client_message_init(struct ipc_message *message);
  * the stream. 0, -ENOMEM, or -EPROTO with client->error saying why. */
 int client_message_decode(struct ipc_client *client, const struct frame *frame,
 			  bool with_body, struct ipc_message **ret_message) MUST_CHECK;
+
+/* Puts a nack: it was not handled, but that is nobody's fault. */
+int client_give_back(struct ipc_client *client,
+		     const struct ipc_message *message) MUST_CHECK;
 
 DEFINE_CLEANUP(struct ipc_message *, ipc_message_free);
 #define _cleanup_message_ CLEANUP(ipc_message_freep)

@@ -70,6 +70,8 @@ int client_die(struct ipc_client *client, int r, const char *format, ...)
 	set_last(client, r, text);
 	client->error = client->last;
 	client->failure = r;
+	if (client_reconnects(client))
+		reconnect_prepare(client);
 	stream_deinit(&client->stream);
 	client_lose_requests(client, -ECONNRESET);
 	return r;
@@ -118,6 +120,9 @@ int client_put(struct ipc_client *client, const void *body, size_t body_size)
 			&client->error, -EMSGSIZE,
 			"the request's header has %zu bytes, the limit is %d",
 			client->header.size, LIMIT_HEADER_MAX);
+	if (r >= 0)
+		trace_frame(client, TRACE_OUT, client->header.data, client->header.size,
+			    body_size);
 	if (r >= 0 && body_size > STREAM_BODY_DIRECT) {
 		block = bytes_new_copy(body, body_size);
 		if (!block)
@@ -238,8 +243,11 @@ static int handle_input(struct ipc_client *client)
 	while ((r = stream_next(&client->stream, client->reader, &frame, &fault))) {
 		if (r < 0 && r != -ENOMEM)
 			protocol_error(client, fault.text);
-		if (r == STREAM_E_FRAME)
+		if (r == STREAM_E_FRAME) {
+			trace_frame(client, TRACE_IN, frame.header_text,
+				    frame.header_size, frame.body_size);
 			r = handle_frame(client, &frame);
+		}
 		if (r < 0)
 			return err_trace(end_by_bad_input(client, r));
 	}
@@ -285,8 +293,7 @@ uint64_t client_deadline(const struct ipc_client *client, int64_t wait_ms)
 			      (uint64_t)wait_ms + (uint64_t)client->timeout_ms);
 }
 
-/* Rounded up, so that 0 means "passed". */
-static uint64_t left_ms(uint64_t deadline_ns)
+uint64_t client_ms_until(uint64_t deadline_ns)
 {
 	uint64_t now;
 
@@ -335,23 +342,31 @@ static int wait_for_input(struct ipc_client *client, uint64_t ms)
 	return err_trace(r < 0 ? r : read_once(client, 0));
 }
 
-int client_step(struct ipc_client *client, uint64_t deadline_ns)
+static int step(struct ipc_client *client, uint64_t deadline_ns)
 {
 	uint64_t ms;
-	int r = client_check(client);
+	int r = client_write(client);
 
 	if (r < 0)
 		return err_trace(r);
-	r = client_write(client);
-	if (r < 0)
-		return err_trace(r);
-	ms = left_ms(deadline_ns);
+	ms = client_ms_until(deadline_ns);
 	if (!ms) {
 		r = read_once(client, MSG_DONTWAIT);
 		return r < 0 ? err_trace(r) : -ETIMEDOUT;
 	}
 	r = r == STREAM_E_AGAIN ? wait_both_ways(client, ms) : wait_for_input(client, ms);
 	return r < 0 ? err_trace(r) : 0;
+}
+
+int client_step(struct ipc_client *client, uint64_t deadline_ns)
+{
+	uint64_t until = min_u64(deadline_ns, client_next_timeout(client));
+	int r = client->failure ? reconnect_step(client, until) : step(client, until);
+
+	client_end_overdue(client);
+	if (r == -ETIMEDOUT)
+		return until < deadline_ns ? 0 : r;
+	return r < 0 && client_reconnects(client) ? 0 : r;
 }
 
 int client_write_until(struct ipc_client *client, uint64_t left, uint64_t deadline_ns)
@@ -368,7 +383,7 @@ int client_write_until(struct ipc_client *client, uint64_t left, uint64_t deadli
 			return err_trace(r);
 		if (stream_pending(&client->stream) <= left)
 			return 0;
-		ms = left_ms(deadline_ns);
+		ms = client_ms_until(deadline_ns);
 		if (!ms)
 			return client_error_set(&client->error, err_origin(-ETIMEDOUT),
 						"the daemon does not read");

@@ -37,7 +37,7 @@ struct ipc_list *ipc_list_free(struct ipc_list *list)
 DEFINE_CLEANUP(struct ipc_list *, ipc_list_free);
 
 /* Parses each line once: they are valid, and the parser has room for any of them. */
-static int check_lines(struct ipc_client *client, struct ipc_list *list)
+static int check_lines(struct client_error *error, struct ipc_list *list)
 {
 	size_t at = 0;
 
@@ -46,9 +46,10 @@ static int check_lines(struct ipc_client *client, struct ipc_list *list)
 		int r = json_parse(list->json, list->data + at, size);
 
 		if (r == -EBADMSG)
-			return client_die(client, err_origin(-EPROTO),
-					  "a list with a line that is no JSON object: %s",
-					  json_error(list->json));
+			return client_error_set(
+				error, err_origin(-EPROTO),
+				"a list with a line that is no JSON object: %s",
+				json_error(list->json));
 		if (r < 0)
 			return err_trace(r);
 		at += size + 1;
@@ -73,7 +74,7 @@ static size_t split_lines(struct ipc_list *list)
 }
 
 /* Takes the body's memory. */
-static int fill_list(struct ipc_client *client, struct ipc_list *list, struct buf *body)
+static int fill_list(struct client_error *error, struct ipc_list *list, struct buf *body)
 {
 	size_t longest;
 	int r = buf_terminate(body);
@@ -83,14 +84,15 @@ static int fill_list(struct ipc_client *client, struct ipc_list *list, struct bu
 	list->size = body->size;
 	list->data = buf_steal(body);
 	if (memchr(list->data, '\0', list->size))
-		return client_die(client, err_origin(-EPROTO), "a list with a NUL in it");
+		return client_error_set(error, err_origin(-EPROTO),
+					"a list with a NUL in it");
 	longest = split_lines(list);
 	/* decoded text is never longer than its JSON, and has lost two quotes */
 	list->record.strings = malloc(longest + 1);
 	if (!list->record.strings)
 		return err_origin(-ENOMEM);
 	r = json_new(&list->json, longest + 1, false);
-	return err_trace(r < 0 ? r : check_lines(client, list));
+	return err_trace(r < 0 ? r : check_lines(error, list));
 }
 
 static int check_name(struct ipc_client *client, enum ipc_list_kind kind,
@@ -107,35 +109,72 @@ static int check_name(struct ipc_client *client, enum ipc_list_kind kind,
 	return err_trace(client_check_text(client, "the name", name, LIMIT_NAME_MAX));
 }
 
+static int begin_list(struct ipc_request *request, enum ipc_list_kind kind,
+		      const char *name)
+{
+	static const char *const ops[] = {
+		[IPC_LIST_NAMES] = "names",
+		[IPC_LIST_PEERS] = "peers",
+		[IPC_LIST_STATS] = "stats",
+	};
+	int r = check_name(request->client, kind, name);
+
+	if (!r)
+		r = request_begin(request, ops[kind]);
+	if (r < 0)
+		return err_trace(r);
+	request->decode = client_decode_list;
+	if (name)
+		json_put_text(request->client->writer, "name", name);
+	return 0;
+}
+
+int client_decode_list(struct ipc_request *request, const struct header *header)
+{
+	struct client_error *error = &request->client->error;
+	CLEANUP(ipc_list_freep) struct ipc_list *list = calloc(1, sizeof(*list));
+	int r = list ? fill_list(error, list, &request->body) : err_origin(-ENOMEM);
+
+	(void)header;
+	if (r == -ENOMEM) {
+		request->reply.error = r; /* of this request, not of the connection */
+		request->reply.text = strdup("no memory for a list");
+		return 0;
+	}
+	if (r < 0)
+		return err_trace(r);
+	request->reply.list = TAKE_PTR(list);
+	return 0;
+}
+
 int ipc_list_open(struct ipc_client *client, enum ipc_list_kind kind, const char *name,
 		  struct ipc_list **ret_list)
 {
-	static const char *const ops[] = {
-		[IPC_LIST_NAMES] = "names", [IPC_LIST_PEERS] = "peers", [IPC_LIST_STATS] = "stats"
-	};
-	CLEANUP(ipc_list_freep) struct ipc_list *list = NULL;
 	_cleanup_request_ struct ipc_request request;
 	int r;
 
 	request_init(&request, client, &request_call_ops);
-	r = check_name(client, kind, name);
+	r = begin_list(&request, kind, name);
 	if (!r)
-		r = request_begin(&request, ops[kind]);
+		r = request_call(&request, NULL, 0);
 	if (r < 0)
 		return err_trace(r);
-	if (name)
-		json_put_text(client->writer, "name", name);
-	r = request_call(&request, NULL, 0);
-	if (r < 0)
-		return err_trace(r);
-	list = calloc(1, sizeof(*list));
-	r = list ? fill_list(client, list, &request.body) : err_origin(-ENOMEM);
-	if (r == -ENOMEM)
-		client_error_set(&client->error, r, "no memory for a list");
-	if (r < 0)
-		return err_trace(r);
-	*ret_list = TAKE_PTR(list);
+	*ret_list = TAKE_PTR(request.reply.list);
 	return 0;
+}
+
+int ipc_list_async(struct ipc_client *client, enum ipc_list_kind kind, const char *name,
+		   ipc_reply_fn callback, void *userdata,
+		   struct ipc_request **ret_request)
+{
+	_cleanup_request_ptr_ struct ipc_request *request = NULL;
+	int r = request_new(client, callback, userdata, &request);
+
+	if (!r)
+		r = client_check_output(client);
+	if (!r)
+		r = begin_list(request, kind, name);
+	return err_trace(r < 0 ? r : request_put_async(&request, NULL, 0, ret_request));
 }
 
 /* ---- records ---- */
@@ -201,6 +240,13 @@ int64_t ipc_record_get_integer(const struct ipc_record *record, const char *key)
 	if (!at || json_at(record->json, at)->type != JSON_INTEGER)
 		return -1;
 	return json_at(record->json, at)->integer;
+}
+
+bool ipc_record_get_bool(const struct ipc_record *record, const char *key)
+{
+	uint32_t at = json_member(record->json, 0, key);
+
+	return at && json_at(record->json, at)->type == JSON_TRUE;
 }
 
 const char *ipc_record_get_json(const struct ipc_record *record)

@@ -148,6 +148,7 @@ int client_message_decode(struct ipc_client *client, const struct frame *frame,
 		message->body = message->block->data;
 		message->body_size = frame->body_size;
 	}
+	message->connection = client->connection;
 	*ret_message = message;
 	return 0;
 }

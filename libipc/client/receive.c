@@ -23,7 +23,7 @@ int ipc_receiver_new(struct ipc_client *client, struct ipc_receiver **ret_receiv
 
 static int check_new(struct ipc_receiver *receiver)
 {
-	if (receiver->request.state == REQUEST_NEW)
+	if (!receiver->started)
 		return 0;
 	return client_error_set(&receiver->request.client->error, err_origin(-EBUSY),
 				"the receiver has been started");
@@ -115,32 +115,36 @@ int ipc_receiver_set_peek(struct ipc_receiver *receiver, bool peek)
 	return 0;
 }
 
-/* ---- taking messages ---- */
-
-static int start(struct ipc_receiver *receiver)
+int ipc_receiver_set_callback(struct ipc_receiver *receiver, ipc_message_fn callback,
+			      void *userdata)
 {
-	struct ipc_client *client = receiver->request.client;
-	struct json_writer *w = client->writer;
-	int r;
+	int r = check_new(receiver);
 
-	if (!receiver->n_queues)
-		return client_error_set(&client->error, err_origin(-EINVAL),
-					"a receiver without a queue");
-	r = request_begin(&receiver->request, "receive");
 	if (r < 0)
 		return err_trace(r);
-	json_put_array(w, "queues");
-	for (unsigned int i = 0; i < receiver->n_queues; i++)
-		json_put_text(w, NULL, receiver->queues[i]);
-	json_put_end(w);
-	json_put_u64(w, "max", receiver->max);
-	json_put_u64(w, "window", receiver->window);
-	json_put_i64(w, "wait_ms", receiver->wait_ms);
-	if (receiver->ack_wait_ms != IPC_FOREVER)
-		json_put_i64(w, "ack_wait_ms", receiver->ack_wait_ms);
-	if (receiver->peek)
-		json_put_bool(w, "peek", true);
-	return err_trace(request_put(&receiver->request, NULL, 0));
+	receiver->callback = callback;
+	receiver->userdata = userdata;
+	return 0;
+}
+
+/* ---- taking messages ---- */
+
+int ipc_receiver_start(struct ipc_receiver *receiver)
+{
+	struct ipc_client *client = receiver->request.client;
+	int r = check_new(receiver);
+
+	if (!r && !receiver->n_queues)
+		r = client_error_set(&client->error, err_origin(-EINVAL),
+				     "a receiver without a queue");
+	if (!r && client->failure && client_reconnects(client) && !receiver->once)
+		receiver->suspended = true; /* put when there is a connection again */
+	else if (!r)
+		r = receiver_put_request(receiver);
+	if (r < 0)
+		return err_trace(r);
+	receiver->started = true;
+	return 0;
 }
 
 static int ended(struct ipc_receiver *receiver)
@@ -166,9 +170,8 @@ static int fetch(struct ipc_receiver *receiver, struct ipc_message **ret_message
 	/* the leases went with the connection: others have these messages now */
 	if (list_is_empty(&receiver->messages) ||
 	    (receiver->request.client->failure && !receiver->peek))
-		return receiver->request.state == REQUEST_OPEN ? FETCH_NOTHING
-							       : ended(receiver);
-	*ret_message = receiver_pop(receiver);
+		return receiver_is_running(receiver) ? FETCH_NOTHING : ended(receiver);
+	*ret_message = receiver_fetch(receiver);
 	return 1;
 }
 
@@ -195,8 +198,8 @@ static int next_until(struct ipc_receiver *receiver, uint64_t deadline_ns,
 {
 	int r = 0;
 
-	if (receiver->request.state == REQUEST_NEW)
-		r = start(receiver);
+	if (!receiver->started)
+		r = ipc_receiver_start(receiver);
 	if (r < 0)
 		return err_trace(r);
 	receiver->n_waiting++;
@@ -212,12 +215,20 @@ int ipc_receiver_next(struct ipc_receiver *receiver, int64_t timeout_ms,
 	uint64_t deadline = CLIENT_NEVER;
 	int r = client_check_wait(receiver->request.client, timeout_ms);
 
+	if (!r && receiver->callback)
+		r = client_error_set(&receiver->request.client->error, err_origin(-EBUSY),
+				     "the receiver has a callback");
 	if (r < 0)
 		return err_trace(r);
 	if (timeout_ms != IPC_FOREVER)
 		deadline =
 			deadline_after(clock_ns(CLOCK_MONOTONIC), (uint64_t)timeout_ms);
 	return err_trace(next_until(receiver, deadline, ret_message));
+}
+
+int ipc_receiver_get_error(const struct ipc_receiver *receiver)
+{
+	return receiver->request.reply.error;
 }
 
 const char *ipc_receiver_get_end(const struct ipc_receiver *receiver)
@@ -247,6 +258,7 @@ int ipc_receive(struct ipc_client *client, const char *queue, int64_t wait_ms,
 	if (!receiver)
 		return err_origin(-ENOMEM);
 	receiver->max = 1;
+	receiver->once = true;
 	r = ipc_receiver_set_wait(receiver, wait_ms);
 	if (!r)
 		r = ipc_receiver_add_queue(receiver, queue);

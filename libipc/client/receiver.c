@@ -30,6 +30,17 @@ struct ipc_message *receiver_pop(struct ipc_receiver *receiver)
 	return message;
 }
 
+struct ipc_message *receiver_fetch(struct ipc_receiver *receiver)
+{
+	struct ipc_message *message = receiver_pop(receiver);
+
+	if (message) {
+		receiver->n_fetched++;
+		leases_hold(&receiver->request.client->reconnect.leases, message->number);
+	}
+	return message;
+}
+
 static void destroy(struct ipc_receiver *receiver)
 {
 	struct ipc_message *message;
@@ -40,6 +51,7 @@ static void destroy(struct ipc_receiver *receiver)
 	for (unsigned int i = 0; i < receiver->n_queues; i++)
 		free(receiver->queues[i]);
 	list_remove(&receiver->link);
+	list_remove(&receiver->ready);
 	request_deinit(&receiver->request);
 	free(receiver);
 }
@@ -61,16 +73,25 @@ void client_free_receivers(struct ipc_client *client)
 
 /* ---- frames ---- */
 
-/* Not the receiver's fault, so the attempt does not count. */
-static int give_back(struct ipc_client *client, const struct ipc_message *message)
+int client_give_back(struct ipc_client *client, const struct ipc_message *message)
 {
 	if (!*message->lease)
 		return 0;
+	leases_end(&client->reconnect.leases, message->number);
 	client_begin(client, "nack");
 	json_put_u64(client->writer, "message", message->number);
+	if (message->connection != client->connection)
+		json_put_text(client->writer, "lease", message->lease);
 	json_put_u64(client->writer, "delay_ms", 0);
 	json_put_bool(client->writer, "count", false);
 	return err_trace(client_put(client, NULL, 0));
+}
+
+static int note_lease(struct ipc_client *client, const struct ipc_message *message)
+{
+	if (!client_reconnects(client) || !*message->lease)
+		return 0;
+	return err_trace(leases_add(&client->reconnect.leases, message->number));
 }
 
 /* Takes the message. */
@@ -80,13 +101,17 @@ static int queue_message(struct ipc_receiver *receiver, struct ipc_message *mess
 	int r;
 
 	if (receiver->freed) {
-		r = give_back(client, message);
+		r = client_give_back(client, message);
 		ipc_message_free(message);
 		return err_trace(r);
 	}
+	r = note_lease(client, message);
 	list_add_tail(&receiver->messages, &message->link);
 	receiver->n_messages++;
-	client->n_handled++;
+	client_count_handled(client);
+	receiver_set_ready(receiver);
+	if (r < 0)
+		return err_trace(r);
 	if (receiver->n_messages > receiver->window && !receiver->peek)
 		return client_error_set(&client->error, err_origin(-EPROTO),
 					"more messages than the window of %u",
@@ -168,9 +193,36 @@ static void end_receiver(struct ipc_receiver *receiver, const char *why, size_t 
 	memcpy(receiver->end, why, size);
 	receiver->end[size] = '\0';
 	drop_partial(receiver);
+	receiver->suspended = false;
 	if (!receiver->freed)
 		client_count_handled(receiver->request.client);
+	receiver_set_ready(receiver);
 	receiver_release(receiver);
+}
+
+/* It will be wanted on the next connection, as it is or as far as it had come. */
+static bool is_resumable(const struct ipc_receiver *receiver)
+{
+	if (!client_reconnects(receiver->request.client) || !receiver->started ||
+	    receiver->freed || receiver->once || receiver->peek)
+		return false;
+	return receiver_is_running(receiver) ||
+	       (!strcmp(receiver->end, "max") && receiver->n_fetched < receiver->max);
+}
+
+static void suspend(struct ipc_receiver *receiver)
+{
+	request_end(&receiver->request);
+	drop_partial(receiver);
+	receiver->end[0] = '\0';
+	receiver->suspended = true;
+}
+
+/* A daemon that stops says so before it closes, which is no end for who waits for the next. */
+static bool is_stop(const struct ipc_receiver *receiver, const char *why, size_t size)
+{
+	return size == strlen("shutting-down") && !memcmp(why, "shutting-down", size) &&
+	       is_resumable(receiver);
 }
 
 static int receiver_on_frame(struct ipc_request *request, const struct frame *frame)
@@ -193,7 +245,10 @@ static int receiver_on_frame(struct ipc_request *request, const struct frame *fr
 	r = header_get_string(frame->header, KEY_END, 1, LIMIT_HEADER_MAX, &why, &size,
 			      &fault);
 	if (r > 0) {
-		end_receiver(receiver, why, size);
+		if (is_stop(receiver, why, size))
+			suspend(receiver);
+		else
+			end_receiver(receiver, why, size);
 		return 0;
 	}
 	if (r < 0 || header_get_bool(frame->header, KEY_MORE, &more, &fault) < 0)
@@ -215,6 +270,133 @@ static void receiver_on_lost(struct ipc_request *request, int error)
 
 static const struct request_ops receiver_ops = { receiver_on_frame, receiver_on_lost };
 
+int receiver_put_request(struct ipc_receiver *receiver)
+{
+	struct ipc_request *request = &receiver->request;
+	struct json_writer *w = request->client->writer;
+	int r = request_begin(request, "receive");
+
+	if (r < 0)
+		return err_trace(r);
+	receiver->n_received = receiver->n_fetched;
+	json_put_array(w, "queues");
+	for (unsigned int i = 0; i < receiver->n_queues; i++)
+		json_put_text(w, NULL, receiver->queues[i]);
+	json_put_end(w);
+	json_put_u64(w, "max", receiver->max ? receiver->max - receiver->n_fetched : 0);
+	json_put_u64(w, "window", receiver->window);
+	json_put_i64(w, "wait_ms", receiver->wait_ms);
+	if (receiver->ack_wait_ms != IPC_FOREVER)
+		json_put_i64(w, "ack_wait_ms", receiver->ack_wait_ms);
+	if (receiver->peek)
+		json_put_bool(w, "peek", true);
+	return err_trace(request_put(request, NULL, 0));
+}
+
+/* ---- another connection ---- */
+
+static void put_aside(struct ipc_receiver *receiver)
+{
+	struct list *given_back = &receiver->request.client->reconnect.given_back;
+	struct ipc_message *message;
+
+	if (receiver->peek)
+		return;
+	while ((message = receiver_pop(receiver)))
+		list_add_tail(given_back, &message->link);
+}
+
+void client_suspend_receivers(struct ipc_client *client)
+{
+	LIST_FOREACH(link, &client->receivers) {
+		struct ipc_receiver *receiver =
+			LIST_ENTRY(link, struct ipc_receiver, link);
+
+		put_aside(receiver);
+		if (is_resumable(receiver))
+			suspend(receiver);
+	}
+}
+
+int client_resume_receivers(struct ipc_client *client)
+{
+	int r = 0;
+
+	LIST_FOREACH(link, &client->receivers) {
+		struct ipc_receiver *receiver =
+			LIST_ENTRY(link, struct ipc_receiver, link);
+
+		if (!receiver->suspended)
+			continue;
+		r = receiver_put_request(receiver);
+		if (r < 0)
+			break;
+		receiver->suspended = false;
+	}
+	return err_trace(r);
+}
+
+/* ---- callbacks ---- */
+
+/* The leases went with the connection: others have these messages now. */
+static void drop_lost(struct ipc_receiver *receiver)
+{
+	struct ipc_message *message;
+
+	if (!receiver->request.client->failure || receiver->peek)
+		return;
+	while ((message = receiver_pop(receiver)))
+		ipc_message_free(message);
+}
+
+static bool has_end_to_tell(const struct ipc_receiver *receiver)
+{
+	return receiver->started && !receiver_is_running(receiver) &&
+	       !receiver->end_is_told;
+}
+
+void receiver_set_ready(struct ipc_receiver *receiver)
+{
+	if (!receiver->callback || receiver->freed || list_is_linked(&receiver->ready))
+		return;
+	if (receiver->n_messages || has_end_to_tell(receiver))
+		list_add_tail(&receiver->request.client->ready, &receiver->ready);
+}
+
+/* One message, or the end; the others that are ready have their turn before the next. */
+bool client_run_receiver(struct ipc_client *client)
+{
+	struct ipc_receiver *receiver =
+		LIST_FIRST(&client->ready, struct ipc_receiver, ready);
+	struct ipc_message *message;
+
+	if (!receiver)
+		return false;
+	list_remove(&receiver->ready);
+	drop_lost(receiver);
+	message = receiver_fetch(receiver);
+	if (!message && !has_end_to_tell(receiver))
+		return true; /* fetched, or put aside meanwhile */
+	receiver->end_is_told = !message;
+	receiver_set_ready(receiver);
+	receiver->n_waiting++;
+	receiver->callback(client, receiver, message, receiver->userdata);
+	receiver->n_waiting--;
+	receiver_release(receiver);
+	return true;
+}
+
+void client_end_receivers(struct ipc_client *client, int error)
+{
+	LIST_FOREACH_SAFE(link, &client->receivers) {
+		struct ipc_receiver *receiver =
+			LIST_ENTRY(link, struct ipc_receiver, link);
+
+		if (receiver->suspended)
+			receiver_on_lost(&receiver->request, error);
+	}
+}
+
 /* ---- its begin and its end ---- */
 
 struct ipc_receiver *receiver_new(struct ipc_client *client)
@@ -227,6 +409,7 @@ struct ipc_receiver *receiver_new(struct ipc_client *client)
 	}
 	request_init(&receiver->request, client, &receiver_ops);
 	list_init(&receiver->messages);
+	list_init(&receiver->ready);
 	list_add_tail(&client->receivers, &receiver->link);
 	receiver->window = 1;
 	receiver->wait_ms = IPC_FOREVER;
@@ -247,7 +430,7 @@ static void stop(struct ipc_receiver *receiver)
 		r = request_put_cancel(&receiver->request);
 	while ((message = receiver_pop(receiver))) {
 		if (!r && !client->failure)
-			r = give_back(client, message);
+			r = client_give_back(client, message);
 		ipc_message_free(message);
 	}
 	/* without memory the client ends now, and the messages become due by that */

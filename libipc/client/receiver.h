@@ -9,8 +9,10 @@
  *
  * A receiver that is freed while its request is open stays until the daemon has ended it:
  * what is still on its way is then given back. One that is freed by a callback, while
- * ipc_receiver_next() waits for it further up the stack, stays until that has returned.
- * receiver_release() is the one place that decides.
+ * ipc_receiver_next() waits for it or its own callback runs further up the stack, stays
+ * until that has returned. receiver_release() is the one place that decides.
+ *
+ * Suspended it has no request, but is to be asked for again when there is a connection.
  */
 
 #include "client/client_internal.h"
@@ -19,7 +21,8 @@ enum { RECEIVER_END_MAX = 31 };
 
 struct ipc_receiver {
 	struct ipc_request request;
-	struct list link; /* in client->receivers */
+	struct list link;  /* in client->receivers */
+	struct list ready; /* in client->ready, if it has a callback */
 
 	char *queues[LIMIT_QUEUES_MAX];
 	unsigned int n_queues, window;
@@ -28,12 +31,15 @@ struct ipc_receiver {
 	bool peek;
 
 	struct list messages; /* not fetched yet */
-	uint64_t n_messages, n_received;
+	uint64_t n_messages, n_received, n_fetched;
 	struct ipc_message *partial; /* its last piece has not come yet */
 	struct buf joined;	     /* the body of partial */
 
-	unsigned int n_waiting; /* ipc_receiver_next() on the stack */
-	bool freed;
+	ipc_message_fn callback;
+	void *userdata;
+
+	unsigned int n_waiting; /* ipc_receiver_next() or its callback on the stack */
+	bool started, suspended, freed, once, end_is_told;
 	char end[RECEIVER_END_MAX + 1];
 };
 
@@ -45,5 +51,19 @@ void receiver_release(struct ipc_receiver *receiver);
 
 /* The oldest message, now the caller's; or NULL. */
 struct ipc_message *receiver_pop(struct ipc_receiver *receiver);
+
+/* The same for the program, which holds its lease now. */
+struct ipc_message *receiver_fetch(struct ipc_receiver *receiver);
+
+static inline bool receiver_is_running(const struct ipc_receiver *receiver)
+{
+	return receiver->suspended || receiver->request.state == REQUEST_OPEN;
+}
+
+/* Puts the request, for what has not been fetched yet. */
+int receiver_put_request(struct ipc_receiver *receiver) MUST_CHECK;
+
+/* Is there a callback to be run? */
+void receiver_set_ready(struct ipc_receiver *receiver);
 
 #endif

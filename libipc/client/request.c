@@ -28,13 +28,15 @@ void request_deinit(struct ipc_request *request)
 	list_remove(&request->link);
 	free(request->reply.text);
 	request->reply.text = NULL;
+	request->reply.list = ipc_list_free(request->reply.list);
 	buf_deinit(&request->body);
 }
 
 int request_begin(struct ipc_request *request, const char *op)
 {
 	struct ipc_client *client = request->client;
-	int r = client_check(client);
+	int r = request->callback ? client_check(client)
+				  : client_await(client, client_deadline(client, 0));
 
 	if (r < 0)
 		return err_trace(r);
@@ -65,6 +67,8 @@ void request_end(struct ipc_request *request)
 	if (request->state != REQUEST_OPEN)
 		return;
 	map_remove(&request->client->requests, &request->node);
+	if (heap_has(&request->timeout))
+		heap_remove(&request->client->timeouts, &request->timeout);
 	list_remove(&request->link);
 	request->state = REQUEST_ENDED;
 }
@@ -78,7 +82,7 @@ int request_put_cancel(const struct ipc_request *request)
 
 /* ---- answers ---- */
 
-static void finish(struct ipc_request *request)
+void request_finish(struct ipc_request *request)
 {
 	request_end(request);
 	if (request->callback) {
@@ -92,7 +96,7 @@ static void call_on_lost(struct ipc_request *request, int error)
 	request->reply.error = error;
 	request->reply.text = strdup(error == -ECANCELED ? "the client was closed"
 							 : request->client->last.text);
-	finish(request);
+	request_finish(request);
 }
 
 int request_decode_error(struct ipc_client *client, const struct header *header,
@@ -141,11 +145,31 @@ static int decode_outcome(struct ipc_request *request, const struct header *head
 	return 0;
 }
 
+/* How far it came; there may be such a number in an error, too. */
+static int decode_count(struct ipc_request *request, const struct header *header)
+{
+	const struct json_value *v;
+	uint32_t at = 0;
+
+	if (request->count_key)
+		at = json_member(header->json, 0, request->count_key);
+	if (!at)
+		return 0;
+	v = json_at(header->json, at);
+	if (v->type != JSON_INTEGER || v->integer < 0)
+		return client_error_set(&request->client->error, err_origin(-EPROTO),
+					"\"%s\" is no count", request->count_key);
+	request->reply.number = (uint64_t)v->integer;
+	return 0;
+}
+
 static int decode_answer(struct ipc_request *request, const struct header *header)
 {
 	struct ipc_client *client = request->client;
 	struct fault fault;
 
+	if (request->count_key)
+		return err_trace(decode_count(request, header));
 	if (header_get_u64(header, KEY_MESSAGE, 1, LIMIT_NUMBER_MAX,
 			   &request->reply.number, &fault) < 0)
 		return client_error_set(&client->error, err_origin(-EPROTO), "%s",
@@ -177,7 +201,10 @@ static int call_on_frame(struct ipc_request *request, const struct frame *frame)
 	int r = request_decode_error(client, frame->header, &request->reply);
 
 	if (r > 0) {
-		finish(request);
+		r = decode_count(request, frame->header);
+		if (r < 0)
+			return err_trace(r);
+		request_finish(request);
 		return 0;
 	}
 	if (r < 0)
@@ -194,13 +221,13 @@ static int call_on_frame(struct ipc_request *request, const struct frame *frame)
 		r = decode_answer(request, frame->header);
 	if (r < 0)
 		return err_trace(r);
-	finish(request);
+	request_finish(request);
 	return 0;
 }
 
 const struct request_ops request_call_ops = { call_on_frame, call_on_lost };
 
-/* ---- waiting and callbacks ---- */
+/* ---- waiting ---- */
 
 static int result_of(const struct ipc_request *request)
 {
@@ -243,58 +270,4 @@ int request_call(struct ipc_request *request, const void *body, size_t body_size
 	int r = request_put(request, body, body_size);
 
 	return err_trace(r < 0 ? r : request_wait(request, deadline));
-}
-
-void client_run_callbacks(struct ipc_client *client)
-{
-	struct ipc_request *request;
-
-	if (client->in_callback)
-		return;
-	client->in_callback = true;
-	while ((request = LIST_FIRST(&client->done, struct ipc_request, link))) {
-		list_remove(&request->link);
-		request->state = REQUEST_RUNNING;
-		request->callback(client, &request->reply, request->userdata);
-		request_deinit(request);
-		free(request);
-	}
-	client->in_callback = false;
-}
-
-int ipc_reply_get_error(const struct ipc_reply *reply)
-{
-	return reply->error;
-}
-
-const char *ipc_reply_get_error_text(const struct ipc_reply *reply)
-{
-	if (!reply->error)
-		return "";
-	return reply->text ? reply->text : strerror(-reply->error);
-}
-
-uint64_t ipc_reply_get_number(const struct ipc_reply *reply)
-{
-	return reply->number;
-}
-
-int ipc_request_cancel(struct ipc_request *request)
-{
-	struct ipc_client *client = request->client;
-	int r = 0;
-
-	if (request->state == REQUEST_RUNNING)
-		return 0; /* in its own callback, which comes to an end by itself */
-	if (request->state == REQUEST_OPEN) {
-		r = request_put_cancel(request);
-		request_end(request);
-	}
-	request_deinit(request);
-	free(request);
-	if (r >= 0)
-		r = client_check(client);
-	if (r >= 0)
-		r = client_write(client);
-	return r < 0 ? err_trace(r) : 0;
 }

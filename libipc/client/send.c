@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Sending: ipc_send() and ipc_send_message() wait for the answer, ipc_send_async() only
- * puts the request into the output, so that many are written together. */
+ * puts the request into the output. */
 
 #include "client/client_internal.h"
 
@@ -67,7 +67,9 @@ int ipc_send_message(struct ipc_client *client, const char *queue,
 		return err_trace(r);
 	deadline = client_deadline(client,
 				   flags & IPC_SEND_WAIT_ACKED ? IPC_FOREVER : wait_ms);
-	r = client_write_until(client, CLIENT_OUTPUT_MAX, deadline);
+	r = client_await(client, deadline);
+	if (r >= 0)
+		r = client_write_until(client, CLIENT_OUTPUT_MAX, deadline);
 	if (r >= 0)
 		r = begin_send(&request, queue, message, wait_ms, flags);
 	if (r >= 0)
@@ -89,63 +91,22 @@ int ipc_send(struct ipc_client *client, const char *queue, const void *data, siz
 	return err_trace(ipc_send_message(client, queue, &message, 0, 0, ret_number));
 }
 
-static struct ipc_request *free_request(struct ipc_request *request)
-{
-	request_deinit(request);
-	free(request);
-	return NULL;
-}
-DEFINE_CLEANUP(struct ipc_request *, free_request);
-
-static int check_output(struct ipc_client *client)
-{
-	if (stream_pending(&client->stream) <= CLIENT_OUTPUT_MAX)
-		return 0;
-	return client_error_set(
-		&client->error, err_origin(-ENOBUFS),
-		"%llu bytes wait to be written, the limit is %d: flush first",
-		(unsigned long long)stream_pending(&client->stream), CLIENT_OUTPUT_MAX);
-}
-
-/* Not for each message, since the socket may be full; a failure is told by callbacks. */
-static void write_soon(struct ipc_client *client)
-{
-	uint64_t queued = client->stream.queued_bytes;
-
-	if (queued - client->write_tried_at < CLIENT_WRITE_SOON ||
-	    stream_pending(&client->stream) < CLIENT_WRITE_SOON)
-		return;
-	client->write_tried_at = queued;
-	(void)!client_write(client);
-}
-
 int ipc_send_async(struct ipc_client *client, const char *queue,
 		   const struct ipc_message *message, int64_t wait_ms, unsigned int flags,
 		   ipc_reply_fn callback, void *userdata,
 		   struct ipc_request **ret_request)
 {
-	CLEANUP(free_requestp) struct ipc_request *request = NULL;
+	_cleanup_request_ptr_ struct ipc_request *request = NULL;
 	int r = check_arguments(client, queue, wait_ms, flags);
 
 	if (!r)
-		r = check_output(client);
+		r = client_check_output(client);
+	if (!r)
+		r = request_new(client, callback, userdata, &request);
+	if (!r)
+		r = begin_send(request, queue, message, wait_ms, flags);
 	if (r < 0)
 		return err_trace(r);
-	request = malloc(sizeof(*request));
-	if (!request)
-		return client_error_set(&client->error, err_origin(-ENOMEM),
-					"no memory for a request");
-	request_init(request, client, &request_call_ops);
-	request->callback = callback;
-	request->userdata = userdata;
-	r = begin_send(request, queue, message, wait_ms, flags);
-	if (r >= 0)
-		r = request_put(request, message->body, message->body_size);
-	if (r < 0)
-		return err_trace(r);
-	write_soon(client);
-	if (ret_request)
-		*ret_request = request;
-	request = NULL;
-	return 0;
+	return err_trace(request_put_async(&request, message->body, message->body_size,
+					   ret_request));
 }

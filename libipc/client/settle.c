@@ -27,6 +27,13 @@ static int check_leased(struct ipc_client *client, const struct ipc_message *mes
 				"the message was not received to be settled");
 }
 
+/* An ack is not worth waiting for a daemon that is away: the message comes again. */
+static int check_connected(struct ipc_client *client)
+{
+	reconnect_try(client);
+	return err_trace(client_check(client));
+}
+
 static int write_now(struct ipc_client *client)
 {
 	int r = client_write_until(client, 0, client_deadline(client, 0));
@@ -35,35 +42,63 @@ static int write_now(struct ipc_client *client)
 	return err_trace(r);
 }
 
+static bool is_of_this_connection(const struct ipc_client *client,
+				  const struct ipc_message *message)
+{
+	return message->connection == client->connection;
+}
+
+static int put_ack(struct ipc_client *client, const struct ipc_message *message)
+{
+	client_begin(client, verdicts[IPC_VERDICT_ACK]);
+	json_put_u64(client->writer, "message", message->number);
+	if (!is_of_this_connection(client, message))
+		json_put_text(client->writer, "lease", message->lease);
+	leases_end(&client->reconnect.leases, message->number);
+	return err_trace(client_put(client, NULL, 0));
+}
+
 int ipc_ack(struct ipc_client *client, const struct ipc_message *message)
 {
 	int r = check_leased(client, message);
 
 	if (!r)
-		r = client_check(client);
-	if (r < 0)
-		return err_trace(r);
-	client_begin(client, verdicts[IPC_VERDICT_ACK]);
-	json_put_u64(client->writer, "message", message->number);
-	r = client_put(client, NULL, 0);
+		r = check_connected(client);
+	if (!r)
+		r = put_ack(client, message);
 	return err_trace(r < 0 ? r : write_now(client));
 }
 
+/* Those of this connection in one frame; the others have leases to be named. */
 static int put_acks(struct ipc_client *client, struct ipc_message *const *messages,
 		    size_t n)
 {
+	size_t n_others = 0;
+	int r = 0;
+
 	client_begin(client, verdicts[IPC_VERDICT_ACK]);
 	json_put_array(client->writer, "messages");
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		if (!is_of_this_connection(client, messages[i])) {
+			n_others++;
+			continue;
+		}
+		leases_end(&client->reconnect.leases, messages[i]->number);
 		json_put_u64(client->writer, NULL, messages[i]->number);
+	}
 	json_put_end(client->writer);
-	return err_trace(client_put(client, NULL, 0));
+	if (n_others < n)
+		r = client_put(client, NULL, 0);
+	for (size_t i = 0; !r && n_others && i < n; i++)
+		if (!is_of_this_connection(client, messages[i]))
+			r = put_ack(client, messages[i]);
+	return err_trace(r);
 }
 
 int ipc_ack_many(struct ipc_client *client, struct ipc_message *const *messages,
 		 size_t n_messages)
 {
-	int r = client_check(client);
+	int r = check_connected(client);
 
 	for (size_t i = 0; !r && i < n_messages; i++)
 		r = check_leased(client, messages[i]);
@@ -99,18 +134,20 @@ static int check_settle(struct ipc_client *client, enum ipc_verdict verdict,
 	return err_trace(r);
 }
 
-int ipc_settle(struct ipc_client *client, enum ipc_verdict verdict, uint64_t number,
-	       const char *lease, int64_t delay_ms, bool uncounted, const char *reason)
+/* Begins the request; request_put() ends it. */
+static int begin_settle(struct ipc_request *request, enum ipc_verdict verdict,
+			uint64_t number, const char *lease, int64_t delay_ms,
+			bool uncounted, const char *reason)
 {
-	_cleanup_request_ struct ipc_request request;
-	int r;
+	struct ipc_client *client = request->client;
+	int r = check_settle(client, verdict, number, lease, delay_ms, uncounted, reason);
 
-	request_init(&request, client, &request_call_ops);
-	r = check_settle(client, verdict, number, lease, delay_ms, uncounted, reason);
 	if (!r)
-		r = request_begin(&request, verdicts[verdict]);
+		r = request_begin(request, verdicts[verdict]);
 	if (r < 0)
 		return err_trace(r);
+	if (verdict != IPC_VERDICT_TOUCH)
+		leases_end(&client->reconnect.leases, number);
 	json_put_u64(client->writer, "message", number);
 	if (lease)
 		json_put_text(client->writer, "lease", lease);
@@ -120,7 +157,34 @@ int ipc_settle(struct ipc_client *client, enum ipc_verdict verdict, uint64_t num
 		json_put_bool(client->writer, "count", false);
 	if (reason)
 		json_put_text(client->writer, "reason", reason);
-	return err_trace(request_call(&request, NULL, 0));
+	return 0;
+}
+
+int ipc_settle(struct ipc_client *client, enum ipc_verdict verdict, uint64_t number,
+	       const char *lease, int64_t delay_ms, bool uncounted, const char *reason)
+{
+	_cleanup_request_ struct ipc_request request;
+	int r;
+
+	request_init(&request, client, &request_call_ops);
+	r = begin_settle(&request, verdict, number, lease, delay_ms, uncounted, reason);
+	return err_trace(r < 0 ? r : request_call(&request, NULL, 0));
+}
+
+int ipc_settle_async(struct ipc_client *client, enum ipc_verdict verdict, uint64_t number,
+		     const char *lease, int64_t delay_ms, bool uncounted,
+		     const char *reason, ipc_reply_fn callback, void *userdata,
+		     struct ipc_request **ret_request)
+{
+	_cleanup_request_ptr_ struct ipc_request *request = NULL;
+	int r = request_new(client, callback, userdata, &request);
+
+	if (!r)
+		r = client_check_output(client);
+	if (!r)
+		r = begin_settle(request, verdict, number, lease, delay_ms, uncounted,
+				 reason);
+	return err_trace(r < 0 ? r : request_put_async(&request, NULL, 0, ret_request));
 }
 
 static int settle_message(struct ipc_client *client, enum ipc_verdict verdict,

@@ -313,13 +313,190 @@ static void test_receive_one(void **state)
 	sweep(receive_one, say_one);
 }
 
+/* ---- callbacks, settings, another connection ---- */
+
+static unsigned int n_messages, n_ends;
+
+static void take(struct ipc_client *client, struct ipc_receiver *receiver,
+		 struct ipc_message *message, void *userdata)
+{
+	(void)receiver;
+	(void)userdata;
+	if (message) {
+		n_messages++;
+		(void)!ipc_ack(client, message);
+	} else {
+		n_ends++;
+	}
+	ipc_message_free(message);
+}
+
+static void say_for_callbacks(struct fake *f)
+{
+	fake_say(f, "{\"re\":2,\"message\":1,\"lease\":\"" LEASE "\"}");
+	fake_say_body(f, "{\"re\":3,\"size\":13}", "{\"name\":\"a\"}\n", 13);
+	fake_say(f, "{\"re\":2,\"end\":\"max\"}");
+}
+
+/* Each is told once, by ipc_client_close() if not before. */
+static int receive_and_list(struct fake *f)
+{
+	struct ipc_receiver *receiver;
+	struct ipc_request *request;
+	bool started, accepted = false;
+	int r = ipc_receiver_new(f->client, &receiver);
+
+	n_told = n_messages = n_ends = 0;
+	if (r < 0)
+		return r;
+	r = ipc_receiver_add_queue(receiver, "q");
+	if (!r)
+		r = ipc_receiver_set_callback(receiver, take, NULL);
+	if (!r)
+		r = ipc_receiver_start(receiver);
+	started = !r;
+	if (!r)
+		r = ipc_list_async(f->client, IPC_LIST_NAMES, NULL, note, NULL, &request);
+	accepted = started && !r;
+	if (!r)
+		r = ipc_request_set_timeout(request, 60000);
+	if (!r)
+		r = ipc_client_process(f->client);
+	f->client = ipc_client_close(f->client);
+	assert_int_equal(n_ends, started);
+	assert_int_equal(n_told, accepted);
+	assert_true(n_messages <= 1);
+	return r < 0 ? r : 0;
+}
+
+static void test_callbacks(void **state)
+{
+	(void)state;
+	sweep(receive_and_list, say_for_callbacks);
+}
+
+static void say_done(struct fake *f)
+{
+	fake_say(f, "{\"re\":2}");
+}
+
+static int create(struct fake *f)
+{
+	static const char *const settings[] = { "mode=0660", "owner=root", "group=0",
+						"backoff=1,2" };
+
+	return ipc_name_create(f->client, "q", settings, 4);
+}
+
+static void test_create(void **state)
+{
+	(void)state;
+	sweep(create, say_done);
+}
+
+static int create_wrongly(struct fake *f)
+{
+	static const char *const settings[] = { "colour=red" };
+	int r = ipc_name_create(f->client, "q", settings, 1);
+
+	return r == -EINVAL ? 0 : r;
+}
+
+static void test_unknown_setting(void **state)
+{
+	(void)state;
+	sweep(create_wrongly, say_done);
+}
+
+static void say_explained(struct fake *f)
+{
+	fake_say_body(f, "{\"re\":2,\"size\":13}", "{\"name\":\"a\"}\n", 13);
+}
+
+static int explain(struct fake *f)
+{
+	struct ipc_list *list;
+	int r = ipc_name_explain(f->client, "q", "0", &list);
+
+	if (!r)
+		ipc_list_free(list);
+	return r;
+}
+
+static void test_explain(void **state)
+{
+	(void)state;
+	sweep(explain, say_explained);
+}
+
+static unsigned int n_again;
+
+static void again(struct ipc_client *client, bool restarted, uint64_t n_held,
+		  void *userdata)
+{
+	(void)client;
+	(void)restarted;
+	(void)n_held;
+	(void)userdata;
+	n_again++;
+}
+
+static void say_then_hang_up(struct fake *f)
+{
+	fake_say(f, "{\"re\":2,\"message\":1,\"lease\":\"" LEASE "\"}");
+	fake_say(f, "{\"re\":2,\"message\":2,\"lease\":\"" LEASE "\"}");
+	fake_hang_up(f);
+}
+
+/* Whatever fails, the client comes again, and asks for what it did not get. */
+static int lose(struct fake *f)
+{
+	struct ipc_receiver *receiver;
+	struct ipc_message *message;
+	int r = ipc_client_set_reconnect(f->client, again, NULL);
+
+	if (!r)
+		r = ipc_receiver_new(f->client, &receiver);
+	if (r < 0)
+		return r;
+	r = ipc_receiver_add_queue(receiver, "q");
+	if (!r)
+		r = ipc_receiver_set_window(receiver, 2);
+	if (!r)
+		r = ipc_receiver_next(receiver, 0, &message);
+	if (r == 1)
+		ipc_message_free(message);
+	if (r >= 0 || r == -ETIMEDOUT)
+		r = ipc_receiver_next(receiver, 5, &message);
+	if (r == 1)
+		ipc_message_free(message);
+	for (int i = 0; i < 3 && (r >= 0 || r == -ETIMEDOUT); i++)
+		r = ipc_client_process(f->client);
+	ipc_receiver_free(receiver);
+	return r > 0 ? 0 : r;
+}
+
+static void test_reconnect(void **state)
+{
+	(void)state;
+	sweep(lose, say_then_hang_up);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_open),	    cmocka_unit_test(test_send),
-		cmocka_unit_test(test_refused),	    cmocka_unit_test(test_list),
-		cmocka_unit_test(test_async),	    cmocka_unit_test(test_receive),
+		cmocka_unit_test(test_open),
+		cmocka_unit_test(test_send),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_list),
+		cmocka_unit_test(test_async),
+		cmocka_unit_test(test_receive),
 		cmocka_unit_test(test_receive_one),
+		cmocka_unit_test(test_callbacks),
+		cmocka_unit_test(test_create),
+		cmocka_unit_test(test_unknown_setting),
+		cmocka_unit_test(test_explain),
+		cmocka_unit_test(test_reconnect),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,16 +11,19 @@
  * if it was the daemon that refused. Besides what a function lists, every function that
  * talks to the daemon may return
  *	-ENOMEM      no memory
- *	-ECONNRESET  the daemon has closed the connection (the client is dead: close it)
+ *	-ECONNRESET  the daemon has closed the connection: the client is dead, close it, or
+ *	             see ipc_client_set_reconnect()
  *	-EPROTO      the daemon said something that is no answer (the same)
  *	-ETIMEDOUT   no answer in time, see ipc_client_set_timeout()
  *	-EIO         the daemon failed inside ("internal")
  *	-ESHUTDOWN   the daemon is stopping
  *
  * Threads. A client and all that was made from it belong to one thread at a time; different
- * clients are independent. Nothing here installs signal handlers, prints, or exits; SIGPIPE
- * is never raised; all descriptors are close-on-exec. After fork(2) only the process that
- * opened a client may use it.
+ * clients are independent. Nothing here installs signal handlers or exits; SIGPIPE is never
+ * raised by the connection; all descriptors are close-on-exec. After fork(2) only the
+ * process that opened a client may use it. Nothing is printed, but with IPC_DEBUG=1 in the
+ * environment (not of set-user-ID programs) when a client is opened, each frame it sends
+ * and receives is a line on standard error.
  *
  * Ownership. Functions named _new and _open give an object that the caller ends with _free
  * or _close; these accept NULL and return NULL. Strings and bodies that getters return
@@ -52,7 +55,7 @@ struct ipc_client;   /* one connection to the daemon */
 struct ipc_message;  /* a message to send, or one that was received */
 struct ipc_receiver; /* messages coming from queues */
 struct ipc_request;  /* an asynchronous request under way */
-struct ipc_reply;    /* its answer */
+struct ipc_reply;    /* how it ended */
 struct ipc_list;     /* what a listing request returned */
 struct ipc_record;   /* one entry of it */
 
@@ -170,13 +173,15 @@ IPC_PUBLIC const char *ipc_client_get_server(const struct ipc_client *client);
  */
 IPC_PUBLIC uint64_t ipc_client_get_peer(const struct ipc_client *client);
 
-/* ---- the same connection in a main loop ---- */
-
 /**
  * ipc_client_get_fd - the descriptor to poll
  * @client: the client; it keeps the descriptor
  *
- * Returns: the descriptor, or -ECONNRESET when the connection is lost
+ * It changes only where ipc_client_set_reconnect() was called: ask before each poll(2); for
+ * epoll(7) and main loops compare it after ipc_client_process() with the one that is
+ * registered. A new descriptor never has the number of the one before.
+ *
+ * Returns: the descriptor, or -ECONNRESET while the connection is lost
  * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
  */
 IPC_PUBLIC int ipc_client_get_fd(const struct ipc_client *client);
@@ -194,6 +199,9 @@ IPC_PUBLIC int ipc_client_get_events(const struct ipc_client *client);
  * ipc_client_get_timeout - when to call ipc_client_process() at the latest
  * @client: the client; ask before each poll(2)
  *
+ * That is when an asynchronous request is too late, or when a lost connection is tried
+ * again.
+ *
  * Returns: milliseconds from now; 0 if there is work already, as messages that came during
  * a blocking call; -1 without limit
  * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
@@ -204,10 +212,12 @@ IPC_PUBLIC int ipc_client_get_timeout(const struct ipc_client *client);
  * ipc_client_process - read, write and run callbacks, as far as possible now
  * @client: the client
  *
- * Callbacks may call anything but ipc_client_close() and ipc_client_process().
+ * Callbacks may call anything but ipc_client_close() and ipc_client_process(), also what
+ * blocks; further callbacks wait until they return.
  *
  * Returns: how many replies and messages were handled since the last time, 0 or more; or
- * the error that ended the connection; -EBUSY inside a callback
+ * the error that ended the connection (not with ipc_client_set_reconnect()); -EBUSY inside
+ * a callback
  * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_client_process(struct ipc_client *client);
@@ -222,16 +232,135 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_client_process(struct ipc_client *client);
 IPC_PUBLIC IPC_MUST_CHECK int ipc_client_flush(struct ipc_client *client);
 
 /**
- * ipc_ping - ask the daemon for an echo
+ * ipc_client_get_pending - what waits to be written
  * @client: the client
- * @data: any bytes, may be NULL if @size is 0
- * @size: how many, at most the daemon's body_max
  *
- * Returns: 0 when the same bytes came back; -EMSGSIZE; otherwise as at the top
- * Blocking: yes. Threads: owner. Since: 0.1. Source: ipc-protocol(7) ping
+ * Who sends much by ipc_send_async() pauses while this is above some bound, such as
+ * 1 MiB: after ipc_client_process(), which writes as the socket takes it, it goes on.
+ *
+ * Returns: bytes, at most about 64 MiB
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
  */
-IPC_PUBLIC IPC_MUST_CHECK int ipc_ping(struct ipc_client *client, const void *data,
-				       size_t size);
+IPC_PUBLIC uint64_t ipc_client_get_pending(const struct ipc_client *client);
+
+/**
+ * ipc_reconnect_fn - is told that there is a connection again, by a function that processes
+ *	the client
+ * @client: the client
+ * @restarted: the daemon is another one than before
+ * @n_held: messages that were received and neither acknowledged nor refused when the
+ *	connection was lost: they will come again, unless the first delivery is settled before
+ * @userdata: as given with ipc_client_set_reconnect()
+ */
+typedef void (*ipc_reconnect_fn)(struct ipc_client *client, bool restarted, uint64_t n_held,
+				 void *userdata);
+
+/**
+ * ipc_client_set_reconnect - do not end with the connection
+ * @client: the client; best before anything is received
+ * @callback: told after each new connection
+ * @userdata: handed to it
+ *
+ * When the connection is lost, requests under way end with -ECONNRESET, and nothing of them
+ * is repeated: whether the daemon has done it is unknown. From then on the client connects
+ * to the same socket again, at once and then after growing pauses of up to 5 s, as often as
+ * needed. Attempts are made by ipc_client_process() and by calls that wait for an answer:
+ * these first wait for the connection, no longer than for their answer. ipc_ack() and
+ * asynchronous requests do not wait and fail with -ECONNRESET meanwhile.
+ *
+ * Receivers that run go on, with the same queues, window, and what is left of max; messages
+ * not fetched yet are given back and come again. Those that peek, and ipc_receive(), end.
+ * Messages that were fetched stay valid, and are settled by their lease from now on: that
+ * succeeds unless they were handed out anew before. No daemon is started.
+ *
+ * Returns: 0; -EINVAL without a callback; -ECONNRESET lost already
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_client_set_reconnect(struct ipc_client *client,
+						       ipc_reconnect_fn callback,
+						       void *userdata);
+
+/* ------------------------------------------------------------------------ requests --- */
+
+/**
+ * ipc_reply_fn - is told how an asynchronous request ended; called exactly once unless it is
+ *	cancelled, by a function that processes the client
+ * @client: the client
+ * @reply: valid during the call
+ * @userdata: as given with the request
+ */
+typedef void (*ipc_reply_fn)(struct ipc_client *client, const struct ipc_reply *reply,
+			     void *userdata);
+
+/**
+ * ipc_request_set_timeout - when an answer is of no use any more
+ * @request: under way
+ * @timeout_ms: from now; 0 or more, or IPC_FOREVER (as it is at first)
+ *
+ * Then its callback is told -ETIMEDOUT, and the daemon that nobody waits: a send that waits
+ * for room is taken back, what is done already stays done.
+ *
+ * Returns: 0; -EINVAL out of range; -ENOMEM
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) cancel
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_request_set_timeout(struct ipc_request *request,
+						      int64_t timeout_ms);
+
+/**
+ * ipc_request_cancel - no longer wait for an answer
+ * @request: under way; it must not be used afterwards
+ *
+ * A send that waits for room is taken back if it still waits. The callback is not called.
+ *
+ * Returns: 0; -ENOMEM; -ECONNRESET
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) cancel
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_request_cancel(struct ipc_request *request);
+
+/**
+ * ipc_reply_get_error - did it succeed?
+ * @reply: the reply
+ *
+ * Returns: 0, or the error that the blocking form would have returned
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC int ipc_reply_get_error(const struct ipc_reply *reply);
+
+/**
+ * ipc_reply_get_error_text - why not, for a person
+ * @reply: the reply
+ *
+ * Returns: one line, never NULL; "" on success
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC const char *ipc_reply_get_error_text(const struct ipc_reply *reply);
+
+/**
+ * ipc_reply_get_error_word - why not, for a program
+ * @reply: the reply
+ *
+ * Returns: the daemon's error word, or "" on success and if the failure was local
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7), errors
+ */
+IPC_PUBLIC const char *ipc_reply_get_error_word(const struct ipc_reply *reply);
+
+/**
+ * ipc_reply_get_number - the number of the message that was sent
+ * @reply: the reply
+ *
+ * Returns: 1 or more; 0 if there is none
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
+ */
+IPC_PUBLIC uint64_t ipc_reply_get_number(const struct ipc_reply *reply);
+
+/**
+ * ipc_reply_get_list - what ipc_list_async() asked for
+ * @reply: the reply
+ *
+ * Returns: the list, the reply's; NULL if there is none
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) names, peers, stats
+ */
+IPC_PUBLIC struct ipc_list *ipc_reply_get_list(const struct ipc_reply *reply);
 
 /* ------------------------------------------------------------------------ messages --- */
 
@@ -440,16 +569,6 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_send_message(struct ipc_client *client, const 
 					       uint64_t *ret_number);
 
 /**
- * ipc_reply_fn - is told how an asynchronous request ended; called exactly once, from a
- * function that processes the client
- * @client: the client
- * @reply: valid during the call
- * @userdata: as given with the request
- */
-typedef void (*ipc_reply_fn)(struct ipc_client *client, const struct ipc_reply *reply,
-			     void *userdata);
-
-/**
  * ipc_send_async - hand a message to a queue without waiting
  * @client: the client; what is sent goes out with ipc_client_process(), ipc_client_flush()
  *	or any blocking call, so several are written together
@@ -459,10 +578,11 @@ typedef void (*ipc_reply_fn)(struct ipc_client *client, const struct ipc_reply *
  * @flags: as ipc_send_message()
  * @callback: told the outcome
  * @userdata: handed to it
- * @ret_request: for ipc_request_cancel(), valid until the callback ran; may be NULL
+ * @ret_request: for ipc_request_cancel() and ipc_request_set_timeout(), valid until the
+ *	callback has returned; may be NULL
  *
- * Returns: 0; -EINVAL; -ENOMEM; -ENOBUFS 64 MiB wait to be written already: flush first;
- * -ECONNRESET
+ * Returns: 0; -EINVAL; -ENOMEM; -ENOBUFS 64 MiB wait to be written already, see
+ * ipc_client_get_pending(); -ECONNRESET
  * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_send_async(struct ipc_client *client, const char *queue,
@@ -470,44 +590,6 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_send_async(struct ipc_client *client, const ch
 					     int64_t wait_ms, unsigned int flags,
 					     ipc_reply_fn callback, void *userdata,
 					     struct ipc_request **ret_request);
-
-/**
- * ipc_request_cancel - no longer wait for an answer
- * @request: under way; it must not be used afterwards
- *
- * A send that waits for room is taken back if it still waits. The callback is not called.
- *
- * Returns: 0; -ENOMEM; -ECONNRESET
- * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) cancel
- */
-IPC_PUBLIC IPC_MUST_CHECK int ipc_request_cancel(struct ipc_request *request);
-
-/**
- * ipc_reply_get_error - did it succeed?
- * @reply: the reply
- *
- * Returns: 0, or the error that the blocking form would have returned
- * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
- */
-IPC_PUBLIC int ipc_reply_get_error(const struct ipc_reply *reply);
-
-/**
- * ipc_reply_get_error_text - why not, for a person
- * @reply: the reply
- *
- * Returns: one line, never NULL; "" on success
- * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
- */
-IPC_PUBLIC const char *ipc_reply_get_error_text(const struct ipc_reply *reply);
-
-/**
- * ipc_reply_get_number - the number of the message that was sent
- * @reply: the reply
- *
- * Returns: 1 or more; 0 if there is none
- * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
- */
-IPC_PUBLIC uint64_t ipc_reply_get_number(const struct ipc_reply *reply);
 
 /* ----------------------------------------------------------------------- receiving --- */
 
@@ -531,8 +613,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_receive(struct ipc_client *client, const char 
  * @client: the client, must outlive the receiver
  * @ret_receiver: end it with ipc_receiver_free()
  *
- * Defaults: no queue, window 1, max 0 (for ever), wait IPC_FOREVER. Nothing is asked of the
- * daemon before the first ipc_receiver_next().
+ * Defaults: no queue, window 1, max 0 (for ever), wait IPC_FOREVER, no callback. Nothing is
+ * asked of the daemon before ipc_receiver_start() or the first ipc_receiver_next().
  *
  * Returns: 0; -ENOMEM
  * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
@@ -617,14 +699,49 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_ack_wait(struct ipc_receiver *rec
 IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_peek(struct ipc_receiver *receiver, bool peek);
 
 /**
+ * ipc_message_fn - is given a message, by a function that processes the client
+ * @client: the client
+ * @receiver: may be freed here
+ * @message: the callee settles it (unless peeking) and frees it; NULL: the receiver has
+ *	ended, which is told once, see ipc_receiver_get_error() and ipc_receiver_get_end()
+ * @userdata: as given with ipc_receiver_set_callback()
+ */
+typedef void (*ipc_message_fn)(struct ipc_client *client, struct ipc_receiver *receiver,
+			       struct ipc_message *message, void *userdata);
+
+/**
+ * ipc_receiver_set_callback - have messages brought instead of fetching them
+ * @receiver: not yet started
+ * @callback: given each message and the end; NULL: none, use ipc_receiver_next()
+ * @userdata: handed to it
+ *
+ * It is also told the end by ipc_client_close(), but not by ipc_receiver_free().
+ *
+ * Returns: 0; -EBUSY already started
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_callback(struct ipc_receiver *receiver,
+							ipc_message_fn callback,
+							void *userdata);
+
+/**
+ * ipc_receiver_start - ask the daemon for messages
+ * @receiver: with at least one queue
+ *
+ * Returns: 0; -EINVAL no queue; -EBUSY already started; -ENOMEM; -ECONNRESET
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_start(struct ipc_receiver *receiver);
+
+/**
  * ipc_receiver_next - the next message
- * @receiver: with at least one queue; the first call starts it
+ * @receiver: with at least one queue and no callback; the first call starts it
  * @timeout_ms: how long to wait here; 0: take what has come; IPC_FOREVER
  * @ret_message: the message; the caller settles it (unless peeking) and frees it
  *
  * Returns: 1 with a message; 0 the receiver has ended, see ipc_receiver_get_end();
- * -ETIMEDOUT nothing within @timeout_ms (the receiver goes on); -EACCES; -EINVAL; -ECANCELED
- * a callback has freed the receiver; otherwise as at the top
+ * -ETIMEDOUT nothing within @timeout_ms (the receiver goes on); -EACCES; -EINVAL; -EBUSY it
+ * has a callback; -ECANCELED a callback has freed the receiver; otherwise as at the top
  * Blocking: at most @timeout_ms. Threads: owner. Since: 0.1.
  * Source: ipc-protocol(7) receive
  */
@@ -641,6 +758,18 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_next(struct ipc_receiver *receiver,
  * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
  */
 IPC_PUBLIC const char *ipc_receiver_get_end(const struct ipc_receiver *receiver);
+
+/**
+ * ipc_receiver_get_error - did it end by a failure?
+ * @receiver: the receiver
+ *
+ * Returns: 0; -EACCES; -EINVAL; -ECONNRESET the connection was lost; -ECANCELED the client is
+ * being closed; otherwise as at the top
+ * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC int ipc_receiver_get_error(const struct ipc_receiver *receiver);
+
+/* ------------------------------------------------------------------------ settling --- */
 
 /**
  * ipc_ack - the message is done: it leaves its queue
@@ -735,9 +864,32 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_settle(struct ipc_client *client, enum ipc_ver
 					 int64_t delay_ms, bool uncounted,
 					 const char *reason);
 
-/* ------------------------------------------------------------------ what goes on --- */
+/**
+ * ipc_settle_async - the same without waiting
+ * @client: as ipc_settle(), as all up to @reason
+ * @verdict: IPC_VERDICT_*
+ * @number: of the message
+ * @lease: its token
+ * @delay_ms: or -1
+ * @uncounted: this attempt does not count
+ * @reason: or NULL
+ * @callback: told the outcome
+ * @userdata: handed to it
+ * @ret_request: as ipc_send_async()
+ *
+ * Returns: 0; -EINVAL; -ENOMEM; -ENOBUFS as ipc_send_async(); -ECONNRESET
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) ack
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_settle_async(struct ipc_client *client,
+					       enum ipc_verdict verdict, uint64_t number,
+					       const char *lease, int64_t delay_ms,
+					       bool uncounted, const char *reason,
+					       ipc_reply_fn callback, void *userdata,
+					       struct ipc_request **ret_request);
 
-/* What ipc_list_open() asks for. */
+/* ------------------------------------------------------------------------- looking --- */
+
+/* What ipc_list_open() and ipc_list_async() ask for. */
 enum ipc_list_kind {
 	IPC_LIST_NAMES, /* queues one may see: name, kind, owner, mode, counts */
 	IPC_LIST_PEERS, /* connections one may see */
@@ -760,8 +912,26 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_list_open(struct ipc_client *client,
 					    struct ipc_list **ret_list);
 
 /**
+ * ipc_list_async - ask the daemon for a list without waiting
+ * @client: the client
+ * @kind: IPC_LIST_*
+ * @name: as ipc_list_open()
+ * @callback: told the outcome, and by ipc_reply_get_list() the list
+ * @userdata: handed to it
+ * @ret_request: as ipc_send_async()
+ *
+ * Returns: 0; -EINVAL; -ENOMEM; -ENOBUFS as ipc_send_async(); -ECONNRESET
+ * Blocking: no. Threads: owner. Since: 0.1.
+ * Source: ipc-protocol(7) names, peers, stats
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_list_async(struct ipc_client *client,
+					     enum ipc_list_kind kind, const char *name,
+					     ipc_reply_fn callback, void *userdata,
+					     struct ipc_request **ret_request);
+
+/**
  * ipc_list_free - end a list and its records
- * @list: NULL does nothing
+ * @list: NULL does nothing; not that of a reply
  *
  * Returns: NULL
  * Blocking: no. Threads: any. Since: 0.1. Source: libipc(3)
@@ -800,6 +970,16 @@ IPC_PUBLIC const char *ipc_record_get_string(const struct ipc_record *record,
 IPC_PUBLIC int64_t ipc_record_get_integer(const struct ipc_record *record, const char *key);
 
 /**
+ * ipc_record_get_bool - a yes or no of a record
+ * @record: the record
+ * @key: its key
+ *
+ * Returns: whether it is there and true
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) names, explain
+ */
+IPC_PUBLIC bool ipc_record_get_bool(const struct ipc_record *record, const char *key);
+
+/**
  * ipc_record_get_json - the whole record
  * @record: the record
  *
@@ -817,6 +997,125 @@ IPC_PUBLIC const char *ipc_record_get_json(const struct ipc_record *record);
  * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) disconnect
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_disconnect(struct ipc_client *client, uint64_t peer);
+
+/**
+ * ipc_ping - ask the daemon for an echo
+ * @client: the client
+ * @data: any bytes, may be NULL if @size is 0
+ * @size: how many, at most the daemon's body_max
+ *
+ * Returns: 0 when the same bytes came back; -EMSGSIZE; otherwise as at the top
+ * Blocking: yes. Threads: owner. Since: 0.1. Source: ipc-protocol(7) ping
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_ping(struct ipc_client *client, const void *data,
+				       size_t size);
+
+/**
+ * ipc_ping_async - ask the daemon whether it is there
+ * @client: the client
+ * @callback: told when it has answered, or that it has not
+ * @userdata: handed to it
+ * @ret_request: as ipc_send_async(); give it a deadline
+ *
+ * Returns: 0; -EINVAL; -ENOMEM; -ENOBUFS as ipc_send_async(); -ECONNRESET
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) ping
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_ping_async(struct ipc_client *client,
+					     ipc_reply_fn callback, void *userdata,
+					     struct ipc_request **ret_request);
+
+/* --------------------------------------------------------------------------- names --- */
+
+/**
+ * ipc_name_create - make a queue
+ * @client: the client
+ * @name: its name
+ * @settings: "key=value", borrowed; NULL if @n_settings is 0
+ * @n_settings: how many
+ *
+ * The keys, as far as the daemon's rules for the name do not say otherwise already:
+ *	owner=USER group=GROUP mode=0660 (read 4, write 2; names or numbers)
+ *	queue_messages=N queue_bytes=N (what it holds at most)
+ *	max_attempts=N (deliveries of one message before it is dead)
+ *	backoff=MS,MS... (delays of nack, by attempt; the last one stays)
+ *	lost_delay=MS (before a message whose connection was lost comes again)
+ *
+ * Returns: 0; -EEXIST; -EACCES; -EINVAL bad name, unknown key, bad value; -ENOENT no such
+ * user or group (ipc_client_get_error() names the key); otherwise as at the top
+ * Blocking: until answered, and while users are looked up. Threads: owner. Since: 0.1.
+ * Source: ipc-protocol(7) create
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_name_create(struct ipc_client *client, const char *name,
+					      const char *const *settings,
+					      size_t n_settings);
+
+/**
+ * ipc_name_set - change the settings of a name
+ * @client: the client, of the name's owner
+ * @name: its name
+ * @settings: as ipc_name_create(); what is not named stays as it is
+ * @n_settings: how many
+ *
+ * Returns: 0; -ENOENT no such name, user or group; -EACCES; -EINVAL; otherwise as at the top
+ * Blocking: as ipc_name_create(). Threads: owner. Since: 0.1. Source: ipc-protocol(7) set
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_name_set(struct ipc_client *client, const char *name,
+					   const char *const *settings, size_t n_settings);
+
+/**
+ * ipc_name_delete - end a name, with all messages in it
+ * @client: the client, of the name's owner
+ * @name: its name
+ *
+ * Returns: 0; -ENOENT; -EACCES; -EINVAL; otherwise as at the top
+ * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) delete
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_name_delete(struct ipc_client *client, const char *name);
+
+/**
+ * ipc_name_purge - throw messages away
+ * @client: the client, of the queue's owner
+ * @name: the queue
+ * @state: "ready", "delayed", "dead" or "all" of these; NULL: ready and delayed. What is
+ *	leased stays.
+ * @ret_n: how many, also of what was done before a failure; may be NULL
+ *
+ * Returns: 0; -ENOENT; -EACCES; -EINVAL; otherwise as at the top
+ * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) purge
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_name_purge(struct ipc_client *client, const char *name,
+					     const char *state, uint64_t *ret_n);
+
+/**
+ * ipc_name_move - put messages into another queue, or dead ones back into theirs
+ * @client: the client, of the queue's owner
+ * @name: the queue they are in
+ * @to: the queue they go to; NULL: the same
+ * @state: as ipc_name_purge(); NULL: dead
+ * @ret_n: as ipc_name_purge()
+ *
+ * Returns: 0; -ENOENT; -EACCES; -EINVAL; -EAGAIN the other queue is full; -EDQUOT; otherwise
+ * as at the top
+ * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) move
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_name_move(struct ipc_client *client, const char *name,
+					    const char *to, const char *state,
+					    uint64_t *ret_n);
+
+/**
+ * ipc_name_explain - who may do what with a name, and why
+ * @client: the client
+ * @name: its name; it need not exist
+ * @user: name or number of a user (others than oneself only as root); NULL: oneself
+ * @ret_list: one record with name, exists, uid, read, write, create, owner_uid, group, mode,
+ *	rule (what has decided); end it with ipc_list_free()
+ *
+ * Returns: 0; -ENOENT no such user; -EACCES; -EINVAL; otherwise as at the top
+ * Blocking: as ipc_name_create(). Threads: owner. Since: 0.1.
+ * Source: ipc-protocol(7) explain
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_name_explain(struct ipc_client *client, const char *name,
+					       const char *user, struct ipc_list **ret_list);
 
 #ifdef __cplusplus
 }
