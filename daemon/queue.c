@@ -478,6 +478,8 @@ int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *wa
 	if (check_queue_room(queue, message_cost(message), &fault))
 		queue->blocked = true; /* nobody overtakes before the next round */
 	waiting->message = message;
+	waiting->cost = message_cost(message);
+	sender->usage.buffer_bytes += waiting->cost;
 	waiting->share->n_waiting++;
 	list_add_tail(&queue->waiting, &waiting->in_queue);
 	list_add_tail(&sender->waiting_sends, &waiting->in_user);
@@ -490,6 +492,7 @@ static void waiting_send_remove(struct waiting_send *w)
 	list_remove(&w->in_queue);
 	list_remove(&w->in_user);
 	w->share->n_waiting--;
+	w->share->user->usage.buffer_bytes -= w->cost;
 	if (list_is_empty(&w->share->queue->waiting))
 		w->share->queue->blocked = false;
 }
