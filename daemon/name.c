@@ -212,6 +212,20 @@ static bool is_own(const struct broker *broker, const struct name_ref *ref, uid_
 	return ref->of_user && ref->uid == uid && uid != broker->overflow_uid;
 }
 
+void policy_follow(struct name_policy *policy, const struct rule *rule)
+{
+	policy->rule = rule;
+	policy->source = rule ? NAME_BY_RULE : NAME_BY_DEFAULT;
+	if (rule && rule->has_owner && rule->owner != policy->owner) {
+		policy->owner = rule->owner;
+		policy->gid = NO_GROUP;
+	}
+	if (rule && rule->has_group)
+		policy->gid = rule->group;
+	if (rule && rule->has_mode)
+		policy->mode = rule->mode;
+}
+
 void name_decide(const struct broker *broker, const struct name_ref *ref,
 		 const struct credentials *who, struct name_policy *ret_policy)
 {
@@ -220,8 +234,6 @@ void name_decide(const struct broker *broker, const struct name_ref *ref,
 		.owner = ref->of_user ? ref->uid : who->uid,
 		.gid = who->gid,
 		.mode = broker->system_mode && ref->inbox ? 0622 : 0600,
-		.source = rule ? NAME_BY_RULE : NAME_BY_DEFAULT,
-		.rule = rule,
 	};
 
 	if (!broker->system_mode)
@@ -233,10 +245,9 @@ void name_decide(const struct broker *broker, const struct name_ref *ref,
 		p.owner = rule->owner;
 	if (p.owner != who->uid)
 		p.gid = NO_GROUP; /* the maker's group has no right on what is another's */
-	if (rule && rule->has_group)
-		p.gid = rule->group;
-	if (rule && rule->has_mode)
-		p.mode = rule->mode;
+	p.plain_owner = p.owner;
+	p.plain_gid = p.gid;
+	policy_follow(&p, rule);
 	*ret_policy = p;
 }
 
@@ -327,7 +338,10 @@ int name_init(struct name *name, struct broker *broker, const struct name_ref *r
 
 	if (r < 0)
 		return err_trace(r);
-	*name = (struct name){ .broker = broker, .size = ref->size };
+	*name = (struct name){ .broker = broker,
+			       .plain_owner = policy->plain_owner,
+			       .plain_gid = policy->plain_gid,
+			       .size = ref->size };
 	name->text = strndup(ref->text, ref->size);
 	r = name->text ? take_owner(name, policy->owner, fault) : -ENOMEM;
 	if (r == 0)

@@ -36,6 +36,8 @@ struct name_policy {
 	unsigned int mode; /* 0..0777 */
 	enum name_source source;
 	const struct rule *rule; /* NAME_BY_RULE; valid until the next reload */
+	uid_t plain_owner;	 /* what it would have where no rule says it */
+	gid_t plain_gid;
 };
 
 struct name {
@@ -46,6 +48,8 @@ struct name {
 	gid_t gid;
 	unsigned int mode; /* 0..0777 */
 	enum name_source source;
+	uid_t plain_owner; /* see name_policy: a later rule starts from these */
+	gid_t plain_gid;
 	char *where; /* the rule's file and line, NULL without */
 	size_t size;
 	char *text; /* canonical, NUL-ended */
@@ -78,6 +82,9 @@ struct name *name_find(const struct broker *broker, const struct name_ref *ref);
 /* What a name that does not exist would get if who made it. */
 void name_decide(const struct broker *broker, const struct name_ref *ref,
 		 const struct credentials *who, struct name_policy *ret_policy);
+
+/* Takes what the rule (or NULL) says over what is there. */
+void policy_follow(struct name_policy *policy, const struct rule *rule);
 
 /* 0, or FAULT with the reason. */
 int name_check_create(const struct broker *broker, const struct name_ref *ref,

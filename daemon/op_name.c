@@ -597,8 +597,10 @@ int op_explain(struct call *call)
 	name = name_find(broker, &ref);
 	name_decide(broker, &ref, &s.who, &policy);
 	if (name) {
-		policy = (struct name_policy){ name->owner->uid, name->gid, name->mode,
-					       name->source, NULL };
+		policy = (struct name_policy){ .owner = name->owner->uid,
+					       .gid = name->gid,
+					       .mode = name->mode,
+					       .source = name->source };
 		where = name->where;
 	} else {
 		where = policy.rule ? policy.rule->where : NULL;

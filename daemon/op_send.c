@@ -231,7 +231,7 @@ static int wait_for_room(struct call *call, struct queue *queue, struct message 
 	struct send_request *s;
 	int r = 0;
 
-	if (peer->user->usage.buffer_bytes + message_cost(m) > max)
+	if (peer->user->usage.waiting_bytes + message_cost(m) > max)
 		return fault_set(
 			call->fault, FAULT_QUOTA,
 			"what this user's connections wait with fills %llu bytes "

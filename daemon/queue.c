@@ -141,15 +141,12 @@ int queue_apply_rules(struct queue *queue)
 	const struct rule *rule = rules_find(queue->broker->rules, name->text);
 	bool inbox = name->text[0] == '@' && !strchr(name->text, '.');
 	struct name_policy policy = {
-		.owner = rule && rule->has_owner ? rule->owner : name->owner->uid,
-		.gid = rule && rule->has_group ? rule->group : name->gid,
-		.mode = rule && rule->has_mode		      ? rule->mode
-			: queue->broker->system_mode && inbox ? 0622
-							      : 0600,
-		.source = rule ? NAME_BY_RULE : NAME_BY_DEFAULT,
-		.rule = rule,
+		.owner = name->plain_owner,
+		.gid = name->plain_gid,
+		.mode = queue->broker->system_mode && inbox ? 0622 : 0600,
 	};
 
+	policy_follow(&policy, rule);
 	if (!queue->has_own_settings)
 		queue->settings = rule ? rule->settings : (struct queue_settings){ 0 };
 	return name->source == NAME_BY_SET ? 0 : err_trace(name_apply(name, &policy));
@@ -479,7 +476,7 @@ int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *wa
 		queue->blocked = true; /* nobody overtakes before the next round */
 	waiting->message = message;
 	waiting->cost = message_cost(message);
-	sender->usage.buffer_bytes += waiting->cost;
+	sender->usage.waiting_bytes += waiting->cost;
 	waiting->share->n_waiting++;
 	list_add_tail(&queue->waiting, &waiting->in_queue);
 	list_add_tail(&sender->waiting_sends, &waiting->in_user);
@@ -492,7 +489,7 @@ static void waiting_send_remove(struct waiting_send *w)
 	list_remove(&w->in_queue);
 	list_remove(&w->in_user);
 	w->share->n_waiting--;
-	w->share->user->usage.buffer_bytes -= w->cost;
+	w->share->user->usage.waiting_bytes -= w->cost;
 	if (list_is_empty(&w->share->queue->waiting))
 		w->share->queue->blocked = false;
 }

@@ -61,7 +61,7 @@ struct waiting_send {
 	struct list in_queue, in_user;
 	struct share *share;
 	struct message *message;
-	uint64_t cost; /* charged to the user as buffered */
+	uint64_t cost; /* charged to the user while it waits */
 	void (*admitted)(struct waiting_send *waiting, uint64_t number);
 	/* The queue goes away, or the right to send to it: to be cancelled. */
 	void (*refused)(struct waiting_send *waiting, enum fault_word word,

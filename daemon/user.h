@@ -24,7 +24,9 @@ struct users {
 
 /* What is counted for a uid. */
 struct usage {
-	uint64_t connections, names, messages, bytes, buffer_bytes;
+	uint64_t connections, names, messages, bytes;
+	uint64_t buffer_bytes;	/* unfinished input */
+	uint64_t waiting_bytes; /* sends that wait for room */
 };
 
 struct user {

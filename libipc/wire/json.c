@@ -430,15 +430,19 @@ int json_parse(struct json *j, const char *text, size_t size)
 	}
 	switch (run_yajl(j)) {
 	case yajl_status_ok:
-		if (!j->n || j->depth)
+		j->error_at = j->text_size;
+		if (!j->n || j->depth) {
 			json_fail(j, -EBADMSG, "it ends too early");
-		else if (!rest_is_blank(j))
+		} else if (!rest_is_blank(j)) {
+			j->error_at = j->tape[0].offset + j->tape[0].size;
 			json_fail(j, -EBADMSG, "something follows the object");
+		}
 		break;
 	case yajl_status_error:
 		note_yajl_error(j);
 		break;
 	case yajl_status_client_canceled: /* json_fail() was called */
+		j->error_at = yajl_get_bytes_consumed(j->yajl);
 		break;
 	}
 	return err_origin(j->failure);
@@ -460,7 +464,13 @@ static size_t line_of(const struct json *j, size_t offset)
 
 size_t json_error_line(const struct json *j)
 {
-	return j->error_at == SIZE_MAX ? 0 : line_of(j, j->error_at);
+	size_t at = j->error_at;
+
+	if (at == SIZE_MAX)
+		return 0;
+	/* at the end of the text: its last line, not the empty one behind it */
+	at -= at == j->text_size && at && j->text[at - 1] == '\n';
+	return line_of(j, at);
 }
 
 /* Numbers, words and decoded strings do not know their place: what stands before them does. */

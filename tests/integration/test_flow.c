@@ -451,6 +451,118 @@ static void test_a_sender_that_never_reads_replies(void **state)
 		hear_reply(c, (uint64_t)i);
 }
 
+/* A reader that stops holds up its own peek, and little memory. */
+static int64_t most_output(struct client *c)
+{
+	struct frame *f = list(c, "peers");
+	const char *line;
+	int64_t most = 0;
+
+	for (unsigned int i = 0; (line = frame_line(f, i)); i++) {
+		int64_t output = json_int(line, "output_bytes");
+
+		most = output > most ? output : most;
+	}
+	return most;
+}
+
+static void test_peek_waits_for_its_reader(void **state)
+{
+	enum { MESSAGES = 1500, BODY = 1000, BUFFER = 65536 };
+	struct client *sender, *reader;
+	char *body;
+
+	start("--limit", "buffer_per_connection=65536");
+	sender = client_connect();
+	reader = client_connect();
+	body = keep(calloc(1, BODY + 1));
+	memset(body, 'b', BODY);
+	for (int i = 0; i < MESSAGES; i++)
+		send_text(sender, "jobs", body);
+	say(reader, "{'op':'receive','id':1,'queue':'jobs','peek':true,'max':0}");
+	wait_for(most_output(sender) > BUFFER / 2);
+	assert_true(most_output(sender) < BUFFER + 2 * BODY);
+	send_text(sender, "jobs", "too late to be shown");
+	for (int i = 0; i < MESSAGES; i++)
+		hear_delivery(reader, 1, body);
+	hear_end(reader, 1, "peeked");
+}
+
+static void test_peek_of_a_deleted_queue(void **state)
+{
+	struct client *sender, *reader;
+	char *body;
+	struct frame *f;
+
+	start("--limit", "buffer_per_connection=65536");
+	sender = client_connect();
+	reader = client_connect();
+	body = keep(calloc(1, 30001));
+	memset(body, 'b', 30000);
+	for (int i = 0; i < 50; i++)
+		send_text(sender, "jobs", body);
+	say(reader, "{'op':'receive','id':1,'queue':'jobs','peek':true,'max':0}");
+	wait_for(most_output(sender) > 30000);
+	say(sender, "{'op':'delete','id':2,'name':'jobs'}");
+	hear_reply(sender, 2);
+	do
+		f = hear_reply(reader, 1);
+	while (!json_has(f->header, "end"));
+	assert_string_equal(json_string(f->header, "end"), "peeked");
+}
+
+/* What sends wait with is memory too. */
+static void test_waiting_sends_are_charged(void **state)
+{
+	struct client *c;
+	char *body;
+
+	start("--limit", "queue_messages=1", "--limit", "buffer_per_user=65536");
+	c = client_connect();
+	send_text(c, "jobs", "full");
+	body = keep(calloc(1, 30000));
+	for (int i = 1; i <= 3; i++)
+		say_body(c, body, 30000,
+			 "{'op':'send','id':%d,'queue':'jobs','wait_ms':-1}", i);
+	hear_error(c, 3, "quota");
+	take(client_connect(), "jobs", "full");
+	say(c, "{'op':'cancel','id':4,'request':1}");
+	hear_error(c, 1, "timeout");
+	hear_reply(c, 4);
+	say_body(c, body, 30000, "{'op':'send','id':3,'queue':'jobs','wait_ms':-1}");
+	hear_nothing(c);
+}
+
+static int64_t daemon_memory_kib(void)
+{
+	char *rollup = read_file(keep_printf("/proc/%d/smaps_rollup", server.pid));
+	char *line = strstr(rollup, "Anonymous:");
+
+	return line ? strtoll(line + strlen("Anonymous:"), NULL, 10) : -1;
+}
+
+static void test_memory_goes_back(void **state)
+{
+	enum { MESSAGES = 12000, BODY = 4000 };
+	struct client *c;
+	char *body;
+	int64_t full;
+
+	if (server_is_sanitized())
+		skip(); /* it keeps what was freed */
+	start();
+	c = client_connect();
+	body = keep(calloc(1, BODY));
+	for (int i = 0; i < MESSAGES; i++)
+		say_body(c, body, BODY, "{'op':'send','queue':'jobs'}");
+	wait_for(queue_count("jobs", "ready") == MESSAGES);
+	full = daemon_memory_kib();
+	assert_true(full > MESSAGES / 1024 * BODY);
+	say(c, "{'op':'purge','id':1,'name':'jobs'}");
+	assert_int_equal(json_int(hear_reply(c, 1)->header, "purged"), MESSAGES);
+	assert_true(daemon_memory_kib() < full / 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -474,6 +586,10 @@ int main(void)
 		it(test_a_receiver_that_never_reads),
 		it(test_a_slow_reader),
 		it(test_a_sender_that_never_reads_replies),
+		it(test_peek_waits_for_its_reader),
+		it(test_peek_of_a_deleted_queue),
+		it(test_waiting_sends_are_charged),
+		it(test_memory_goes_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
