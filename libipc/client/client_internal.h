@@ -255,7 +255,6 @@ struct ipc_client {
 	bool write_failed;	 /* only reading the daemon's last words */
 
 	int64_t timeout_ms;	     /* or IPC_FOREVER */
-	uint64_t receive_timeout_ms; /* SO_RCVTIMEO as it is set; 0: none */
 
 	uint32_t connection; /* counts from 1 */
 	struct reconnect reconnect;

@@ -4,9 +4,8 @@
  * The client's bytes: what goes into the output, when it is written, and which request a
  * frame that comes in belongs to.
  *
- * The socket stays in blocking mode. Writing is always MSG_DONTWAIT; waiting for an answer
- * is a plain recvmsg with SO_RCVTIMEO, so that a call costs two system calls. Only where
- * output is left does poll(2) wait for both directions: the daemon may be unable to read
+ * Nothing blocks but poll(2) in wait_for(): a call costs one sendmsg, one poll, one recvmsg.
+ * Where output is left it waits for both directions: the daemon may be unable to read
  * because we do not.
  */
 
@@ -18,14 +17,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 
 enum {
-	RECEIVE_TIMEOUT_MIN_MS = 1000,	   /* see set_receive_timeout() */
-	RECEIVE_TIMEOUT_MAX_MS = 86400000, /* far from any overflow of timeval */
 	READS_MAX =
 		64, /* of ipc_client_process(), so that others in the loop have a turn */
 };
@@ -303,43 +299,18 @@ uint64_t client_ms_until(uint64_t deadline_ns)
 	return now >= deadline_ns ? 0 : (deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS;
 }
 
-/* A shorter time that is set already serves as well, if it is not so short that coming
- * back too early costs more than setting it. */
-static int set_receive_timeout(struct ipc_client *client, uint64_t ms)
+/* Until something has come, which is then handled, or the socket takes more if that is
+ * waited for too. poll(2) and not a blocking recvmsg(2): the kernel wakes whoever sleeps in
+ * recvmsg also when the other end has merely read something (unix_write_space), which with
+ * each call is once too often; a third system call costs less than that. */
+static int wait_for(struct ipc_client *client, short events, uint64_t ms)
 {
-	uint64_t set = client->receive_timeout_ms;
-	struct timeval t;
-
-	if (ms == UINT64_MAX && !set)
-		return 0;
-	ms = min_u64(ms, RECEIVE_TIMEOUT_MAX_MS);
-	if (set == ms || (set >= RECEIVE_TIMEOUT_MIN_MS && set < ms))
-		return 0;
-	t = (struct timeval){ .tv_sec = (time_t)(ms / 1000),
-			      .tv_usec = (suseconds_t)(ms % 1000 * 1000) };
-	if (setsockopt(client->stream.fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t)) < 0)
-		return client_die(client, err_origin(-errno), "cannot set a timeout: %s",
-				  strerror(errno));
-	client->receive_timeout_ms = ms;
-	return 0;
-}
-
-/* Until the socket takes more, or something has come, which is then handled. */
-static int wait_both_ways(struct ipc_client *client, uint64_t ms)
-{
-	struct pollfd p = { .fd = client->stream.fd, .events = POLLIN | POLLOUT };
-	int r = poll(&p, 1, ms > INT_MAX ? INT_MAX : (int)ms);
+	struct pollfd p = { .fd = client->stream.fd, .events = events };
+	int r = poll(&p, 1, ms > INT_MAX ? -1 : (int)ms);
 
 	if (r <= 0 || !(p.revents & ~POLLOUT))
 		return 0; /* a failing poll(2) is a signal, or passes */
 	return err_trace(read_once(client, MSG_DONTWAIT));
-}
-
-static int wait_for_input(struct ipc_client *client, uint64_t ms)
-{
-	int r = set_receive_timeout(client, ms);
-
-	return err_trace(r < 0 ? r : read_once(client, 0));
 }
 
 static int step(struct ipc_client *client, uint64_t deadline_ns)
@@ -354,7 +325,7 @@ static int step(struct ipc_client *client, uint64_t deadline_ns)
 		r = read_once(client, MSG_DONTWAIT);
 		return r < 0 ? err_trace(r) : -ETIMEDOUT;
 	}
-	r = r == STREAM_E_AGAIN ? wait_both_ways(client, ms) : wait_for_input(client, ms);
+	r = wait_for(client, r == STREAM_E_AGAIN ? POLLIN | POLLOUT : POLLIN, ms);
 	return r < 0 ? err_trace(r) : 0;
 }
 
@@ -387,7 +358,7 @@ int client_write_until(struct ipc_client *client, uint64_t left, uint64_t deadli
 		if (!ms)
 			return client_error_set(&client->error, err_origin(-ETIMEDOUT),
 						"the daemon does not read");
-		r = wait_both_ways(client, ms);
+		r = wait_for(client, POLLIN | POLLOUT, ms);
 		if (r < 0)
 			return err_trace(r);
 		client_run_callbacks(client);
