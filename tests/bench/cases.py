@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""What is measured, and by which numbers it is judged."""
+
+from collections import namedtuple
+
+# One table of the report. verb and arguments go to the driver; metric is what counts;
+# floor names a row of M0 and its metric; rows say who takes part.
+Case = namedtuple("Case", "workload name verb arguments metric unit floor rows")
+# variant goes to the driver; a row that is no fair peer is shown, but is not "the best".
+Row = namedtuple("Row", "label server variant fair")
+
+ONE_CPU = "one CPU"
+
+
+def row(label, server, variant="", fair=True):
+    return Row(label, server, variant, fair)
+
+
+QUEUES = [
+    row("redis BLMOVE+LREM", "redis", "blmove"),
+    row("redis streams", "redis", "stream"),
+    row("redis BRPOP (unsafe)", "redis", "brpop", fair=False),
+    row("beanstalkd", "beanstalkd"),
+    row("nats-js memory", "nats"),
+]
+
+FLOORS = [
+    Case("M0", "pingpong", "pingpong", [], "p50", "us", None, []),
+    Case("M0", "pingpong, one CPU", "pingpong", [ONE_CPU], "p50", "us", None, []),
+    Case("M0", "relay", "relay", [], "p50", "us", None, []),
+    Case("M0", "relay, one CPU", "relay", [ONE_CPU], "p50", "us", None, []),
+]
+
+
+def cases(ours):
+    """ours: the names of the ipcd builds, the one to judge first."""
+    single = [row(name, name) for name in ours]
+    settled = [row(f"{name}, ack answered", name, "settle") for name in ours]
+    window8 = [row(f"{name}, window 8", name, "8") for name in ours]
+    few, many = ["-c", "4", "-w", "2000"], ["-c", "4", "-p", "64", "-w", "16384"]
+    return FLOORS + [
+        Case("M4", "1 client: put, take, acknowledge", "roundtrip", [],
+             "p50", "us", "pingpong:p50", single + settled + QUEUES),
+        Case("M4", "1 client, all on one CPU", "roundtrip", [ONE_CPU],
+             "p50", "us", "pingpong, one CPU:p50", single + settled + QUEUES),
+        Case("M4", "4 + 4 connections, one job at a time", "queue", few,
+             "rate", "jobs/s", "relay:rate", single + window8 + QUEUES),
+        Case("M4", "4 + 4 connections, batches of 64", "queue", many,
+             "rate", "jobs/s", "relay:rate", single + QUEUES),
+    ]
+
+
+MEMORY, FLOOD, COMMAND = "memory and start", "flood", "a command from start to end"
+
+# The project's own bars for the first version, and its goals. What is compared with a
+# peer's row is the ratio.
+Bar = namedtuple("Bar", "what workload case metric against bar goal higher_is_better")
+
+BARS = [
+    Bar("memory queue, one job at a time", "M4", "4 + 4 connections, one job at a time",
+        "median", "redis BLMOVE+LREM", 2.0, 3.5, True),
+    Bar("memory queue, batches of 64", "M4", "4 + 4 connections, batches of 64",
+        "median", "redis streams", 1.5, 2.8, True),
+    Bar("KiB per idle connection, 10,000", "M7", MEMORY, "per_10000", None,
+        1.0, 0.5, False),
+    Bar("KiB of private memory, idle", "M7", MEMORY, "private", None,
+        4096, 2048, False),
+    Bar("ms from start to first answer", "M7", MEMORY, "start_ms", None,
+        8, 3, False),
+]
+
+# A command from start to end, on a server of that kind: {address} is its socket.
+COMMANDS = [
+    ("true (floor)", None, ["true"]),
+    ("ipc send", "ipcd",
+     ["{ipc}", "--socket", "{address}", "send", "bench", "-m", "text"]),
+    ("redis-cli lpush", "redis", ["redis-cli", "-s", "{address}", "lpush", "q", "text"]),
+    ("mosquitto_pub", "mosquitto",
+     ["mosquitto_pub", "--unix", "{address}", "-t", "q", "-m", "text"]),
+    ("dbus-send --print-reply", "dbus-broker",
+     ["dbus-send", "--bus=unix:path={address}", "--print-reply",
+      "--dest=org.freedesktop.DBus", "/", "org.freedesktop.DBus.GetId"]),
+    ("busctl call", "dbus-broker",
+     ["busctl", "--address=unix:path={address}", "call", "org.freedesktop.DBus", "/",
+      "org.freedesktop.DBus", "GetId"]),
+]

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The floors: what the kernel gives without any broker.
+ *
+ *	pingpong   two processes and a socket pair
+ *	relay      the smallest broker between them: epoll, one read and one write a message
+ *	spawn      a process from start to end (the arguments after the options)
+ */
+
+#include "bench.h"
+
+#include <spawn.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int client_pair[2], service_pair[2];
+
+static void make_pair(int pair[2])
+{
+	must(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+}
+
+static void echo(int fd)
+{
+	role_ready();
+	while (read_all(fd, opt.body, opt.size) && write_all(fd, opt.body, opt.size))
+		;
+}
+
+static void echo_to_client(unsigned int index)
+{
+	(void)index;
+	echo(client_pair[1]);
+}
+
+static void echo_to_relay(unsigned int index)
+{
+	(void)index;
+	echo(service_pair[1]);
+}
+
+static void ping(unsigned int index)
+{
+	int fd = client_pair[0];
+
+	role_ready();
+	for (;;) {
+		uint64_t begin = now_ns();
+
+		must(write_all(fd, opt.body, opt.size) &&
+		     read_all(fd, opt.body, opt.size));
+		count_latency(begin);
+		count_done(index, 1);
+	}
+}
+
+static void forward(int from, int to)
+{
+	static char data[65536];
+	ssize_t n = read(from, data, sizeof(data));
+
+	must(n > 0 && write_all(to, data, (size_t)n));
+}
+
+static void relay(unsigned int index)
+{
+	int ends[2] = { client_pair[1], service_pair[0] };
+	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	struct epoll_event events[2];
+
+	(void)index;
+	for (unsigned int i = 0; i < 2; i++) {
+		events[i] = (struct epoll_event){ .events = EPOLLIN, .data.u32 = i };
+		must(!epoll_ctl(epoll_fd, EPOLL_CTL_ADD, ends[i], &events[i]));
+	}
+	role_ready();
+	for (;;) {
+		int n = epoll_wait(epoll_fd, events, 2, -1);
+
+		for (int i = 0; i < n; i++)
+			forward(ends[events[i].data.u32], ends[1 - events[i].data.u32]);
+	}
+}
+
+static void verb_pingpong(void)
+{
+	make_pair(client_pair);
+	role_start(echo_to_client, 0);
+	role_start(ping, 1);
+	measure_and_report();
+}
+
+static void verb_relay(void)
+{
+	make_pair(client_pair);
+	make_pair(service_pair);
+	role_start(relay, 0);
+	role_is_server(0);
+	role_start(echo_to_relay, 1);
+	role_start(ping, 2);
+	measure_and_report();
+}
+
+static void spawn_again(unsigned int index)
+{
+	posix_spawn_file_actions_t actions;
+	pid_t pid;
+	int status;
+
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", 0, 0);
+	posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", 1, 0);
+	role_ready();
+	for (;;) {
+		uint64_t begin = now_ns();
+
+		must(!posix_spawnp(&pid, opt.arguments[0], &actions, NULL, opt.arguments,
+				   environ));
+		must(waitpid(pid, &status, 0) == pid);
+		if (status)
+			die("%s has failed with status %d", opt.arguments[0], status);
+		count_latency(begin);
+		count_done(index, 1);
+	}
+}
+
+static void verb_spawn(void)
+{
+	must(opt.arguments[0]);
+	role_start(spawn_again, 0);
+	measure_and_report();
+}
+
+int main(int argc, char **argv)
+{
+	static const struct verb verbs[] = {
+		{ "pingpong", verb_pingpong },
+		{ "relay", verb_relay },
+		{ "spawn", verb_spawn },
+		{ 0 },
+	};
+
+	return bench_main(argc, argv, NULL, verbs);
+}

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: MIT
+"""From records to medians and factors, and to a page of Markdown."""
+
+import json
+import statistics
+
+import cases
+
+NOT_MEASURED = ("workload", "case", "label", "rep", "took", "error")
+
+
+# ---- medians and factors ---------------------------------------------------------------
+
+def summarise(result):
+    """One entry for each row of each table."""
+    records = result["records"]
+    known = {(c.workload, c.name): c for c in cases.cases(result["about"]["ours"])}
+    summary = []
+    for key in dict.fromkeys((r["workload"], r["case"], r["label"]) for r in records):
+        rows = [r for r in records if (r["workload"], r["case"], r["label"]) == key]
+        good = [r for r in rows if "error" not in r]
+        entry = dict(zip(("workload", "case", "label"), key), reps=len(good))
+        entry.update({"error": r["error"] for r in rows if "error" in r})
+        if good:
+            entry.update(medians(good))
+            add_metric(entry, good, known.get(key[:2]), records)
+        summary.append(entry)
+    for entry in summary:
+        add_best(entry, summary, known.get((entry["workload"], entry["case"])))
+    return summary
+
+
+def medians(rows):
+    names = [n for n in rows[0] if n not in NOT_MEASURED]
+    values = {n: statistics.median(r[n] for r in rows if n in r) for n in names}
+    if "lost" in values:
+        values["lost"] = sum(r["lost"] for r in rows)
+    if "foreign" in values:
+        values["foreign"] = max(r["foreign"] for r in rows)
+    return values
+
+
+def metric_of(entry, case):
+    if case:
+        return case.metric
+    return {"command": "p50"}.get(entry["workload"])
+
+
+def add_metric(entry, rows, case, records):
+    metric = metric_of(entry, case)
+    if not metric:
+        return
+    values = [r[metric] for r in rows]
+    entry.update(median=statistics.median(values), least=min(values), most=max(values))
+    if case and case.floor:
+        ratios = floor_ratios(rows, metric, case.floor, records)
+        if ratios:
+            entry["vs_floor"] = statistics.median(ratios)
+
+
+def floor_ratios(rows, metric, floor, records):
+    """Each to the floor of its own repetition."""
+    name, key = floor.split(":")
+    floors = {r["rep"]: r[key] for r in records
+              if r["workload"] == "M0" and r["case"] == name and "error" not in r}
+    return [r[metric] / floors[r["rep"]] for r in rows if r["rep"] in floors]
+
+
+def add_best(entry, summary, case):
+    """The ratio to the best fair peer of the same table."""
+    if not case or not case.rows or "median" not in entry:
+        return
+    peers = {r.label for r in case.rows if r.fair and r in cases.QUEUES}
+    others = [e["median"] for e in summary if e["workload"] == entry["workload"] and
+              e["case"] == entry["case"] and e["label"] in peers and "median" in e]
+    if others:
+        best = max(others) if case.metric == "rate" else min(others)
+        entry["vs_best"] = entry["median"] / best
+
+
+# ---- Markdown --------------------------------------------------------------------------
+
+def number(value):
+    if value is None:
+        return "-"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def span(entry):
+    return f"{number(entry['least'])} - {number(entry['most'])}"
+
+
+def factor(value):
+    return "-" if value is None else f"{value:.2f}"
+
+
+def table(heads, rows):
+    lines = ["| " + " | ".join(heads) + " |", "|---|" + "--:|" * (len(heads) - 1)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def markdown(result):
+    about, summary = result["about"], result["summary"]
+    lines = head(about)
+    lines += bars(about, summary)
+    for case in cases.cases(about["ours"]):
+        if case.rows:
+            lines += case_table(case, summary)
+    lines += command_table(summary) + memory_table(about, summary) + flood_table(summary)
+    lines += floor_table(summary) + server_table(about) + noise(summary)
+    return "\n".join(lines) + "\n"
+
+
+def head(about):
+    return [
+        f"# ipcd measured beside its peers, {about['date']}", "",
+        f"Linux {about['kernel']}, {about['cpus']} x {about['cpu']}. {about['reps']} "
+        f"repetitions of {about['seconds']} s, interleaved"
+        f"{', quick' if about['quick'] else ''}; {about['took']} s in all.", "",
+        "Medians; the range is that of the repetitions. *x floor*: divided by the floor "
+        "that the heading names, of the same repetition. *x best*: divided by the best "
+        "safe peer. Only such ratios within one run mean something: see "
+        "tests/bench/README.md.",
+    ]
+
+
+def find(summary, workload, case, label):
+    for entry in summary:
+        if (entry["workload"], entry["case"], entry["label"]) == (workload, case, label):
+            return entry
+    return {}
+
+
+def bars(about, summary):
+    rows = []
+    for bar in cases.BARS:
+        ours = find(summary, bar.workload, bar.case, about["ours"][0])
+        other = find(summary, bar.workload, bar.case, bar.against) if bar.against else {}
+        value = ours.get(bar.metric)
+        if bar.against:
+            value = ratio(value, other.get(bar.metric))
+        if value is None:
+            continue
+        by_cpu = ratio(cpu_of(other), cpu_of(ours)) if bar.against else None
+        rows.append([bar.what, f"x {bar.against}" if bar.against else "-", number(value),
+                     verdict(value, bar.bar, bar), verdict(value, bar.goal, bar),
+                     factor(by_cpu)])
+    if not rows:
+        return []
+    return ["", "## The project's bars", "",
+            "By CPU time: how many times more of it the other needs for a message, server"
+            " and clients together. Foreign load disturbs it less than a rate.", ""] + \
+        table(["", "compared with", "measured", "first bar", "goal", "by CPU time"], rows)
+
+
+def ratio(a, b):
+    return a / b if a is not None and b else None
+
+
+def cpu_of(entry):
+    return entry["us_server"] + entry["us_clients"] if "us_server" in entry else None
+
+
+def verdict(value, limit, bar):
+    met = value >= limit if bar.higher_is_better else value <= limit
+    return f"{number(limit)} {'met' if met else '**missed**'}"
+
+
+def entries_of(summary, workload, case):
+    entries = [e for e in summary if (e["workload"], e["case"]) == (workload, case)]
+    good = [e for e in entries if e["reps"]]
+    return good, [e for e in entries if not e["reps"]]
+
+
+def failures(entries):
+    return [f"\n{e['label']} failed: {e.get('error')}" for e in entries]
+
+
+def case_table(case, summary):
+    entries, failed = entries_of(summary, case.workload, case.name)
+    if not entries and not failed:
+        return []
+    entries.sort(key=lambda e: e["median"], reverse=case.metric == "rate")
+    latency = case.metric == "p50"
+    heads = ["", case.unit, "range", "x floor", "x best"] + ["p99 us"] * latency + [
+        "CPU us: server", "clients", "lost"]
+    rows = [[e["label"], number(e["median"]), span(e),
+             factor(e.get("vs_floor")), factor(e.get("vs_best"))]
+            + [number(e["p99"])] * latency
+            + [number(e["us_server"]), number(e["us_clients"]), number(e["lost"])]
+            for e in entries]
+    floor = case.floor.split(":")[0]
+    return ["", f"## {case.workload} {case.name}", "", f"Floor: {floor}.", ""] + \
+        table(heads, rows) + failures(failed)
+
+
+def command_table(summary):
+    entries, failed = entries_of(summary, "command", cases.COMMAND)
+    if not entries:
+        return failures(failed)
+    entries.sort(key=lambda e: e["median"])
+    floor = find(summary, "command", cases.COMMAND, cases.COMMANDS[0][0]).get("median")
+    rows = [[e["label"], f"{e['median'] / 1e3:.2f}",
+             f"{e['least'] / 1e3:.2f} - {e['most'] / 1e3:.2f}", f"{e['p99'] / 1e3:.2f}",
+             factor(ratio(e["median"], floor))] for e in entries]
+    return ["", "## A command from start to end", "",
+            "The medians of some hundred runs each.", ""] + \
+        table(["", "median ms", "range", "p99 ms", "x true"], rows) + failures(failed)
+
+
+def memory_table(about, summary):
+    good, failed = entries_of(summary, "M7", cases.MEMORY)
+    if not good:
+        return failures(failed)
+    heads = ["", "idle: resident KiB", "private", "Pss"]
+    for n in about["connections"]:
+        heads += [f"KiB per connection, {n:,}", "private"]
+    rows = []
+    for e in good:
+        cells = [e["label"], number(e["rss"]), number(e["private"]), number(e["pss"])]
+        for n in about["connections"]:
+            cells += [number(e[f"per_{n}"]), number(e[f"private_per_{n}"])]
+        rows.append(cells + [number(e["start_ms"])])
+    return ["", "## M7 memory of the server, idle connections, start", "",
+            "Each connection has had its first exchange. What the kernel keeps for "
+            "sockets is not in it.", ""] + \
+        table(heads + ["start to first answer, ms"], rows) + failures(failed)
+
+
+def flood_table(summary):
+    good, failed = entries_of(summary, "M7", cases.FLOOD)
+    if not good:
+        return failures(failed)
+    n = good[0]["messages"]
+    rows = [[e["label"], number(e["before"]), number(e["full"]), number(e["after"]),
+             number(e["per_message"])] for e in good]
+    return ["", f"## M7 memory after {n:,.0f} messages of 100 bytes", "",
+            "Private KiB. redis streams keep entries until they are trimmed.", ""] + \
+        table(["", "before", "all in", "all out", "bytes a message"], rows) + \
+        failures(failed)
+
+
+def floor_table(summary):
+    entries = [e for e in summary if e["workload"] == "M0" and "median" in e]
+    rows = [[e["case"], number(e["p50"]), span(e), number(e["p99"]), number(e["rate"])]
+            for e in entries]
+    return ["", "## M0 floors", ""] + \
+        table(["100 bytes there and back", "p50 us", "range", "p99 us", "a second"], rows)
+
+
+def server_table(about):
+    rows = [[name, *words] for name, words in about["servers"].items()]
+    lines = ["", "## Who took part", ""] + table(["", "version", "as configured"], rows)
+    if about["left_out"]:
+        lines += [""] + [f"- left out: {name}, there is no {why}"
+                         for name, why in about["left_out"].items()]
+    return lines
+
+
+def noise(summary):
+    noisy = [e for e in summary if e.get("foreign", 0) > 0.15]
+    text = (f"Noise: in {len(noisy)} of {len(summary)} rows a repetition lost over 15 % "
+            "of the machine to others (kernel threads and stolen time included)")
+    if noisy:
+        text += ": " + ", ".join(f"{e['case']} / {e['label']} {e['foreign']:.0%}"
+                                 for e in noisy[:12])
+    return ["", text + "."]
+
+
+def as_json(result):
+    """One record a line, so that differences can be read."""
+    def lines(entries):
+        return "[\n" + ",\n".join(json.dumps(e) for e in entries) + "\n]"
+    about = json.dumps(result["about"], indent=1)
+    return (f'{{"about": {about},\n"summary": {lines(result["summary"])},\n'
+            f'"records": {lines(result["records"])}}}\n')
