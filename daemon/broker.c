@@ -2,13 +2,17 @@
 
 #include "broker.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "queue.h"
 
-enum { OVERFLOW_UID_DEFAULT = 65534 };
+enum {
+	OVERFLOW_UID_DEFAULT = 65534,
+	FLOOD_BYTES = 16 * 1024 * 1024, /* less than this is kept for the next messages */
+};
 
 /* Which uid stands for users that a container's namespace does not map, user_namespaces(7). */
 static uid_t read_overflow_uid(void)
@@ -92,4 +96,14 @@ void broker_arm_timers(struct broker *broker)
 {
 	arm(broker, &broker->delayed_timer, &broker->delayed);
 	arm(broker, &broker->expiring_timer, &broker->expiring);
+}
+
+void broker_count_bytes(struct broker *broker, int64_t change)
+{
+	broker->message_bytes += (uint64_t)change;
+	broker->peak_bytes = max_u64(broker->peak_bytes, broker->message_bytes);
+	if (broker->peak_bytes < FLOOD_BYTES || broker->message_bytes > broker->peak_bytes / 8)
+		return;
+	broker->peak_bytes = broker->message_bytes;
+	malloc_trim(0);
 }

@@ -37,6 +37,7 @@ struct broker {
 	struct hash_key name_key, lease_key;
 	uint64_t next_number;
 	uint64_t message_bytes;
+	uint64_t peak_bytes; /* of message_bytes since memory was given back last */
 	struct counters counters;
 };
 
@@ -46,6 +47,9 @@ int broker_init(struct broker *broker, struct loop *loop, struct users *users,
 
 /* Frees all queues and messages. */
 void broker_deinit(struct broker *broker);
+
+/* Bytes of messages came or went. After a flood the memory goes back to the system. */
+void broker_count_bytes(struct broker *broker, int64_t change);
 
 /* Sets both timers to the heads of their heaps. Never fails: without memory the next
  * change tries again. */

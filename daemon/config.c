@@ -83,7 +83,7 @@ static int get_text(struct reading *rd, uint32_t at, const char *key, char **ret
 
 	if (v->type != JSON_STRING || !v->size)
 		return wrong(rd, at, "\"%s\" must be a string, not %s", key,
-			     v->size ? json_type_name(v->type) : "empty");
+			     v->type == JSON_STRING ? "empty" : json_type_name(v->type));
 	text = strndup(json_text(rd->json, v), v->size);
 	if (!text)
 		return err_origin(-ENOMEM);
@@ -454,6 +454,15 @@ static int read_key(struct reading *rd, uint32_t at)
 	return unknown_key(rd, at);
 }
 
+static int no_json(const char *file, const struct json *json, struct buf *errors)
+{
+	size_t line = json_error_line(json);
+	int r = line ? buf_printf(errors, "%s:%zu: %s\n", file, line, json_error(json))
+		     : buf_printf(errors, "%s: %s\n", file, json_error(json));
+
+	return r < 0 ? err_trace(r) : err_origin(-EINVAL);
+}
+
 static int read_text(struct config *config, const char *file, const struct buf *text,
 		     struct buf *errors)
 {
@@ -466,11 +475,8 @@ static int read_text(struct config *config, const char *file, const struct buf *
 		return err_trace(r);
 	rd.json = json;
 	r = json_parse(json, text->data, text->size);
-	if (r == -EBADMSG) {
-		r = buf_printf(errors, "%s:%zu: %s\n", file, json_error_line(json),
-			       json_error(json));
-		return r < 0 ? err_trace(r) : err_origin(-EINVAL);
-	}
+	if (r == -EBADMSG)
+		return err_trace(no_json(file, json, errors));
 	for (uint32_t i = 0; r == 0 && i < json_at(json, 0)->n_members;
 	     i++, key = json_at(json, key + 1)->next)
 		r = read_key(&rd, key);
@@ -506,7 +512,7 @@ static int slurp(const char *file, struct buf *text, struct buf *errors)
 			return no_file(file, -errno, errors);
 		text->size += (size_t)n;
 	}
-	return 0;
+	return text->size > CONFIG_MAX ? no_file(file, -EFBIG, errors) : 0;
 }
 
 static int load_one(struct config *config, const char *file, struct buf *errors)
@@ -632,7 +638,7 @@ static int dump_rules(const struct rules *rules, struct buf *out)
 			r = buf_printf(out, ", \"owner\": \"%u\"", rule->owner);
 		if (r == 0 && rule->has_group)
 			r = buf_printf(out, ", \"group\": \"%u\"", rule->group);
-		if (r == 0)
+		if (r == 0 && rule->has_mode)
 			r = buf_printf(out, ", \"mode\": \"%04o\"", rule->mode);
 		if (r == 0)
 			r = dump_settings(&rule->settings, out);

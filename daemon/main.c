@@ -51,7 +51,7 @@ struct options {
 	struct server_config config;
 	struct config file;
 	char *socket, *config_file; /* malloc'ed defaults */
-	bool mode_said, level_said;
+	bool mode_said;
 	enum action action;
 };
 
@@ -157,7 +157,7 @@ static int set_option(struct options *o, int option, char *value)
 	case 'L':
 		return print_limits(&limits_default);
 	case 'v':
-		o->level_said = true;
+		o->config.level_said = true;
 		return set_level(value);
 	case 'r':
 		return set_ready_fd(o, value);
@@ -247,7 +247,7 @@ static void merge(struct options *o)
 	if (!o->mode_said)
 		o->config.system_mode = o->file.has_mode ? o->file.system_mode
 							 : geteuid() == 0;
-	if (!o->level_said && o->file.has_level)
+	if (!o->config.level_said && o->file.has_level)
 		log_set_level(o->file.level);
 }
 

@@ -25,3 +25,4 @@ $B/daemon/%: daemon/%.in $(PAGE_SOURCES)
 
 $(call install_pages,$(IPCD_PAGES))
 $B/log/lint/man.result: $(IPCD_PAGES)
+$B/log/integration/conf_example.result: $(IPCD_PAGES)

@@ -7,6 +7,10 @@
 
 #include "base/err.h"
 
+/* No process is in it, chown(2). Not the overflow group: in that are all the groups that a
+ * container does not map. */
+#define NO_GROUP ((gid_t)-1)
+
 static bool is_name_char(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
@@ -130,6 +134,45 @@ bool name_is_owner(const struct name *name, const struct credentials *who)
 	       (who->uid == name->owner->uid && who->uid != name->broker->overflow_uid);
 }
 
+/* "@1000.x" as "@ann.x". By the uid in it, not by the owner: they may differ. */
+static int append_display(const struct broker *broker, const char *text, struct buf *out)
+{
+	unsigned long uid = text[0] == '@' ? strtoul(text + 1, NULL, 10) : 0;
+	struct user *user;
+	int r;
+
+	if (text[0] != '@')
+		return err_trace(buf_append_string(out, text));
+	r = user_get(broker->users, (uid_t)uid, &user);
+	if (r < 0)
+		return err_trace(r);
+	r = buf_printf(out, "@%s", user->name);
+	user_unref(user);
+	if (r == 0 && strchr(text, '.'))
+		r = buf_append_string(out, strchr(text, '.'));
+	return err_trace(r);
+}
+
+/* For error texts: in out, or as it is where memory lacks. */
+static const char *display_text(const struct broker *broker, const char *text,
+				struct buf *out)
+{
+	if (append_display(broker, text, out) < 0 || buf_terminate(out) < 0)
+		return text;
+	return out->data;
+}
+
+int name_append_display(const struct name *name, struct buf *out)
+{
+	return err_trace(append_display(name->broker, name->text, out));
+}
+
+int name_ref_append_display(const struct broker *broker, const struct name_ref *ref,
+			    struct buf *out)
+{
+	return err_trace(append_display(broker, ref->text, out));
+}
+
 char *name_explain(const struct name *name)
 {
 	char *text;
@@ -147,12 +190,14 @@ int name_check(const struct name *name, const struct credentials *who, enum righ
 	       const char *verb, struct fault *fault)
 {
 	_cleanup_free_ char *why = NULL;
+	_cleanup_buf_ struct buf shown = BUF_INIT;
 
 	if (name_may(name, who, right))
 		return 0;
 	why = name_explain(name);
 	return fault_set(fault, FAULT_DENIED, "%s may not %s %s (%s)", who->user->name,
-			 verb, name->text, why ? why : "no memory to say why");
+			 verb, display_text(name->broker, name->text, &shown),
+			 why ? why : "no memory to say why");
 }
 
 /* ---- new names ---- */
@@ -186,6 +231,8 @@ void name_decide(const struct broker *broker, const struct name_ref *ref,
 			broker->owner_uid; /* made by use: it does not become the user's */
 	if (rule && rule->has_owner)
 		p.owner = rule->owner;
+	if (p.owner != who->uid)
+		p.gid = NO_GROUP; /* the maker's group has no right on what is another's */
 	if (rule && rule->has_group)
 		p.gid = rule->group;
 	if (rule && rule->has_mode)
@@ -197,6 +244,8 @@ int name_check_create(const struct broker *broker, const struct name_ref *ref,
 		      const struct name_policy *policy, const struct credentials *who,
 		      struct fault *fault)
 {
+	_cleanup_buf_ struct buf shown = BUF_INIT;
+
 	if (is_of_daemon(ref))
 		return fault_set(fault, FAULT_DENIED,
 				 "names under \"ipcd\" are the daemon's");
@@ -212,13 +261,14 @@ int name_check_create(const struct broker *broker, const struct name_ref *ref,
 			fault, FAULT_DENIED,
 			"%s may not create %s: without a rule only root creates names, "
 			"and each user below @%s.",
-			who->user->name, ref->text, who->user->name);
+			who->user->name, display_text(broker, ref->text, &shown),
+			who->user->name);
 	if (policy_may(broker, policy, who, RIGHT_READ) ||
 	    policy_may(broker, policy, who, RIGHT_WRITE))
 		return 0;
 	return fault_set(fault, FAULT_DENIED, "%s may not use %s (mode %04o; %s)",
-			 who->user->name, ref->text, policy->mode,
-			 policy->rule ? policy->rule->where : "no rule for it");
+			 who->user->name, display_text(broker, ref->text, &shown),
+			 policy->mode, policy->rule ? policy->rule->where : "no rule for it");
 }
 
 /* ---- life ---- */
@@ -306,14 +356,3 @@ void name_deinit(struct name *name)
 	free(name->text);
 }
 
-int name_append_display(const struct name *name, struct buf *out)
-{
-	const char *dot;
-	int r;
-
-	if (name->text[0] != '@')
-		return err_trace(buf_append(out, name->text, name->size));
-	dot = strchr(name->text, '.');
-	r = buf_printf(out, "@%s", name->owner->name);
-	return err_trace(r < 0 || !dot ? r : buf_append_string(out, dot));
-}

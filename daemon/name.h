@@ -94,6 +94,8 @@ void name_deinit(struct name *name);
 
 /* For people: "@ann.x" instead of "@1000.x". 0 or -ENOMEM. */
 int name_append_display(const struct name *name, struct buf *out) MUST_CHECK;
+int name_ref_append_display(const struct broker *broker, const struct name_ref *ref,
+			    struct buf *out) MUST_CHECK;
 
 bool name_may(const struct name *name, const struct credentials *who, enum right right);
 bool policy_may(const struct broker *broker, const struct name_policy *policy,

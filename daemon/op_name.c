@@ -180,6 +180,22 @@ static int get_settings(struct call *call, struct queue_settings *s, bool *own)
 
 /* ---- create, set ---- */
 
+/* Who makes a name for somebody else, as an inbox, gets it as the rules say. */
+static int check_choice(struct call *call, const struct name_ref *ref,
+			const struct name_policy *policy)
+{
+	const struct credentials *who = &call->peer->who;
+	const struct broker *broker = &call->server->broker;
+
+	if (name_may_all(broker, who->uid) ||
+	    (policy->owner == who->uid && who->uid != broker->overflow_uid))
+		return 0;
+	return fault_set(call->fault, FAULT_DENIED,
+			 "%s may not choose group, mode and settings of %s: it will belong "
+			 "to user %u",
+			 who->user->name, ref->text, policy->owner);
+}
+
 int op_create(struct call *call)
 {
 	struct broker *broker = &call->server->broker;
@@ -205,6 +221,8 @@ int op_create(struct call *call)
 		r = get_ids(call, &policy, &changed);
 	if (r == 0)
 		r = get_settings(call, &settings, &own_settings);
+	if (r == 0 && (changed || own_settings))
+		r = check_choice(call, &ref, &policy);
 	if (r)
 		return r;
 	if (changed)
@@ -308,14 +326,14 @@ static struct queue *sweep_queue(const struct sweep *s, const struct name_ref *r
 }
 
 static int sweep_one(struct sweep *s, struct message *m, struct queue *to,
-		     struct fault *fault)
+		     struct list **place, struct fault *fault)
 {
 	int r = 0;
 
 	if (!(s->states >> m->state & 1))
 		return 0;
 	if (s->moves)
-		r = queue_move(m, to, fault);
+		r = queue_move(m, to, place, fault);
 	else
 		message_end(m, "deleted");
 	s->done += r == 0;
@@ -328,6 +346,7 @@ static void sweep_some(struct sweep *s)
 	struct queue *from = sweep_queue(s, &s->from);
 	struct queue *to = s->moves ? sweep_queue(s, &s->to) : from;
 	struct fault *fault = &server->fault;
+	struct list *place = NULL;
 	unsigned int n = 0;
 	int r = 0;
 
@@ -348,7 +367,7 @@ static void sweep_some(struct sweep *s)
 			r = timer_set(&server->loop, &s->again, server->loop.now_ns);
 			break;
 		}
-		r = sweep_one(s, m, to, fault);
+		r = sweep_one(s, m, to, &place, fault);
 		if (r)
 			break;
 	}
@@ -372,7 +391,8 @@ static void on_end(struct request *request, const char *why)
 		sweep_free(s);
 		return;
 	}
-	fault_set(fault, FAULT_TIMEOUT, "%s; what was done stays done", why);
+	fault_set(fault, strcmp(why, "cancelled") ? FAULT_SHUTTING_DOWN : FAULT_TIMEOUT,
+		  "%s; what was done stays done", why);
 	sweep_finish(s, fault);
 }
 
@@ -511,8 +531,10 @@ static int get_subject(struct call *call, struct subject *s)
 			call->fault, FAULT_DENIED,
 			"only root may ask about other users; ask without \"uid\"");
 	s->who = (struct credentials){ (uid_t)uid, (gid_t)-1, NULL, subject_has_group };
-	if (uid == peer->who.uid && !s->n_gids)
+	if (uid == peer->who.uid && !s->n_gids) {
 		s->self = &peer->who;
+		s->who.gid = peer->who.gid;
+	}
 	return 0;
 }
 
@@ -523,12 +545,15 @@ static int put_explanation(struct call *call, const struct name_ref *ref,
 	const struct broker *broker = &call->server->broker;
 	struct json_writer *w = call->server->writer;
 	bool create = name_check_create(broker, ref, policy, &s->who, call->fault) == 0;
+	_cleanup_buf_ struct buf shown = BUF_INIT;
 	char mode[8];
-	int r;
+	int r = name_ref_append_display(broker, ref, &shown);
 
+	if (r < 0)
+		return err_trace(r);
 	snprintf(mode, sizeof(mode), "%04o", policy->mode);
 	json_writer_begin(w, out);
-	json_put_string(w, "name", ref->text, ref->size);
+	json_put_string(w, "name", shown.data, shown.size);
 	json_put_bool(w, "exists", exists);
 	json_put_u64(w, "uid", s->who.uid);
 	json_put_bool(w, "read",

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "ops.h"
+#include "peek.h"
 
 struct receive {
 	struct request request; /* while open */
@@ -94,8 +95,7 @@ static int put_delivery(struct peer *peer, uint64_t id, const struct message *m,
 	return err_trace(r);
 }
 
-static int write_delivery(struct peer *peer, uint64_t id, const struct message *m,
-			  bool peek)
+int op_receive_write(struct peer *peer, uint64_t id, const struct message *m, bool peek)
 {
 	int r;
 
@@ -129,11 +129,11 @@ static void deliver(struct receiver *receiver, struct message *m)
 	struct peer *peer = receive->request.peer;
 
 	receive->last_ns = peer->server->loop.now_ns;
-	if (write_delivery(peer, receive->request.id, m, false) == 0)
+	if (op_receive_write(peer, receive->request.id, m, false) == 0)
 		m->out_end = peer->stream.queued_bytes;
 }
 
-static void write_end(struct peer *peer, uint64_t id, const char *why)
+void op_receive_write_end(struct peer *peer, uint64_t id, const char *why)
 {
 	struct json_writer *w = peer_begin(peer, true, id);
 
@@ -151,7 +151,7 @@ static void receive_end(struct receive *receive, const char *why)
 	receive->open = false;
 	timer_cancel(&peer->server->loop, &receive->idle);
 	if (why)
-		write_end(peer, receive->request.id, why);
+		op_receive_write_end(peer, receive->request.id, why);
 	request_close(&receive->request);
 	receiver_end(&receive->receiver);
 }
@@ -235,6 +235,7 @@ void op_receive_lose_all(struct peer *peer)
 
 void op_receive_sent(struct peer *peer)
 {
+	peek_resume(peer);
 	LIST_FOREACH(link, &peer->receives) {
 		struct receive *receive = LIST_ENTRY(link, struct receive, link);
 
@@ -406,28 +407,6 @@ static int get_queues(struct call *call, struct queue_list *list)
 	return err_trace(r);
 }
 
-/* Shows what is there at this moment, once. Numbers are taken first: writing may end the
- * peer, but it changes no queue. */
-static int peek(struct call *call, const struct queue_list *list,
-		const struct receive_options *o)
-{
-	struct peer *peer = call->peer;
-	uint64_t left = o->max ? o->max : UINT64_MAX;
-
-	for (unsigned int i = 0; i < list->n && left; i++) {
-		LIST_FOREACH(link, &list->subscriptions[i].queue->all) {
-			if (!left-- || peer->state == PEER_CLOSED)
-				break;
-			if (write_delivery(peer, call->id,
-					   LIST_ENTRY(link, struct message, in_queue),
-					   true) < 0)
-				return 0; /* the peer is ended already */
-		}
-	}
-	write_end(peer, call->id, "peeked");
-	return 0;
-}
-
 /* Takes the subscriptions. */
 static int receive_start(struct call *call, struct queue_list *list,
 			 const struct receive_options *o)
@@ -463,7 +442,8 @@ int op_receive(struct call *call)
 	if (r == 0)
 		r = get_queues(call, &list);
 	if (r == 0 && options.peek)
-		r = peek(call, &list, &options);
+		r = peek_start(call, list.subscriptions, list.n,
+			       options.max ? options.max : UINT64_MAX);
 	else if (r == 0)
 		r = receive_start(call, &list, &options);
 	free(list.subscriptions);

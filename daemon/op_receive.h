@@ -11,6 +11,11 @@ void op_receive_lose_all(struct peer *peer);
 /* Some of the peer's output has gone to the kernel. */
 void op_receive_sent(struct peer *peer);
 
+/* One delivery, or what peek shows. A failure ends the peer. */
+int op_receive_write(struct peer *peer, uint64_t id, const struct message *m,
+		     bool peek) MUST_CHECK;
+void op_receive_write_end(struct peer *peer, uint64_t id, const char *why);
+
 /* Does this peer hold the lease? */
 bool op_receive_holds(const struct peer *peer, const struct message *m);
 

@@ -227,9 +227,16 @@ static int wait_for_room(struct call *call, struct queue *queue, struct message 
 			 const struct send_options *options)
 {
 	struct peer *peer = call->peer;
+	uint64_t max = call->server->limits.buffer_per_user;
 	struct send_request *s;
 	int r = 0;
 
+	if (peer->user->usage.buffer_bytes + message_cost(m) > max)
+		return fault_set(
+			call->fault, FAULT_QUOTA,
+			"what this user's connections wait with fills %llu bytes "
+			"(buffer_per_user); wait for answers",
+			(unsigned long long)max);
 	if (peer->n_waiting_sends == LIMIT_WAITING_SENDS_MAX)
 		return fault_set(call->fault, FAULT_FULL,
 				 "%d sends of this connection wait for room already "

@@ -675,6 +675,7 @@ static int peer_new(struct server *server, int fd, const struct ucred *cred,
 	peer->number = server->next_peer++;
 	peer->accepted_ns = peer->sent_ns = server->loop.now_ns;
 	map_init(&peer->requests);
+	list_init(&peer->peeks);
 	list_init(&peer->nameless);
 	list_init(&peer->receives);
 	assemblies_init(&peer->assemblies);

@@ -50,6 +50,7 @@ struct peer {
 	uint16_t n_waiting_sends;
 	char *label;
 	struct map requests;  /* open ones, by id */
+	struct list peeks;    /* struct peek */
 	struct list nameless; /* open ones without id */
 	struct list receives; /* struct receive: open, or with leases */
 	struct assemblies assemblies;

@@ -318,7 +318,7 @@ static void charge(struct share *share, struct message *m, uint64_t cost)
 	share->bytes += cost;
 	q->messages++;
 	q->bytes += cost;
-	q->broker->message_bytes += cost;
+	broker_count_bytes(q->broker, (int64_t)cost);
 	share->user->usage.messages++;
 	share->user->usage.bytes += cost;
 }
@@ -334,7 +334,7 @@ void queue_uncharge(struct message *m)
 	share->bytes -= cost;
 	q->messages--;
 	q->bytes -= cost;
-	q->broker->message_bytes -= cost;
+	broker_count_bytes(q->broker, -(int64_t)cost);
 	user->usage.messages--;
 	user->usage.bytes -= cost;
 	if (!list_is_empty(&q->waiting))
@@ -347,7 +347,26 @@ void queue_uncharge(struct message *m)
 	share_put(share);
 }
 
-int queue_move(struct message *m, struct queue *to, struct fault *fault)
+static uint64_t number_at(struct list *link)
+{
+	return LIST_ENTRY(link, struct message, in_queue)->number;
+}
+
+/* `all` is in the order of the numbers, also where a message comes from another queue. */
+static void insert_by_number(struct queue *q, struct message *m, struct list **place)
+{
+	struct list *at = *place ? *place : q->all.prev;
+
+	while (at != &q->all && number_at(at) > m->number)
+		at = at->prev;
+	while (at->next != &q->all && number_at(at->next) < m->number)
+		at = at->next;
+	list_add_tail(at->next, &m->in_queue); /* that is behind at */
+	*place = &m->in_queue;
+}
+
+int queue_move(struct message *m, struct queue *to, struct list **place,
+	       struct fault *fault)
 {
 	uint64_t cost = message_cost(m);
 	struct share *share;
@@ -371,7 +390,7 @@ int queue_move(struct message *m, struct queue *to, struct fault *fault)
 	queue_uncharge(m);
 	charge(share, m, cost);
 	list_remove(&m->in_queue);
-	list_add_tail(&to->all, &m->in_queue);
+	insert_by_number(to, m, place);
 	message_revive(m);
 	return 0;
 }
@@ -459,6 +478,8 @@ int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *wa
 	if (check_queue_room(queue, message_cost(message), &fault))
 		queue->blocked = true; /* nobody overtakes before the next round */
 	waiting->message = message;
+	waiting->cost = message_cost(message);
+	sender->usage.buffer_bytes += waiting->cost;
 	waiting->share->n_waiting++;
 	list_add_tail(&queue->waiting, &waiting->in_queue);
 	list_add_tail(&sender->waiting_sends, &waiting->in_user);
@@ -471,6 +492,7 @@ static void waiting_send_remove(struct waiting_send *w)
 	list_remove(&w->in_queue);
 	list_remove(&w->in_user);
 	w->share->n_waiting--;
+	w->share->user->usage.buffer_bytes -= w->cost;
 	if (list_is_empty(&w->share->queue->waiting))
 		w->share->queue->blocked = false;
 }

@@ -61,6 +61,7 @@ struct waiting_send {
 	struct list in_queue, in_user;
 	struct share *share;
 	struct message *message;
+	uint64_t cost; /* charged to the user as buffered */
 	void (*admitted)(struct waiting_send *waiting, uint64_t number);
 	/* The queue goes away, or the right to send to it: to be cancelled. */
 	void (*refused)(struct waiting_send *waiting, enum fault_word word,
@@ -91,8 +92,10 @@ uint64_t queue_backoff_ms(const struct queue *q, uint64_t attempts);
 struct queue *queue_delete(struct queue *queue);
 
 /* Takes a message that is not leased into another queue (or the same), ready and with no
- * attempts counted. 0; FAULT: no room there; -ENOMEM. */
-int queue_move(struct message *message, struct queue *to, struct fault *fault) MUST_CHECK;
+ * attempts counted. *place, at first NULL, remembers where, for the next one that is moved
+ * in the same turn. 0; FAULT: no room there; -ENOMEM. */
+int queue_move(struct message *message, struct queue *to, struct list **place,
+	       struct fault *fault) MUST_CHECK;
 
 /* Rights have changed: waiting sends that may no longer are refused. */
 void queue_recheck(struct queue *queue);

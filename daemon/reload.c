@@ -71,7 +71,7 @@ static void apply(struct server *server, struct config *config)
 	rules_deinit(&server->rules);
 	server->rules = config->rules;
 	config->rules = (struct rules){ NULL, 0 };
-	if (config->has_level)
+	if (config->has_level && !c->level_said)
 		log_set_level(config->level);
 	if (!c->activation.n) /* else it is not the file that says where */
 		warn_if_changed("socket", c->socket, config->socket);

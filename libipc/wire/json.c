@@ -392,6 +392,7 @@ static void note_yajl_error(struct json *j)
 	size_t at = yajl_get_bytes_consumed(j->yajl);
 
 	why[strcspn((char *)why, "\n")] = '\0';
+	j->error_at = at;
 	snprintf(j->error, sizeof(j->error), "%.100s near byte %zu", (char *)why, at);
 	j->failure = -EBADMSG;
 }

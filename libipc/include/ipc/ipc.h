@@ -252,8 +252,8 @@ IPC_PUBLIC uint64_t ipc_client_get_pending(const struct ipc_client *client);
  *	connection was lost: they will come again, unless the first delivery is settled before
  * @userdata: as given with ipc_client_set_reconnect()
  */
-typedef void (*ipc_reconnect_fn)(struct ipc_client *client, bool restarted, uint64_t n_held,
-				 void *userdata);
+typedef void (*ipc_reconnect_fn)(struct ipc_client *client, bool restarted,
+				 uint64_t n_held, void *userdata);
 
 /**
  * ipc_client_set_reconnect - do not end with the connection
@@ -514,7 +514,8 @@ IPC_PUBLIC const char *ipc_message_get_meta(const struct ipc_message *message);
  * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7), from
  */
 IPC_PUBLIC const char *ipc_message_get_from(const struct ipc_message *message,
-					    uid_t *ret_uid, gid_t *ret_gid, pid_t *ret_pid);
+					    uid_t *ret_uid, gid_t *ret_gid,
+					    pid_t *ret_pid);
 
 /**
  * ipc_message_to_json - a received message as one line of JSON
@@ -532,7 +533,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_message_to_json(const struct ipc_message *mess
 
 /* Flags of ipc_send_message() and ipc_send_async(). */
 enum ipc_send_flags {
-	IPC_SEND_WAIT_ACKED = 1 << 0, /* the answer comes when a receiver has acknowledged */
+	IPC_SEND_WAIT_ACKED =
+		1 << 0, /* the answer comes when a receiver has acknowledged */
 };
 
 /**
@@ -548,7 +550,8 @@ enum ipc_send_flags {
  * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_send(struct ipc_client *client, const char *queue,
-				       const void *data, size_t size, uint64_t *ret_number);
+				       const void *data, size_t size,
+				       uint64_t *ret_number);
 
 /**
  * ipc_send_message - hand a message to a queue, with all options
@@ -563,7 +566,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_send(struct ipc_client *client, const char *qu
  * expired, see ipc_client_get_error()
  * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
  */
-IPC_PUBLIC IPC_MUST_CHECK int ipc_send_message(struct ipc_client *client, const char *queue,
+IPC_PUBLIC IPC_MUST_CHECK int ipc_send_message(struct ipc_client *client,
+					       const char *queue,
 					       const struct ipc_message *message,
 					       int64_t wait_ms, unsigned int flags,
 					       uint64_t *ret_number);
@@ -606,7 +610,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_send_async(struct ipc_client *client, const ch
  * Source: ipc-protocol(7) receive
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_receive(struct ipc_client *client, const char *queue,
-					  int64_t wait_ms, struct ipc_message **ret_message);
+					  int64_t wait_ms,
+					  struct ipc_message **ret_message);
 
 /**
  * ipc_receiver_new - prepare to take messages from queues, one after the other
@@ -696,7 +701,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_ack_wait(struct ipc_receiver *rec
  * Returns: 0; -EBUSY already started
  * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
  */
-IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_peek(struct ipc_receiver *receiver, bool peek);
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_peek(struct ipc_receiver *receiver,
+						    bool peek);
 
 /**
  * ipc_message_fn - is given a message, by a function that processes the client
@@ -810,8 +816,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_ack_many(struct ipc_client *client,
  * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) nack
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_nack(struct ipc_client *client,
-				       const struct ipc_message *message, int64_t delay_ms,
-				       const char *reason);
+				       const struct ipc_message *message,
+				       int64_t delay_ms, const char *reason);
 
 /**
  * ipc_reject - nobody can handle the message: it is dead, and kept aside in its queue
@@ -859,10 +865,10 @@ enum ipc_verdict {
  * anew); -EINVAL; otherwise as at the top
  * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) ack
  */
-IPC_PUBLIC IPC_MUST_CHECK int ipc_settle(struct ipc_client *client, enum ipc_verdict verdict,
-					 uint64_t number, const char *lease,
-					 int64_t delay_ms, bool uncounted,
-					 const char *reason);
+IPC_PUBLIC IPC_MUST_CHECK int ipc_settle(struct ipc_client *client,
+					 enum ipc_verdict verdict, uint64_t number,
+					 const char *lease, int64_t delay_ms,
+					 bool uncounted, const char *reason);
 
 /**
  * ipc_settle_async - the same without waiting
@@ -880,12 +886,10 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_settle(struct ipc_client *client, enum ipc_ver
  * Returns: 0; -EINVAL; -ENOMEM; -ENOBUFS as ipc_send_async(); -ECONNRESET
  * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) ack
  */
-IPC_PUBLIC IPC_MUST_CHECK int ipc_settle_async(struct ipc_client *client,
-					       enum ipc_verdict verdict, uint64_t number,
-					       const char *lease, int64_t delay_ms,
-					       bool uncounted, const char *reason,
-					       ipc_reply_fn callback, void *userdata,
-					       struct ipc_request **ret_request);
+IPC_PUBLIC IPC_MUST_CHECK int
+ipc_settle_async(struct ipc_client *client, enum ipc_verdict verdict, uint64_t number,
+		 const char *lease, int64_t delay_ms, bool uncounted, const char *reason,
+		 ipc_reply_fn callback, void *userdata, struct ipc_request **ret_request);
 
 /* ------------------------------------------------------------------------- looking --- */
 
@@ -967,7 +971,8 @@ IPC_PUBLIC const char *ipc_record_get_string(const struct ipc_record *record,
  * numbers)
  * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) names, peers, stats
  */
-IPC_PUBLIC int64_t ipc_record_get_integer(const struct ipc_record *record, const char *key);
+IPC_PUBLIC int64_t ipc_record_get_integer(const struct ipc_record *record,
+					  const char *key);
 
 /**
  * ipc_record_get_bool - a yes or no of a record
@@ -1060,7 +1065,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_name_create(struct ipc_client *client, const c
  * Blocking: as ipc_name_create(). Threads: owner. Since: 0.1. Source: ipc-protocol(7) set
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_name_set(struct ipc_client *client, const char *name,
-					   const char *const *settings, size_t n_settings);
+					   const char *const *settings,
+					   size_t n_settings);
 
 /**
  * ipc_name_delete - end a name, with all messages in it
@@ -1070,7 +1076,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_name_set(struct ipc_client *client, const char
  * Returns: 0; -ENOENT; -EACCES; -EINVAL; otherwise as at the top
  * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) delete
  */
-IPC_PUBLIC IPC_MUST_CHECK int ipc_name_delete(struct ipc_client *client, const char *name);
+IPC_PUBLIC IPC_MUST_CHECK int ipc_name_delete(struct ipc_client *client,
+					      const char *name);
 
 /**
  * ipc_name_purge - throw messages away
@@ -1114,8 +1121,9 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_name_move(struct ipc_client *client, const cha
  * Blocking: as ipc_name_create(). Threads: owner. Since: 0.1.
  * Source: ipc-protocol(7) explain
  */
-IPC_PUBLIC IPC_MUST_CHECK int ipc_name_explain(struct ipc_client *client, const char *name,
-					       const char *user, struct ipc_list **ret_list);
+IPC_PUBLIC IPC_MUST_CHECK int ipc_name_explain(struct ipc_client *client,
+					       const char *name, const char *user,
+					       struct ipc_list **ret_list);
 
 #ifdef __cplusplus
 }

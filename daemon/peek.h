@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_PEEK_H
+#define DAEMON_PEEK_H
+
+/*
+ * `receive` with `peek`: shows the messages that are in the queues when it is asked, once
+ * and without leases. As much as the peer's output has room for is written at a time; a
+ * message that goes away meanwhile is not shown.
+ */
+
+#include "dispatch.h"
+#include "receiver.h"
+
+/* 0, or -ENOMEM. */
+int peek_start(struct call *call, const struct subscription *queues, unsigned int n,
+	       uint64_t max) MUST_CHECK;
+
+/* The peer has read: those of its peeks that waited for room go on. */
+void peek_resume(struct peer *peer);
+
+#endif
