@@ -24,12 +24,15 @@ $(call install_files,644,$(LIBDIR)/pkgconfig,$B/libipc/libipc.pc)
 $(call install_files,644,$(INCLUDEDIR)/ipc,libipc/include/ipc/ipc.h)
 $(call install_pages,$(wildcard libipc/man/*.[1-8]))
 
-# ---- Pages with the numbers of wire/limits.h and the words of wire/fault.h in them -----
+# ---- Pages with the comments of ipc.h, the numbers of wire/limits.h and the words of
+# wire/fault.h in them --------------------------------------------------------------------
 
-EXPAND_PAGE   = $(Q)sed 's|@VERSION@|$(VERSION)|g' $< | \
-		CC='$(CC)' bash libipc/man/expand.sh >$@
-PAGE_SOURCES := libipc/man/expand.sh libipc/wire/limits.h libipc/wire/limits.c \
-		libipc/wire/fault.h $B/dirs
+LIBIPC_HEADER := libipc/include/ipc/ipc.h
+EXPAND_PAGE   = $(Q)awk -f libipc/man/from-header.awk $(LIBIPC_HEADER) $< >$@.page && \
+		sed 's|@VERSION@|$(VERSION)|g' $@.page | \
+		CC='$(CC)' bash libipc/man/expand.sh >$@ && rm $@.page
+PAGE_SOURCES := libipc/man/from-header.awk libipc/man/expand.sh $(LIBIPC_HEADER) \
+		libipc/wire/limits.h libipc/wire/limits.c libipc/wire/fault.h $B/dirs
 LIBIPC_PAGES := $(patsubst %.in,$B/%,$(wildcard libipc/man/*.in))
 
 $B/libipc/man/%: libipc/man/%.in $(PAGE_SOURCES)

@@ -8,7 +8,6 @@
 #include "client/client_internal.h"
 
 #include <grp.h>
-#include <pwd.h>
 #include <string.h>
 
 #include "base/err.h"

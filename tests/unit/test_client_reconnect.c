@@ -340,7 +340,7 @@ static void test_away(void **state)
 	assert_int_equal(ipc_client_get_fd(f->client), -ECONNRESET);
 	assert_int_equal(ipc_client_process(f->client), 0); /* the first attempt */
 	timeout = ipc_client_get_timeout(f->client);
-	assert_in_range(timeout, 1, 50);
+	assert_in_range(timeout, 0, 50);
 	assert_non_null(strstr(ipc_client_get_error(f->client), "no daemon at"));
 	assert_int_equal(ipc_ack(f->client, message), -ECONNRESET);
 	assert_int_equal(ipc_ping_async(f->client, note, &notes, NULL), -ECONNRESET);
@@ -350,7 +350,7 @@ static void test_away(void **state)
 	assert_non_null(strstr(ipc_client_get_error(f->client), "no daemon at"));
 	for (int i = 0; i < 3; i++) {
 		timeout = ipc_client_get_timeout(f->client);
-		assert_in_range(timeout, 1, 5000);
+		assert_in_range(timeout, 0, 5000);
 		poll(NULL, 0, timeout);
 		assert_int_equal(ipc_client_process(f->client), 0);
 	}

@@ -95,8 +95,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_socket_path(unsigned int flags, char **ret_pat
  *
  * Returns: 0; -ENOENT no socket there; -ECONNREFUSED nobody listens; -EACCES may not
  * connect; -EPERM the directory or the listener is not to be trusted; -ENAMETOOLONG;
- * -EINVAL flags; with IPC_OPEN_AUTOSTART also -ECHILD the daemon could not be started;
- * otherwise as at the top
+ * -EINVAL flags; -ECHILD with IPC_OPEN_AUTOSTART: the daemon could not be started; otherwise
+ * as at the top
  * Blocking: until connected and greeted, at most the default timeout. Threads: any.
  * Since: 0.1. Source: ipc-protocol(7) hello
  */
