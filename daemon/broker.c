@@ -102,7 +102,8 @@ void broker_count_bytes(struct broker *broker, int64_t change)
 {
 	broker->message_bytes += (uint64_t)change;
 	broker->peak_bytes = max_u64(broker->peak_bytes, broker->message_bytes);
-	if (broker->peak_bytes < FLOOD_BYTES || broker->message_bytes > broker->peak_bytes / 8)
+	if (broker->peak_bytes < FLOOD_BYTES ||
+	    broker->message_bytes > broker->peak_bytes / 8)
 		return;
 	broker->peak_bytes = broker->message_bytes;
 	malloc_trim(0);

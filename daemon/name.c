@@ -241,8 +241,6 @@ void name_decide(const struct broker *broker, const struct name_ref *ref,
 	else if (rule && !ref->of_user && !name_may_all(broker, who->uid))
 		p.owner =
 			broker->owner_uid; /* made by use: it does not become the user's */
-	if (rule && rule->has_owner)
-		p.owner = rule->owner;
 	if (p.owner != who->uid)
 		p.gid = NO_GROUP; /* the maker's group has no right on what is another's */
 	p.plain_owner = p.owner;
@@ -279,7 +277,8 @@ int name_check_create(const struct broker *broker, const struct name_ref *ref,
 		return 0;
 	return fault_set(fault, FAULT_DENIED, "%s may not use %s (mode %04o; %s)",
 			 who->user->name, display_text(broker, ref->text, &shown),
-			 policy->mode, policy->rule ? policy->rule->where : "no rule for it");
+			 policy->mode,
+			 policy->rule ? policy->rule->where : "no rule for it");
 }
 
 /* ---- life ---- */
@@ -369,4 +368,3 @@ void name_deinit(struct name *name)
 	free(name->where);
 	free(name->text);
 }
-

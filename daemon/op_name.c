@@ -190,10 +190,11 @@ static int check_choice(struct call *call, const struct name_ref *ref,
 	if (name_may_all(broker, who->uid) ||
 	    (policy->owner == who->uid && who->uid != broker->overflow_uid))
 		return 0;
-	return fault_set(call->fault, FAULT_DENIED,
-			 "%s may not choose group, mode and settings of %s: it will belong "
-			 "to user %u",
-			 who->user->name, ref->text, policy->owner);
+	return fault_set(
+		call->fault, FAULT_DENIED,
+		"%s may not choose group, mode and settings of %s: it will belong "
+		"to user %u",
+		who->user->name, ref->text, policy->owner);
 }
 
 int op_create(struct call *call)

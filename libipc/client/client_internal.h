@@ -254,7 +254,7 @@ struct ipc_client {
 	bool output_broken;	 /* no memory in the middle of a frame */
 	bool write_failed;	 /* only reading the daemon's last words */
 
-	int64_t timeout_ms;	     /* or IPC_FOREVER */
+	int64_t timeout_ms; /* or IPC_FOREVER */
 
 	uint32_t connection; /* counts from 1 */
 	struct reconnect reconnect;

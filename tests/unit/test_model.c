@@ -440,6 +440,7 @@ static void step_settle(void)
 static void step_revive(void)
 {
 	struct model_message *m = &w.messages[chance(MESSAGES_MAX)];
+	struct list *place = NULL;
 	struct fault fault;
 
 	if (!m->number || m->state == MESSAGE_LEASED)
@@ -447,7 +448,7 @@ static void step_revive(void)
 	m->state = MESSAGE_READY;
 	m->attempts = 0;
 	assert_int_equal(queue_move(message_find(&w.broker, m->number), w.queue[m->queue],
-				    &fault),
+				    &place, &fault),
 			 0);
 }
 
