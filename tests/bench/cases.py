@@ -37,6 +37,7 @@ def cases(ours):
     single = [row(name, name) for name in ours]
     settled = [row(f"{name}, ack answered", name, "settle") for name in ours]
     window8 = [row(f"{name}, window 8", name, "8") for name in ours]
+    pair = ["-c", "1", "-p", "64", "-w", "16384"]
     few, many = ["-c", "4", "-w", "2000"], ["-c", "4", "-p", "64", "-w", "16384"]
     return FLOORS + [
         Case("M4", "1 client: put, take, acknowledge", "roundtrip", [],
@@ -46,6 +47,8 @@ def cases(ours):
         Case("M4", "4 + 4 connections, one job at a time", "queue", few,
              "rate", "jobs/s", "relay:rate", single + window8 + QUEUES),
         Case("M4", "4 + 4 connections, batches of 64", "queue", many,
+             "rate", "jobs/s", "relay:rate", single + QUEUES),
+        Case("M4", "1 + 1 connections, batches of 64", "queue", pair,
              "rate", "jobs/s", "relay:rate", single + QUEUES),
     ]
 
@@ -61,6 +64,8 @@ BARS = [
         "median", "redis BLMOVE+LREM", 2.0, 3.5, True),
     Bar("memory queue, batches of 64", "M4", "4 + 4 connections, batches of 64",
         "median", "redis streams", 1.5, 2.8, True),
+    Bar("one sender, one receiver, batches of 64", "M4",
+        "1 + 1 connections, batches of 64", "median", "redis streams", 1.5, 2.8, True),
     Bar("KiB per idle connection, 10,000", "M7", MEMORY, "per_10000", None,
         1.0, 0.5, False),
     Bar("KiB of private memory, idle", "M7", MEMORY, "private", None,
