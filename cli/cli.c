@@ -99,10 +99,11 @@ static void say_client_error(const struct cli *cli, const char *name,
 int cli_fail_ipc(const struct cli *cli, const char *name, const struct ipc_client *client,
 		 int error)
 {
-	int status = cli_status(error, *ipc_client_get_error_word(client));
+	bool remote = *ipc_client_get_error_word(client);
+	int status = cli_status(error, remote);
 
 	say_client_error(cli, name, client, error,
-			 error == -ENOENT || status == STATUS_NO_DAEMON, "");
+			 (error == -ENOENT && remote) || status == STATUS_NO_DAEMON, "");
 	return status;
 }
 

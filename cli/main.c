@@ -15,11 +15,16 @@
 #include "out.h"
 
 extern const struct command cmd_send, cmd_receive, cmd_ack, cmd_nack, cmd_reject,
-	cmd_touch, cmd_name_ls, cmd_status, cmd_peers, cmd_disconnect, cmd_ping;
+	cmd_touch, cmd_name_ls, cmd_name_create, cmd_name_set, cmd_name_delete,
+	cmd_name_purge, cmd_name_move, cmd_name_explain, cmd_status, cmd_peers,
+	cmd_disconnect, cmd_ping;
 
 static const struct command *const commands[] = {
-	&cmd_send, &cmd_receive, &cmd_ack,     &cmd_nack,  &cmd_reject,	    &cmd_touch,
-	&cmd_ping, &cmd_status,	 &cmd_name_ls, &cmd_peers, &cmd_disconnect,
+	&cmd_send,	 &cmd_receive,	   &cmd_ack,	      &cmd_nack,
+	&cmd_reject,	 &cmd_touch,	   &cmd_ping,	      &cmd_status,
+	&cmd_name_ls,	 &cmd_name_create, &cmd_name_set,     &cmd_name_delete,
+	&cmd_name_purge, &cmd_name_move,   &cmd_name_explain, &cmd_peers,
+	&cmd_disconnect,
 };
 
 /* ---- help ---- */
@@ -31,7 +36,7 @@ static int show_help(void)
 		"Hands messages from process to process, through the queues of ipcd(8).\n\n"
 		"Commands:\n");
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		out_print("  %-11s %s\n", commands[i]->name, commands[i]->summary);
+		out_print("  %-12s %s\n", commands[i]->name, commands[i]->summary);
 	out_print("\nOptions, before or after the command:\n"
 		  "  --socket PATH  the daemon that listens there (or $IPC_SOCKET)\n"
 		  "  --user         this user's daemon\n"

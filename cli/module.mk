@@ -16,3 +16,4 @@ $(IPC) $B/install/ipc: $(call objects,$(wildcard cli/*.c)) $(LIBIPC)
 
 $(call install_files,755,$(BINDIR),$B/install/ipc)
 $(call install_pages,$(wildcard cli/*.[1-8]))
+$(call install_files,644,$(PREFIX)/share/bash-completion/completions,cli/completion/ipc)

@@ -33,7 +33,7 @@ is() {
 
 is send ipc se
 is 'receive reject' ipc re
-is ls ipc name ''
+is 'ls create set delete purge move explain' ipc name ''
 is '' ipc frobnicate ''
 is 'jobs jokes' ipc send jo
 is 'jobs jokes' ipc receive -n 2 jo
