@@ -34,6 +34,7 @@ is() {
 is send ipc se
 is 'receive reject' ipc re
 is 'ls create set delete purge move explain' ipc name ''
+is 'delete' ipc name d
 is '' ipc frobnicate ''
 is 'jobs jokes' ipc send jo
 is 'jobs jokes' ipc receive -n 2 jo
@@ -42,6 +43,17 @@ is jokes ipc --socket = socket send jok
 is '' ipc --socket /nonexistent send jok
 is jobs ipc status job
 is jobs ipc name ls job
+is jobs ipc name delete job
+is 'jobs jokes' ipc name purge jo
+is 'jobs jokes' ipc name move jobs --to jo
+is dead ipc name move jobs --state dea
+is '' ipc name create jo
+is 'jobs jokes' ipc name set jo
+is 'max_attempts=' ipc name set jobs max
+is root ipc name create jobs owner = roo
+is root ipc name set owner owner = roo
+is jobs ipc name explain job
+is root ipc name explain jobs roo
 is '--lines' ipc send --li
 is '--lines' ipc receive --li
 is '--long' ipc name ls --lo
@@ -53,7 +65,8 @@ is '' ipc receive jobs --exec true jo
 [ "$(completes ipc disconnect '')" ] || fail 'no peers'
 
 # Every option that a command's help has is offered.
-for command in send receive nack reject ping 'name ls' status; do
+for command in send receive nack reject ping 'name ls' 'name delete' 'name purge' \
+	'name move' status; do
 	# shellcheck disable=SC2086 # one command is two words
 	{
 		offered=" $(completes ipc $command --) "

@@ -97,14 +97,7 @@ one_error "disconnect $peer: "
 
 # ---- what others may not, and may not see ----
 
-if [ "$(id -u)" = 0 ] && setpriv --reuid 4000001 --clear-groups true 2>/dev/null; then
-	# the build tree may lie where others may not go
-	mkdir other && cp "$IPC" "$(dirname "$IPC")"/libipc.so.0 other/ && chmod 755 other
-	as_other() {
-		setpriv --reuid 4000001 --regid 4000001 --clear-groups other/ipc "$@" \
-			>out 2>err
-		status=$?
-	}
+if can_be_other; then
 	as_other send jobs -m x
 	[ $status = 4 ] || fail "denied is status 4, not $status: $(cat err)"
 	one_error 'send jobs: '

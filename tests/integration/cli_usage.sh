@@ -7,7 +7,8 @@
 
 # ---- help goes to standard output, and names each command ----
 
-commands=(send receive ack nack reject touch ping status 'name ls' peers disconnect)
+commands=(send receive ack nack reject touch ping status 'name ls' 'name create' 'name set'
+	'name delete' 'name purge' 'name move' 'name explain' peers disconnect)
 run 0 --help
 for word in "${commands[@]}"; do
 	out_has "  $word "
@@ -43,6 +44,7 @@ wrong "did you mean 'receive'?" rec
 wrong "did you mean 'name ls'?" name
 wrong "no command 'xyzzy'" xyzzy
 wrong "did you mean 'name ls'?" name sl
+wrong "did you mean 'name delete'?" name dleete
 wrong "'--json' takes no value" --json=1 send
 wrong "'--quiet' takes no value" send --quiet=1
 wrong "'--socket' needs a value" send a -m b --socket
@@ -88,6 +90,15 @@ wrong 'is no number of a message' ack x y
 wrong 'is no number of a message' ack 0 y
 wrong 'one argument too many' ack 1 y z
 wrong "'--reason'" ack 1 y --reason x
+for verb in create delete purge move explain; do
+	wrong 'an argument is missing' name $verb
+done
+wrong 'one more argument is missing' name set a
+wrong 'one argument too many' name purge a b
+wrong 'one argument too many' name explain a b c
+wrong "not 'leased'" name purge a --state leased
+wrong "not ''" name move a --state ''
+wrong "'--to'" name purge a --to b
 wrong 'needs a number' ping -c 0
 wrong 'human or json' status --format xml
 wrong 'one argument too many' status a b
@@ -98,7 +109,8 @@ wrong 'one argument too many' peers x
 # ---- no daemon: status 5, and where it was looked for ----
 
 for line in 'send a -m x' 'send a --lines' 'receive a' 'ack 1 y' 'ping' 'status' 'status a' \
-	'name ls' 'peers' 'disconnect 1'; do
+	'name ls' 'name create a' 'name set a mode=0600' 'name delete a b' 'name purge a' \
+	'name move a' 'name explain a' 'peers' 'disconnect 1'; do
 	# shellcheck disable=SC2086 # a command line
 	run 5 $line </dev/null
 	one_error "$DIR/socket"

@@ -8,6 +8,7 @@
 # is to happen is waited for, up to DEADLINE seconds.
 
 DEADLINE=30
+OTHER=4000001
 IPCD=${IPC_TEST_DAEMON:-build/release/ipcd}
 IPC=${IPC_TEST_CLI:-build/release/ipc}
 [ -x "$IPCD" ] || { echo "skipped: there is no $IPCD"; exit 77; }
@@ -122,6 +123,22 @@ end_ipc() {
 	mv later_out out
 	mv later_err err
 	[ $status = "$1" ] || fail "ipc ended with status $status, not $1: $(cat err)"
+}
+
+# can_be_other: is this root, who can run ipc as another user? as_other ARGUMENT...: does that,
+# as a user whom nobody knows; status, out and err as with run
+can_be_other() {
+	[ "$(id -u)" = 0 ] && setpriv --reuid "$OTHER" --clear-groups true 2>/dev/null ||
+		return 1
+	# the build tree may lie where others may not go
+	mkdir other && cp "$IPC" "$(dirname "$IPC")"/libipc.so.0 other/ && chmod 755 other
+}
+
+as_other() {
+	timeout -k 5 "$DEADLINE" \
+		setpriv --reuid "$OTHER" --regid "$OTHER" --clear-groups other/ipc "$@" \
+		>out 2>err
+	status=$?
 }
 
 finish() {
