@@ -557,7 +557,7 @@ static void test_memory_goes_back(void **state)
 		say_body(c, body, BODY, "{'op':'send','queue':'jobs'}");
 	wait_for(queue_count("jobs", "ready") == MESSAGES);
 	full = daemon_memory_kib();
-	assert_true(full > MESSAGES / 1024 * BODY);
+	assert_true(full > (int64_t)MESSAGES / 1024 * BODY);
 	say(c, "{'op':'purge','id':1,'name':'jobs'}");
 	assert_int_equal(json_int(hear_reply(c, 1)->header, "purged"), MESSAGES);
 	assert_true(daemon_memory_kib() < full / 4);

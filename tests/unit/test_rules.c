@@ -148,8 +148,9 @@ static void test_the_most_specific_wins(void **state)
 			for (size_t k = 0; k < n; k++)
 				turned[k] = rows[i].patterns[(k + shift) % n];
 			rule = find(turned, rows[i].name);
-			if (rows[i].wins ? !rule || strcmp(rule->pattern, rows[i].wins)
-					 : rule != NULL)
+			if (rows[i].wins
+				    ? !rule || strcmp(rule->pattern, rows[i].wins) != 0
+				    : rule != NULL)
 				fail_msg("row %zu: %s for %s", i,
 					 rule ? rule->pattern : "none", rows[i].name);
 		}
