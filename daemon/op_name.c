@@ -296,6 +296,9 @@ struct sweep {
 	uint64_t done;
 };
 
+/* What is leased is somebody's. */
+enum { SWEEPABLE = 1 << MESSAGE_READY | 1 << MESSAGE_DELAYED | 1 << MESSAGE_DEAD };
+
 enum { SWEEP_AT_ONCE = 2000 };
 
 static void sweep_free(struct sweep *s)
@@ -397,7 +400,7 @@ static void on_end(struct request *request, const char *why)
 	sweep_finish(s, fault);
 }
 
-static int get_states(struct call *call, uint16_t allowed, uint16_t *states)
+static int get_states(struct call *call, uint16_t *states)
 {
 	const char *text;
 	size_t size;
@@ -407,13 +410,13 @@ static int get_states(struct call *call, uint16_t allowed, uint16_t *states)
 	if (r <= 0)
 		return r < 0 ? FAULT : 0;
 	if (size == 3 && !memcmp(text, "all", 3)) {
-		*states = allowed;
+		*states = SWEEPABLE;
 		return 0;
 	}
 	for (enum message_state i = MESSAGE_READY; i < MESSAGE_N_STATES; i++) {
 		const char *name = message_state_name(i);
 
-		if (allowed >> i & 1 && strlen(name) == size &&
+		if (SWEEPABLE >> i & 1 && strlen(name) == size &&
 		    !memcmp(name, text, size)) {
 			*states = (uint16_t)(1u << i);
 			return 0;
@@ -442,52 +445,43 @@ static int sweep_start(struct call *call, struct sweep *s)
 	return 0;
 }
 
-static void ref_of(const struct name *name, struct name_ref *ret_ref)
+/* The caller's own queue, and which of its messages. */
+static int sweep_prepare(struct call *call, struct sweep *s)
 {
-	*ret_ref = (struct name_ref){ .size = name->size };
-	memcpy(ret_ref->text, name->text, name->size + 1);
+	struct name *name;
+	int r = find_own(call, &name);
+
+	if (r == 0)
+		r = get_states(call, &s->states);
+	if (r)
+		return err_trace(r);
+	s->from = (struct name_ref){ .size = name->size };
+	memcpy(s->from.text, name->text, name->size + 1);
+	s->to = s->from;
+	return 0;
 }
 
 int op_purge(struct call *call)
 {
 	struct sweep s = { .states = 1 << MESSAGE_READY | 1 << MESSAGE_DELAYED };
-	struct name *name;
-	int r = find_own(call, &name);
+	int r = sweep_prepare(call, &s);
 
-	if (r == 0)
-		r = get_states(call,
-			       1 << MESSAGE_READY | 1 << MESSAGE_DELAYED |
-				       1 << MESSAGE_DEAD,
-			       &s.states);
-	if (r)
-		return err_trace(r);
-	ref_of(name, &s.from);
-	return err_trace(sweep_start(call, &s));
+	return err_trace(r ? r : sweep_start(call, &s));
 }
 
 int op_move(struct call *call)
 {
 	struct sweep s = { .states = 1 << MESSAGE_DEAD, .moves = true };
 	struct queue *to;
-	struct name *name;
-	int r = find_own(call, &name);
+	int r = sweep_prepare(call, &s);
 
-	if (r == 0)
-		r = get_states(call,
-			       1 << MESSAGE_READY | 1 << MESSAGE_DELAYED |
-				       1 << MESSAGE_DEAD,
-			       &s.states);
-	if (r)
-		return err_trace(r);
-	ref_of(name, &s.from);
-	s.to = s.from;
-	if (header_has(call->header, KEY_TO)) {
+	if (r == 0 && header_has(call->header, KEY_TO)) {
 		r = get_name(call, KEY_TO, &s.to);
 		if (r == 0)
 			r = queue_open(&call->server->broker, &s.to, &call->peer->who,
 				       RIGHT_WRITE, "send to", &to, call->fault);
 	}
-	return r ? err_trace(r) : sweep_start(call, &s);
+	return err_trace(r ? r : sweep_start(call, &s));
 }
 
 /* ---- explain ---- */
