@@ -53,6 +53,9 @@ struct message *message_free(struct message *m)
 	if (m) {
 		bytes_unref(m->from);
 		bytes_unref(m->body);
+		if (m->more)
+			free(m->more->reason);
+		free(m->more);
 		free(m);
 	}
 	return NULL;
@@ -88,7 +91,78 @@ uint64_t message_token(const struct message *m, uid_t uid)
 	return hash_bytes(&m->share->queue->broker->lease_key, words, sizeof(words));
 }
 
+/* ---- what few messages have ---- */
+
+/* NULL without memory. */
+static struct message_more *more_get(struct message *m)
+{
+	if (!m->more)
+		m->more = calloc(1, sizeof(*m->more));
+	if (m->more)
+		m->more->message = m;
+	return m->more;
+}
+
+/* Takes reason. A lost reason is better than a lost message. */
+static void set_reason(struct message *m, char *reason)
+{
+	struct message_more *more = reason ? more_get(m) : m->more;
+
+	if (!more) {
+		free(reason);
+		return;
+	}
+	free(more->reason);
+	more->reason = reason;
+}
+
+int message_start_ttl(struct message *m, struct broker *broker, uint64_t ttl_ms)
+{
+	struct message_more *more;
+	int r;
+
+	if (ttl_ms == UINT64_MAX)
+		return 0;
+	more = more_get(m);
+	if (!more)
+		return err_origin(-ENOMEM);
+	r = heap_add(&broker->expiring, &more->expiry,
+		     deadline_after(clock_ns(CLOCK_BOOTTIME), ttl_ms));
+	if (r == 0)
+		broker_arm_timers(broker);
+	return err_trace(r);
+}
+
+static void end_ttl(struct message *m)
+{
+	struct broker *broker = m->share->queue->broker;
+
+	if (!m->more || !heap_has(&m->more->expiry))
+		return;
+	heap_remove(&broker->expiring, &m->more->expiry);
+	broker_arm_timers(broker);
+}
+
 /* ---- the door between the states ---- */
+
+static void leave_heap(struct message *m, struct heap *heap)
+{
+	heap_remove(heap, &m->place);
+	m->in_heap = false;
+	list_init(&m->link);
+}
+
+static int enter_heap(struct message *m, struct heap *heap, uint64_t key)
+{
+	int r;
+
+	m->place = (struct heap_node){ 0 };
+	r = heap_add(heap, &m->place, key);
+	m->in_heap = r == 0;
+	if (r < 0)
+		list_init(&m->link);
+	return err_trace(r);
+}
 
 static void leave_state(struct message *m)
 {
@@ -96,8 +170,8 @@ static void leave_state(struct message *m)
 
 	switch ((enum message_state)m->state) {
 	case MESSAGE_READY:
-		if (heap_has(&m->place)) {
-			heap_remove(&q->returned, &m->place);
+		if (m->in_heap) {
+			leave_heap(m, &q->returned);
 		} else {
 			list_remove(&m->link);
 			if (list_is_empty(&q->fresh[m->priority]))
@@ -105,11 +179,11 @@ static void leave_state(struct message *m)
 		}
 		break;
 	case MESSAGE_DELAYED:
-		heap_remove(&q->broker->delayed, &m->place);
+		leave_heap(m, &q->broker->delayed);
 		break;
 	case MESSAGE_LEASED:
 		receiver_unlease(m->holder, m);
-		m->reason = NULL;
+		m->holder = NULL;
 		break;
 	case MESSAGE_NEW:
 	case MESSAGE_DEAD:
@@ -129,7 +203,7 @@ static void enter_ready(struct message *m)
 
 	if (list_is_empty(fresh) || last->number < m->number)
 		list_add_tail(fresh, &m->link);
-	else if (heap_add(&q->returned, &m->place, key) == 0)
+	else if (enter_heap(m, &q->returned, key) == 0)
 		return;
 	else /* no memory for the heap: out of order, but not lost */
 		list_add_head(fresh, &m->link);
@@ -141,7 +215,7 @@ static bool enter_delayed(struct message *m, uint64_t delay_ms)
 	struct broker *broker = m->share->queue->broker;
 	uint64_t due = deadline_after(clock_ns(CLOCK_BOOTTIME), delay_ms);
 
-	if (heap_add(&broker->delayed, &m->place, due) < 0)
+	if (enter_heap(m, &broker->delayed, due) < 0)
 		return false;
 	broker_arm_timers(broker);
 	return true;
@@ -173,8 +247,7 @@ void message_revive(struct message *m)
 	m->attempts = 0;
 	if (m->state != MESSAGE_NEW)
 		message_leave(m);
-	free(m->reason);
-	m->reason = NULL;
+	set_reason(m, NULL);
 	message_set_state(m, MESSAGE_READY, 0);
 }
 
@@ -194,12 +267,6 @@ static void tell_outcome(struct message *m, const char *outcome)
 	}
 }
 
-static void set_reason(struct message *m, char *reason)
-{
-	free(m->reason);
-	m->reason = reason;
-}
-
 void message_end(struct message *m, const char *outcome)
 {
 	struct broker *broker = m->share->queue->broker;
@@ -207,11 +274,7 @@ void message_end(struct message *m, const char *outcome)
 	leave_state(m);
 	if (m->confirm)
 		tell_outcome(m, outcome);
-	if (heap_has(&m->expiry)) {
-		heap_remove(&broker->expiring, &m->expiry);
-		broker_arm_timers(broker);
-	}
-	set_reason(m, NULL);
+	end_ttl(m);
 	list_remove(&m->in_queue);
 	map_remove(&broker->messages, &m->by_number);
 	queue_uncharge(m);
@@ -235,10 +298,7 @@ static void message_die(struct message *m, const char *outcome, char *reason)
 		tell_outcome(m, outcome);
 	message_set_state(m, MESSAGE_DEAD, 0);
 	set_reason(m, reason);
-	if (heap_has(&m->expiry)) { /* kept until somebody looks */
-		heap_remove(&q->broker->expiring, &m->expiry);
-		broker_arm_timers(q->broker);
-	}
+	end_ttl(m); /* kept until somebody looks */
 }
 
 static void message_expire(struct message *m)
@@ -335,7 +395,8 @@ void message_expiring_due(struct broker *broker)
 	struct heap_node *node;
 
 	while ((node = heap_first(&broker->expiring)) && node->key <= now) {
-		struct message *m = CONTAINER_OF(node, struct message, expiry);
+		struct message *m =
+			CONTAINER_OF(node, struct message_more, expiry)->message;
 
 		heap_remove(&broker->expiring, node);
 		/* who has it in hand may finish; should it come back it ends then */

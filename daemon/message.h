@@ -49,19 +49,27 @@ enum message_state {
 	MESSAGE_N_STATES,
 };
 
+/* What few messages have. */
+struct message_more {
+	struct message *message;
+	struct heap_node expiry; /* in broker->expiring */
+	char *reason;		 /* why it came back or died, or NULL */
+};
+
 struct message {
 	struct map_node by_number;
-	struct list in_queue;	/* queue->all */
-	struct list link;	/* fresh or dead in the queue, or leases of the holder */
-	struct heap_node place; /* delayed (by time) or returned (by priority and number) */
-	struct heap_node expiry;
-	struct share *share; /* queue and sender, where it is charged */
-	struct bytes *from;  /* "from":{…}, of the sender's connection */
-	struct bytes *body;  /* a large one; small ones lie behind meta */
+	struct list in_queue; /* queue->all */
 	union {
-		struct receiver *holder; /* LEASED */
-		char *reason; /* otherwise: why it came back or died, or NULL */
+		struct list link;	/* fresh in the queue, or leases of the holder */
+		struct heap_node place; /* in_heap: delayed (by time) or returned (by
+					   priority and number) */
 	};
+	struct share *share;	   /* queue and sender, where it is charged */
+	struct bytes *from;	   /* "from":{…}, of the sender's connection */
+	struct bytes *body;	   /* a large one; small ones lie behind meta */
+	struct message_more *more; /* or NULL */
+	struct receiver *holder;   /* LEASED */
+	uint64_t sent_ms;	   /* when it entered its queue, CLOCK_REALTIME */
 	uint64_t number;
 	uint64_t deliveries; /* how often handed out or given back: part of the token */
 	uint64_t attempts;   /* how many of them count */
@@ -75,6 +83,7 @@ struct message {
 	};
 	uint32_t body_size, meta_size;
 	uint8_t state, priority;
+	bool in_heap; /* `place` is in use, not `link` */
 	bool confirm; /* somebody in broker->confirms waits for the outcome */
 	bool expired; /* its ttl ended while it was leased */
 	char data[];  /* meta, then a small body */
@@ -113,11 +122,21 @@ static inline const char *message_body(const struct message *m)
 	return m->body ? m->body->data : m->data + m->meta_size;
 }
 
+/* Why it came back or died, or NULL. */
+static inline const char *message_reason(const struct message *m)
+{
+	return m->more ? m->more->reason : NULL;
+}
+
 const char *message_state_name(enum message_state state);
 
 /* READY, DELAYED (delay_ms from now), DEAD. LEASED is receiver.c's alone. Never fails: where
  * memory runs out a delay is lost, never a message. */
 void message_set_state(struct message *m, enum message_state state, uint64_t delay_ms);
+
+/* Its ttl begins; ttl_ms UINT64_MAX: it has none. 0 or -ENOMEM. */
+int message_start_ttl(struct message *m, struct broker *broker,
+		      uint64_t ttl_ms) MUST_CHECK;
 
 /* For queue_move(): out of its state (then it is NEW), and ready again with no attempts. */
 void message_leave(struct message *m);

@@ -60,8 +60,8 @@ static int begin_delivery(struct peer *peer, uint64_t id, const struct message *
 	json_put_u64(w, "message", m->number);
 	if (peek) {
 		json_put_text(w, "state", message_state_name(m->state));
-		if (m->state == MESSAGE_DEAD && m->reason)
-			json_put_text(w, "reason", m->reason);
+		if (m->state == MESSAGE_DEAD && message_reason(m))
+			json_put_text(w, "reason", message_reason(m));
 	} else {
 		format_hex64(lease, message_token(m, peer->who.uid));
 		json_put_string(w, "lease", lease, sizeof(lease));

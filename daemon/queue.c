@@ -397,17 +397,13 @@ int queue_move(struct message *m, struct queue *to, struct list **place,
 static int register_message(struct queue *q, struct message *m)
 {
 	struct broker *broker = q->broker;
-	uint64_t ttl_ms = m->ttl_ms;
 	int r = map_reserve(&broker->messages);
 
-	if (r == 0 && ttl_ms != UINT64_MAX) {
-		r = heap_add(&broker->expiring, &m->expiry,
-			     deadline_after(clock_ns(CLOCK_BOOTTIME), ttl_ms));
-		if (r == 0)
-			broker_arm_timers(broker);
-	}
+	if (r == 0)
+		r = message_start_ttl(m, broker, m->ttl_ms);
 	if (r < 0)
 		return err_trace(r);
+	m->sent_ms = clock_ns(CLOCK_REALTIME_COARSE) / NS_PER_MS;
 	m->number = broker->next_number++;
 	map_add(&broker->messages, &m->by_number, map_u64(m->number));
 	list_add_tail(&q->all, &m->in_queue);

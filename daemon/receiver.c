@@ -75,7 +75,6 @@ void receiver_take(struct receiver *r, struct message *m)
 	struct queue *q = m->share->queue;
 
 	message_set_state(m, MESSAGE_LEASED, 0);
-	free(m->reason);
 	m->holder = r;
 	m->deliveries++;
 	m->attempts++;
