@@ -84,6 +84,9 @@ pkg_libs   = $(shell $(PKG_CONFIG) --libs $1 2>/dev/null)
 PKGS       := yajl
 PKG_CFLAGS := $(call pkg_cflags,$(PKGS))
 PKG_LIBS   := $(or $(call pkg_libs,$(PKGS)),-lyajl)
+# The daemon's alone: the library does not need them.
+IPCD_PKGS  := sqlite3 libxxhash
+IPCD_LIBS  := $(or $(call pkg_libs,$(IPCD_PKGS)),-lsqlite3 -lxxhash) $(PKG_LIBS)
 
 # INCLUDES is set per folder, in its module.mk: the include path of a folder is its rule.
 COMPILE = $(CC) -std=gnu11 -D_GNU_SOURCE -DIPCD_VERSION='"$(VERSION)"' \
@@ -112,7 +115,7 @@ remember = $(Q)mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$1)' | cmp -s - $@ 
 FORCE:
 
 $B/flags: FORCE
-	$(call remember,$(COMPILE) $(LINK) $(PKG_LIBS) $(LDLIBS))
+	$(call remember,$(COMPILE) $(LINK) $(IPCD_LIBS) $(LDLIBS))
 
 $B/dirs: FORCE
 	$(call remember,$(VERSION) $(foreach v,$(DIRVARS),$v=$($v)))

@@ -5,11 +5,11 @@
 IPCD_SRC := $(wildcard daemon/*.c)
 IPCD     := $B/ipcd
 
-$B/daemon/%.o: INCLUDES = -Ilibipc
+$B/daemon/%.o: INCLUDES = -Ilibipc $(call pkg_cflags,$(IPCD_PKGS))
 
 $(IPCD): $(call objects,$(IPCD_SRC)) $(CORE_OBJ)
 	@$(if $V,,echo '  LINK    $@')
-	$(Q)$(LINK_EXE) -pthread -o $@ $(filter %.o,$^) $(PKG_LIBS) $(LDLIBS)
+	$(Q)$(LINK_EXE) -pthread -o $@ $(filter %.o,$^) $(IPCD_LIBS) $(LDLIBS)
 
 $(call install_files,755,$(BINDIR),$(IPCD))
 $(call install_pages,$(wildcard daemon/*.[1-8]))

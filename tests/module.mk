@@ -67,7 +67,7 @@ link_test = $(Q)$(LINK_EXE) -pthread -o $@ $(filter %.o %.a,$^) $($(*F)_LDFLAGS)
 
 $(UNIT_TESTS:%=$B/tests/%): $B/tests/%: $B/tests/%.o $(TEST_LIB)
 	@$(if $V,,echo '  LINK    $@')
-	$(link_test) -lcmocka $(PKG_LIBS) $(LDLIBS)
+	$(link_test) -lcmocka $(IPCD_LIBS) $(LDLIBS)
 
 # As a program of a user would be linked; the lower layers are there for forged frames.
 BENCH_PROGRAMS := $(patsubst %.c,$B/%,$(wildcard tests/bench/*.c))
@@ -84,7 +84,7 @@ FUZZ_PROGRAMS := $(FUZZ_TESTS:%=$B/tests/%)
 $(FUZZ_PROGRAMS): $(if $(filter fuzz,$(BUILD)),,$B/tests/fuzz/replay.o)
 $(FUZZ_PROGRAMS): $B/tests/%: $B/tests/%.o $(TEST_LIB)
 	@$(if $V,,echo '  LINK    $@')
-	$(link_test) $(if $(filter fuzz,$(BUILD)),-fsanitize=fuzzer) $(PKG_LIBS) $(LDLIBS)
+	$(link_test) $(if $(filter fuzz,$(BUILD)),-fsanitize=fuzzer) $(IPCD_LIBS) $(LDLIBS)
 
 .PHONY: run-fuzz $(FUZZ_TESTS:%=run-%)
 run-fuzz: $(FUZZ_TESTS:%=run-%)

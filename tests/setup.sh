@@ -32,6 +32,8 @@ esac
 need libc6-dev header stdio.h
 need pkg-config has "${PKG_CONFIG:-pkg-config}"
 need libyajl-dev header yajl/yajl_parse.h
+need libsqlite3-dev header sqlite3.h
+need libxxhash-dev header xxhash.h
 
 case $1 in
 check | lint)

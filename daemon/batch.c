@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "batch.h"
+
+#include <string.h>
+
+#include "base/err.h"
+
+enum { CHUNK_BYTES = 128 * 1024, ALIGNMENT = 8 };
+
+struct batch_chunk {
+	struct batch_chunk *next;
+	size_t used, capacity;
+	char data[];
+};
+
+void batch_init(struct batch *batch)
+{
+	*batch = (struct batch){ .tail = &batch->first };
+	list_init(&batch->link);
+	list_init(&batch->waits);
+}
+
+/* One chunk of the ordinary size stays for the next batch. */
+static void free_chunks(struct batch *batch, bool all)
+{
+	struct batch_chunk *chunk = batch->chunks, *next, *kept = NULL;
+
+	for (; chunk; chunk = next) {
+		next = chunk->next;
+		if (!all && !kept && chunk->capacity == CHUNK_BYTES) {
+			kept = chunk;
+			kept->next = NULL;
+			kept->used = 0;
+		} else {
+			free(chunk);
+		}
+	}
+	batch->chunks = kept;
+}
+
+static void drop_entries(struct batch *batch)
+{
+	for (struct batch_entry *e = batch->first; e; e = e->next)
+		bytes_unref(e->block);
+	batch->first = NULL;
+	batch->tail = &batch->first;
+	batch->n = 0;
+}
+
+void batch_clear(struct batch *batch)
+{
+	drop_entries(batch);
+	free_chunks(batch, false);
+	batch->without_sends = false;
+}
+
+void batch_deinit(struct batch *batch)
+{
+	drop_entries(batch);
+	free_chunks(batch, true);
+}
+
+static void *take(struct batch *batch, size_t size)
+{
+	size_t rounded = (size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+	struct batch_chunk *chunk = batch->chunks;
+
+	if (!chunk || chunk->capacity - chunk->used < rounded) {
+		size_t capacity = rounded > CHUNK_BYTES ? rounded : CHUNK_BYTES;
+
+		chunk = malloc(sizeof(*chunk) + capacity);
+		if (!chunk)
+			return NULL;
+		*chunk = (struct batch_chunk){ batch->chunks, 0, capacity };
+		batch->chunks = chunk;
+	}
+	chunk->used += rounded;
+	return chunk->data + chunk->used - rounded;
+}
+
+struct batch_entry *batch_new_entry(struct batch *batch, enum batch_kind kind)
+{
+	struct batch_entry *e = take(batch, sizeof(*e));
+
+	if (!e)
+		return NULL;
+	*e = (struct batch_entry){ .kind = kind };
+	return e;
+}
+
+void batch_put(struct batch *batch, struct batch_entry *entry)
+{
+	*batch->tail = entry;
+	batch->tail = &entry->next;
+	batch->n++;
+}
+
+int batch_copy(struct batch *batch, struct slice *text)
+{
+	char *copy;
+
+	if (!text->data)
+		return 0;
+	copy = take(batch, text->size);
+	if (!copy)
+		return err_origin(-ENOMEM);
+	if (text->size)
+		memcpy(copy, text->data, text->size);
+	text->data = copy;
+	return 0;
+}

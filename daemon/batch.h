@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_BATCH_H
+#define DAEMON_BATCH_H
+
+/*
+ * What one commit writes: a list of records, with their texts, in memory of its own, so that
+ * the storage thread can work on it while the loop goes on.
+ */
+
+#include "base/bytes.h"
+#include "base/list.h"
+#include "record.h"
+
+enum batch_kind {
+	BATCH_PUT_NAME,
+	BATCH_DROP_NAME,
+	BATCH_PUT_MESSAGE, /* a send; with `again` a message that has been sent long since */
+	BATCH_SET_MESSAGE,
+	BATCH_DROP_MESSAGE,
+	BATCH_PUT_DEDUP,
+	BATCH_DROP_DEDUP,
+};
+
+struct batch_entry {
+	struct batch_entry *next;
+	enum batch_kind kind;
+	bool again;
+	struct bytes *block; /* the message's body, if it lies in one */
+	union {
+		struct name_record name; /* DROP_NAME: id only */
+		/* DROP_MESSAGE: number and body_size only */
+		struct message_record message;
+		struct dedup_record dedup; /* DROP_DEDUP: number only */
+	};
+};
+
+struct batch_chunk;
+
+struct batch {
+	struct list link;   /* in the line of those to be written */
+	bool without_sends; /* they have failed: only the rest is to be written */
+	struct batch_chunk *chunks;
+	struct batch_entry *first, **tail;
+	size_t n;
+	struct list waits; /* struct store_wait */
+};
+
+void batch_init(struct batch *batch);
+
+/* Forgets the entries; nobody may wait any more. On the loop's thread. */
+void batch_clear(struct batch *batch);
+void batch_deinit(struct batch *batch);
+
+/* A new entry in the batch's memory, not yet in the batch. NULL without memory. */
+struct batch_entry *batch_new_entry(struct batch *batch, enum batch_kind kind);
+void batch_put(struct batch *batch, struct batch_entry *entry);
+
+/* A copy in the batch's memory; a slice without data stays one. 0 or -ENOMEM. */
+int batch_copy(struct batch *batch, struct slice *text) MUST_CHECK;
+
+#endif

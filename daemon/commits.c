@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "commits.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/err.h"
+
+enum { N_NUMBERS = 7 };
+
+static void to_numbers(const struct store_head *h, uint64_t numbers[static N_NUMBERS])
+{
+	numbers[0] = h->generation;
+	numbers[1] = h->commits;
+	numbers[2] = h->next_number;
+	numbers[3] = h->live;
+	numbers[4] = h->clean;
+	numbers[5] = h->lease_key.k0;
+	numbers[6] = h->lease_key.k1;
+}
+
+uint64_t commits_sum(const struct store_head *head)
+{
+	uint64_t numbers[N_NUMBERS];
+
+	to_numbers(head, numbers);
+	return XXH3_64bits(numbers, sizeof(numbers));
+}
+
+int commits_open(const char *directory, int *ret_fd)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (asprintf(&path, "%s/commits", directory) < 0) {
+		path = NULL;
+		return err_origin(-ENOMEM);
+	}
+	*ret_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (*ret_fd < 0)
+		return err_origin(errno == ENOSPC || errno == EDQUOT ? -ENOSPC : -EIO);
+	return 0;
+}
+
+void commits_write(int fd, const struct store_head *head)
+{
+	uint64_t numbers[N_NUMBERS + 1];
+
+	to_numbers(head, numbers);
+	numbers[N_NUMBERS] = commits_sum(head);
+	(void)!pwrite(fd, numbers, sizeof(numbers), 0); /* then it tells less */
+}
+
+bool commits_read(int fd, struct store_head *ret_head)
+{
+	uint64_t n[N_NUMBERS + 1];
+	struct store_head h;
+
+	if (pread(fd, n, sizeof(n), 0) != sizeof(n))
+		return false;
+	h = (struct store_head){ n[0], n[1], n[2], n[3], n[4] != 0, { n[5], n[6] } };
+	if (commits_sum(&h) != n[N_NUMBERS])
+		return false;
+	*ret_head = h;
+	return true;
+}

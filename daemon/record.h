@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_RECORD_H
+#define DAEMON_RECORD_H
+
+/*
+ * What the store keeps, as plain values: the loop fills them in, the storage thread writes
+ * them, and at start they come back. Texts are borrowed.
+ *
+ * Times are of the wall clock, in ms since 1970, for only that one goes on while the machine
+ * is off.
+ */
+
+#include "base/hash.h"
+
+struct slice {
+	const char *data; /* NULL: there is none */
+	size_t size;
+};
+
+/* A message. What is below `queue` changes in its life. */
+struct message_record {
+	uint64_t number;
+	uid_t uid; /* the sender's */
+	unsigned int priority;
+	uint64_t sent_ms, expires_ms;  /* expires_ms 0: never */
+	struct slice from, meta, body; /* body: as long as body_size, or elsewhere */
+	uint64_t body_size;
+
+	uint64_t queue; /* struct name_record.id */
+	bool dead;
+	bool kept; /* of a memory queue, saved at an orderly stop */
+	uint64_t attempts, deliveries;
+	uint64_t due_ms; /* 0: now */
+	struct slice reason, history;
+};
+
+struct name_record {
+	uint64_t id;
+	struct slice name;     /* canonical */
+	struct slice settings; /* a JSON object */
+};
+
+/* An id by which a repeated send is known. */
+struct dedup_record {
+	uint64_t number; /* of the message that was first */
+	uint64_t queue;
+	uid_t uid;
+	uint64_t sent_ms;
+	struct slice id;
+};
+
+/* The store as a whole. */
+struct store_head {
+	uint64_t generation; /* starts of the daemon */
+	uint64_t commits;
+	uint64_t next_number;
+	uint64_t live; /* rows of messages */
+	bool clean;    /* stopped in order: leases are known */
+	struct hash_key lease_key;
+};
+
+#endif

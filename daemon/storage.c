@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "storage.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "log.h"
+
+enum { RESERVE_BYTES = 2 * 1024 * 1024 };
+
+static const char file[] = "ipcd.db", file_anew[] = "ipcd.db.new",
+		  file_old[] = "ipcd.db.old", file_bad[] = "ipcd.db.bad";
+
+/* NULL without memory. */
+static char *path_of(const struct storage *s, const char *name, const char *suffix)
+{
+	char *path;
+
+	return asprintf(&path, "%s/%s%s", s->directory, name, suffix) < 0 ? NULL : path;
+}
+
+static void note_error(struct storage *s, int error)
+{
+	const char *text = s->db && error != -ENOMEM && error != -ENOSPC
+				   ? database_error(s->db)
+				   : strerror(-error);
+
+	s->failure = error;
+	snprintf(s->error, sizeof(s->error), "%s", text);
+}
+
+/* ---- files ---- */
+
+static int rename_file(const struct storage *s, const char *from, const char *to,
+		       const char *suffix)
+{
+	_cleanup_free_ char *old = path_of(s, from, suffix),
+			    *new = path_of(s, to, suffix);
+
+	if (!old || !new)
+		return err_origin(-ENOMEM);
+	return rename(old, new) < 0 && errno != ENOENT ? err_origin(-errno) : 0;
+}
+
+static int remove_file(const struct storage *s, const char *name, const char *suffix)
+{
+	_cleanup_free_ char *path = path_of(s, name, suffix);
+
+	if (!path)
+		return err_origin(-ENOMEM);
+	return unlink(path) < 0 && errno != ENOENT ? err_origin(-errno) : 0;
+}
+
+static int remove_both(const struct storage *s, const char *name)
+{
+	int r = remove_file(s, name, "");
+
+	return err_trace(r < 0 ? r : remove_file(s, name, "-wal"));
+}
+
+static int sync_directory(const struct storage *s)
+{
+	_cleanup_fd_ int fd = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || fsync(fd) < 0 ? err_origin(-errno) : 0;
+}
+
+/* Out of the way, with its log. */
+static int move_away(const struct storage *s, const char *to)
+{
+	int r = rename_file(s, file, to, "");
+
+	if (r == 0)
+		r = rename_file(s, file, to, "-wal");
+	return err_trace(r);
+}
+
+static bool has_file(const struct storage *s, const char *name)
+{
+	_cleanup_free_ char *path = path_of(s, name, "");
+
+	return !path || access(path, F_OK) == 0;
+}
+
+bool storage_reserve(struct storage *s)
+{
+	_cleanup_free_ char *path = path_of(s, "reserve", "");
+	_cleanup_fd_ int fd = -1;
+
+	if (s->has_reserve || !path)
+		return s->has_reserve;
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return false;
+	/* for some room beside it, or else it would be given up again at once */
+	s->has_reserve = posix_fallocate(fd, 0, 2 * RESERVE_BYTES) == 0;
+	(void)!ftruncate(fd, s->has_reserve ? RESERVE_BYTES : 0);
+	return s->has_reserve;
+}
+
+static void give_up_reserve(struct storage *s)
+{
+	_cleanup_free_ char *path = path_of(s, "reserve", "");
+
+	if (path && truncate(path, 0) == 0)
+		s->has_reserve = false;
+}
+
+/* ---- start ---- */
+
+static int open_file(struct storage *s, const char *name, bool *ret_later)
+{
+	return err_trace(database_open(&s->db, s->directory, name, ret_later));
+}
+
+/* What a stop in the midst of storage_finish_anew() has left. */
+static int settle_files(struct storage *s)
+{
+	int r;
+
+	if (has_file(s, file) || !has_file(s, file_anew))
+		return err_trace(remove_both(s, file_anew));
+	r = move_away(s, file_old); /* the log alone is still there */
+	if (r == 0)
+		r = rename_file(s, file_anew, file, "");
+	if (r == 0)
+		r = sync_directory(s);
+	return err_trace(r);
+}
+
+/* The file is no database any more: put aside, and an empty one in its place. */
+static int open_empty(struct storage *s)
+{
+	bool later;
+	int r = move_away(s, file_bad);
+
+	s->losses.damaged = true;
+	if (r == 0)
+		r = open_file(s, file, &later);
+	return err_trace(r);
+}
+
+static int read_head(struct storage *s)
+{
+	int r = database_read_head(s->db, &s->head);
+
+	if (r == -EUCLEAN) {
+		s->db = database_close(s->db);
+		r = open_empty(s);
+	}
+	if (r < 0)
+		return err_trace(r);
+	return r;
+}
+
+int storage_open(struct storage *s, const char *directory)
+{
+	bool later = false;
+	int r;
+
+	*s = (struct storage){ .directory = strdup(directory) };
+	if (!s->directory)
+		return err_origin(-ENOMEM);
+	r = settle_files(s);
+	if (r == 0)
+		r = open_file(s, file, &later);
+	if (r == -EUCLEAN && !later)
+		r = open_empty(s);
+	if (r >= 0)
+		r = read_head(s);
+	if (later)
+		log_error("%s/%s was written by a later version of ipcd", directory,
+			  file);
+	else if (r < 0)
+		log_error("cannot open the store in %s: %s (%s)", directory, strerror(-r),
+			  err_trail());
+	return r < 0 ? err_trace(r) : 0;
+}
+
+void storage_close(struct storage *s)
+{
+	if (s->db)
+		s->db = database_close(s->db);
+	free(s->directory);
+	free(s->damage);
+	s->directory = s->damage = NULL;
+}
+
+int storage_load(struct storage *s,
+		 int (*name)(void *arg, const struct name_record *name),
+		 int (*message)(void *arg, const struct message_record *m),
+		 int (*dedup)(void *arg, const struct dedup_record *dedup), void *arg)
+{
+	int r = database_each_name(s->db, name, arg, &s->losses);
+
+	if (r == 0)
+		r = database_each_message(s->db, message, arg, &s->losses);
+	if (r == 0)
+		r = database_each_dedup(s->db, dedup, arg, &s->losses);
+	return err_trace(r);
+}
+
+/* ---- what is lost ---- */
+
+static void add_damage(struct storage *s, const char *format, ...) PRINTF_LIKE(2, 3);
+static void add_damage(struct storage *s, const char *format, ...)
+{
+	char *text, *joined = NULL;
+	va_list args;
+
+	va_start(args, format);
+	if (vasprintf(&text, format, args) < 0)
+		text = NULL;
+	va_end(args);
+	if (!text)
+		return;
+	log_error("the store in %s is damaged: %s", s->directory, text);
+	if (s->damage && asprintf(&joined, "%s; %s", s->damage, text) < 0)
+		joined = NULL;
+	if (joined) {
+		free(s->damage);
+		free(text);
+		s->damage = joined;
+	} else if (!s->damage) {
+		s->damage = text;
+	} else {
+		free(text);
+	}
+}
+
+/* The end of the log is missing: SQLite cannot know, the file `commits` does. */
+static void judge_log(struct storage *s, const struct store_head *known)
+{
+	uint64_t commits = known->commits - s->head.commits;
+	uint64_t sends = known->next_number > s->head.next_number
+				 ? known->next_number - s->head.next_number
+				 : 0;
+
+	add_damage(s,
+		   "the last %" PRIu64 " commits are missing: at most %" PRIu64
+		   " messages are lost, and what was acknowledged in them comes again",
+		   commits, sends);
+}
+
+/* live: how many rows the head says there are; loaded: how many came. */
+static void judge_rows(struct storage *s, uint64_t live, bool has_head)
+{
+	const struct database_losses *l = &s->losses;
+	uint64_t loaded = database_live(s->db) - l->messages;
+
+	if (l->names)
+		add_damage(s,
+			   "%" PRIu64 " names are lost with their settings: they get "
+			   "those of the rules",
+			   l->names);
+	if (has_head && live > loaded)
+		add_damage(s, "%" PRIu64 " of %" PRIu64 " messages are lost",
+			   live - loaded, live);
+	else if (l->messages)
+		add_damage(s, "%" PRIu64 " messages are lost", l->messages);
+	else if (l->damaged)
+		add_damage(s, "parts of the file cannot be read");
+	if (l->dedups)
+		add_damage(s,
+			   "%" PRIu64 " ids of sends are lost: a repeated send may be "
+			   "taken for a new one",
+			   l->dedups);
+}
+
+bool storage_judge(struct storage *s)
+{
+	struct store_head known;
+	bool has_known = database_read_commits(s->db, &known);
+	bool has_head = s->head.commits > 0;
+
+	judge_rows(s,
+		   has_head    ? s->head.live
+		   : has_known ? known.live
+			       : 0,
+		   has_head || has_known);
+	if (has_head && has_known && known.commits > s->head.commits)
+		judge_log(s, &known);
+	if (has_known) { /* numbers and keys are never used twice */
+		s->head.next_number = max_u64(s->head.next_number, known.next_number);
+		s->head.generation = max_u64(s->head.generation, known.generation);
+		if (!has_head)
+			s->head.lease_key = known.lease_key;
+	}
+	s->set_aside = s->losses.damaged || s->losses.names || s->losses.messages ||
+		       s->losses.dedups;
+	return s->set_aside;
+}
+
+void storage_sweep(struct storage *s, bool (*exists)(void *arg, uint64_t number),
+		   void *arg)
+{
+	if (s->db)
+		database_sweep(s->db, exists, arg);
+}
+
+/* ---- writing ---- */
+
+static bool is_send(const struct batch_entry *e)
+{
+	return !e->again && (e->kind == BATCH_PUT_MESSAGE || e->kind == BATCH_PUT_DEDUP);
+}
+
+static int write_entry(struct database *db, const struct batch_entry *e)
+{
+	switch (e->kind) {
+	case BATCH_PUT_NAME:
+		return err_trace(database_put_name(db, &e->name));
+	case BATCH_DROP_NAME:
+		return err_trace(database_drop_name(db, e->name.id));
+	case BATCH_PUT_MESSAGE:
+		return err_trace(database_put_message(db, &e->message));
+	case BATCH_SET_MESSAGE:
+		return err_trace(database_set_message(db, &e->message));
+	case BATCH_DROP_MESSAGE:
+		return err_trace(database_drop_message(db, e->message.number,
+						       e->message.body_size));
+	case BATCH_PUT_DEDUP:
+		return err_trace(database_put_dedup(db, &e->dedup));
+	case BATCH_DROP_DEDUP:
+		return err_trace(database_drop_dedup(db, e->dedup.number));
+	}
+	return 0;
+}
+
+static int write_batch(struct database *db, const struct batch *batch, bool sends)
+{
+	int r = 0;
+
+	for (const struct batch_entry *e = batch->first; e && r == 0; e = e->next)
+		if (sends || !is_send(e))
+			r = write_entry(db, e);
+	return err_trace(r);
+}
+
+/* A batch whose sends have failed before comes again without them. */
+static int write_all(struct storage *s, struct list *batches, bool sends)
+{
+	int r = database_begin(s->db);
+
+	LIST_FOREACH(link, batches) {
+		const struct batch *batch = LIST_ENTRY(link, struct batch, link);
+
+		if (r == 0)
+			r = write_batch(s->db, batch, sends && !batch->without_sends);
+	}
+	if (r == 0)
+		r = database_commit(s->db, &s->head);
+	if (r < 0) {
+		note_error(s, r);
+		database_rollback(s->db);
+	}
+	return err_trace(r);
+}
+
+static void measure_commit(struct storage *s, uint64_t begun_ns)
+{
+	s->last_commit_us = (clock_ns(CLOCK_MONOTONIC) - begun_ns) / 1000;
+	s->longest_commit_us = max_u64(s->longest_commit_us, s->last_commit_us);
+}
+
+enum storage_outcome storage_write(struct storage *s, struct list *batches)
+{
+	uint64_t begun_ns = clock_ns(CLOCK_MONOTONIC);
+	int r;
+
+	if (!s->db)
+		return STORAGE_LOST;
+	r = write_all(s, batches, true);
+	if (r == 0) {
+		measure_commit(s, begun_ns);
+		return STORAGE_WRITTEN;
+	}
+	if (r != -ENOSPC && r != -ENOMEM)
+		return STORAGE_LOST;
+	if (r == -ENOSPC)
+		give_up_reserve(s);
+	r = write_all(s, batches, false);
+	if (r == 0)
+		return STORAGE_REST_WRITTEN;
+	return r == -ENOSPC || r == -ENOMEM ? STORAGE_FULL : STORAGE_LOST;
+}
+
+/* ---- a new file ---- */
+
+int storage_begin_anew(struct storage *s)
+{
+	bool later;
+	int r;
+
+	if (s->db)
+		s->db = database_close(s->db);
+	s->anew = true;
+	r = remove_both(s, file_anew);
+	if (r == 0)
+		r = database_open(&s->db, s->directory, file_anew, &later);
+	if (r < 0) {
+		note_error(s, r);
+		return err_trace(r);
+	}
+	database_go_on(s->db, s->head.commits, 0);
+	return 0;
+}
+
+/* Between the first step and the last there is no file of the name; the next start sees
+ * that the new one is complete. */
+static int replace(struct storage *s)
+{
+	int r = move_away(s, s->set_aside ? file_bad : file_old);
+
+	if (r == 0)
+		r = rename_file(s, file_anew, file, "");
+	if (r == 0)
+		r = sync_directory(s);
+	if (r == 0)
+		r = remove_both(s, file_old);
+	return err_trace(r);
+}
+
+int storage_finish_anew(struct storage *s)
+{
+	bool later;
+	int r;
+
+	r = database_checkpoint(s->db); /* all is in the one file now */
+	if (r < 0)
+		note_error(s, r);
+	s->db = database_close(s->db);
+	if (r == 0)
+		r = replace(s);
+	if (r == 0)
+		r = database_open(&s->db, s->directory, file, &later);
+	if (r < 0)
+		return err_trace(r);
+	database_go_on(s->db, s->head.commits, s->head.live);
+	s->anew = s->set_aside = false;
+	return 0;
+}
+
+bool storage_idle(struct storage *s)
+{
+	return s->db && !s->anew && database_shrink(s->db);
+}

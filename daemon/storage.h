@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_STORAGE_H
+#define DAEMON_STORAGE_H
+
+/*
+ * The storage thread's side of the store: blocking writes of whole batches, and what becomes
+ * of a file that is damaged or can no longer be trusted. One thread at a time: the main one
+ * at start and stop, the storage thread between.
+ *
+ * `reserve` is a file that takes up space. When the disk is full it is given up, so that the
+ * log can still take what ends messages, and made again when there is space.
+ */
+
+#include "batch.h"
+#include "database.h"
+
+struct storage {
+	char *directory;
+	struct database *db; /* NULL: none is open, the next attempt opens a new one */
+	struct store_head head;
+	struct database_losses losses;
+	bool has_reserve;
+	bool anew;	/* a new file is being written beside the old one */
+	bool set_aside; /* the old one is damaged: kept as ipcd.db.bad when it is replaced */
+	char *damage;	 /* for a person: what was found at start; NULL: nothing */
+	int failure;	 /* the last one: -ENOSPC, -ENOMEM, or another */
+	char error[200]; /* the same for a person */
+	uint64_t last_commit_us, longest_commit_us;
+};
+
+enum storage_outcome {
+	STORAGE_WRITTEN,
+	STORAGE_REST_WRITTEN, /* no room (see failure): all but the sends */
+	STORAGE_FULL,	      /* no room: nothing, the file is as it was */
+	STORAGE_LOST,	      /* what is in the file is not known */
+};
+
+/* Opens what is there, or an empty file where that is damaged beyond reading. 0 or -errno,
+ * the reason is in the log. */
+int storage_open(struct storage *s, const char *directory) MUST_CHECK;
+void storage_close(struct storage *s);
+
+/* 0 or what a function returned. Damage is noted in losses. */
+int storage_load(struct storage *s,
+		 int (*name)(void *arg, const struct name_record *name),
+		 int (*message)(void *arg, const struct message_record *m),
+		 int (*dedup)(void *arg, const struct dedup_record *dedup),
+		 void *arg) MUST_CHECK;
+
+/* After loading: says in the log, and in s->damage, what is lost. True: the file is damaged
+ * and has to be written anew. */
+bool storage_judge(struct storage *s);
+
+/* Drops the spool's files whose message is gone. */
+void storage_sweep(struct storage *s, bool (*exists)(void *arg, uint64_t number),
+		   void *arg);
+
+/* One transaction of all batches (struct batch.link) in their order. */
+enum storage_outcome storage_write(struct storage *s, struct list *batches);
+
+/* A new, empty file; storage_write() then writes to it. 0 or -errno. */
+int storage_begin_anew(struct storage *s) MUST_CHECK;
+
+/* It is complete and takes the place of the old one. 0 or -errno. */
+int storage_finish_anew(struct storage *s) MUST_CHECK;
+
+/* Makes the reserve if it is not there. */
+bool storage_reserve(struct storage *s);
+
+/* Nobody needs the disk just now: gives some space back. True: there is more. */
+bool storage_idle(struct storage *s);
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DAEMON_STORE_H
+#define DAEMON_STORE_H
+
+/*
+ * The store: the journal of what the loop has in memory, which is the truth.
+ *
+ * The loop adds records to a batch and goes on. One thread writes one batch after the other,
+ * each in one transaction: while a commit runs, the next batch gathers, so that many senders
+ * share one wait for the disk. Who needs to know that a thing is on the disk waits for it
+ * (store_wait()); if nobody waits, records gather for a little while.
+ *
+ *	          disk full
+ *	WORKS  ------------->  FULL     no sends; what ends messages is still written, into
+ *	  ^  <----------------          space that was reserved for it
+ *	  |     space again
+ *	  |
+ *	  |    any other failure
+ *	  '-------------------> BROKEN  no sends; what is on the disk is not known, so a new
+ *	        file complete           file is written from memory, again and again if need
+ *	                                be, and takes the place of the old one
+ *
+ * Nothing here knows messages or queues: what is told back goes through store_ops.
+ */
+
+#include "batch.h"
+#include "database.h"
+#include "loop.h"
+#include "wire/fault.h"
+
+struct store;
+
+enum store_state {
+	STORE_WORKS,
+	STORE_FULL,
+	STORE_BROKEN,
+};
+
+struct store_ops {
+	/* A message put by store_put_message() is on the disk, or will never be. In order. */
+	void (*stored)(void *owner, uint64_t number, bool ok);
+	/* Adds the next part of all there is, from *cursor on (at first 0), by
+	 * store_put_name() and so on. 1: that was the last part; 0; -ENOMEM. */
+	int (*dump)(void *owner, uint64_t *cursor);
+	/* The number that the next message will have. */
+	uint64_t (*next_number)(void *owner);
+	/* Is there a message of this number? Asked at start, for what belongs to none. */
+	bool (*exists)(void *owner, uint64_t number);
+};
+
+/* Embedded by the one who waits. */
+struct store_wait {
+	struct list link;
+	bool for_send; /* it is a message that must be there; else what became of one */
+	/* 0: all that was added before is on the disk. -ENOSPC: it is not, for the disk is
+	 * full. Any other: that is not known. */
+	void (*done)(struct store_wait *wait, int result);
+};
+
+/* What a look at the store shows, see op_status.c and ipc-protocol(7). */
+struct store_report {
+	enum store_state state;
+	const char *directory, *file_system,
+		*warning;   /* warning NULL: keeps its promises */
+	const char *error;  /* NULL: none */
+	const char *damage; /* of this start, NULL: none */
+	uint64_t commits, last_commit_us, longest_commit_us;
+	uint64_t file_bytes, log_bytes, disk_free_bytes;
+};
+
+/* Opens directory, which exists and is locked. -errno, the reason is in the log. */
+int store_open(struct store **ret_store, const char *directory, struct loop *loop,
+	       const struct store_ops *ops, void *owner) MUST_CHECK;
+
+/* First thing: all there is, see database.h. */
+int store_load(struct store *store,
+	       int (*name)(void *arg, const struct name_record *name),
+	       int (*message)(void *arg, const struct message_record *m),
+	       int (*dedup)(void *arg, const struct dedup_record *dedup),
+	       void *arg) MUST_CHECK;
+
+/* Then: says what is lost, and counts this start. 0 or -errno. */
+int store_judge(struct store *store) MUST_CHECK;
+
+/* Then: all is in memory. Writes what has changed meanwhile, or a new file if this one is
+ * damaged, and waits for that. A full disk is no failure. */
+int store_start(struct store *store) MUST_CHECK;
+
+/* Lease key and generation (after store_judge()), next number, whether it was stopped in
+ * order (before). */
+const struct store_head *store_get_head(const struct store *store);
+
+/* Writes all, and waits for it up to wait_ms; who waits is told. False: it took longer. */
+bool store_flush(struct store *store, uint64_t wait_ms);
+
+/* The orderly end: marks that leases are known. Returns NULL. */
+struct store *store_close(struct store *store);
+
+/* ---- records; texts are copied, a block is referenced ---- */
+
+/* May a message be put now? 0, or FAULT with the reason. */
+int store_check(const struct store *store, struct fault *fault) MUST_CHECK;
+
+/* 0 or -ENOMEM. */
+int store_put_message(struct store *store, const struct message_record *m,
+		      struct bytes *block) MUST_CHECK;
+
+/* The same for one that has been sent long since; stored() is not called. These never fail:
+ * without memory the file is written anew. */
+void store_put_message_again(struct store *store, const struct message_record *m,
+			     struct bytes *block);
+void store_set_message(struct store *store, const struct message_record *m);
+void store_drop_message(struct store *store, uint64_t number, uint64_t body_size);
+void store_put_name(struct store *store, const struct name_record *name);
+void store_drop_name(struct store *store, uint64_t id);
+void store_put_dedup(struct store *store, const struct dedup_record *dedup, bool again);
+void store_drop_dedup(struct store *store, uint64_t number);
+
+/* Grows with each record: have any been added meanwhile? */
+uint64_t store_mark(const struct store *store);
+
+/* wait->done() is called when all that was added so far is on the disk, or failed. To wait
+ * no longer: list_remove(&wait->link). */
+void store_wait(struct store *store, struct store_wait *wait);
+
+/* False: the file system of the directory may end with the machine or the container. */
+bool store_keeps_promises(const struct store *store);
+
+const char *store_state_name(enum store_state state);
+void store_describe(struct store *store, struct store_report *ret_report);
+
+#endif
