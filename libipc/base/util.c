@@ -38,11 +38,23 @@ void format_hex64(char out[static 16], uint64_t value)
 		out[i] = hex[value & 15];
 }
 
-bool parse_hex64(const char *text, size_t length, uint64_t *ret_value)
+size_t format_hex(char out[static 16], uint64_t value)
+{
+	char all[16];
+	size_t zeros = 0;
+
+	format_hex64(all, value);
+	while (zeros < 15 && all[zeros] == '0')
+		zeros++;
+	memcpy(out, all + zeros, 16 - zeros);
+	return 16 - zeros;
+}
+
+bool parse_hex(const char *text, size_t length, uint64_t *ret_value)
 {
 	uint64_t value = 0;
 
-	if (length != 16)
+	if (!length || length > 16)
 		return false;
 	for (size_t i = 0; i < length; i++) {
 		char c = text[i];

@@ -90,8 +90,11 @@ size_t format_u64(char out[static 20], uint64_t value);
 /* Writes 16 lower-case hex digits, without NUL. */
 void format_hex64(char out[static 16], uint64_t value);
 
-/* Reads exactly 16 lower-case hex digits; false for anything else. */
-bool parse_hex64(const char *text, size_t length, uint64_t *ret_value);
+/* Writes the hex digits of value, without leading zeros or NUL; returns how many. */
+size_t format_hex(char out[static 16], uint64_t value);
+
+/* Reads 1 to 16 lower-case hex digits; false for anything else. */
+bool parse_hex(const char *text, size_t length, uint64_t *ret_value);
 
 /* Reads decimal digits only, no sign or blank; false also beyond max. */
 bool parse_u64(const char *text, uint64_t max, uint64_t *ret_value);

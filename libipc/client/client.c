@@ -44,7 +44,7 @@ static void set_epoch(struct ipc_client *client, const char *text, size_t size)
 {
 	uint64_t epoch;
 
-	if (!parse_hex64(text, size, &epoch))
+	if (size != 16 || !parse_hex(text, size, &epoch))
 		return;
 	client->reconnect.restarted |= client->connection > 1 && client->epoch != epoch;
 	client->epoch = epoch;

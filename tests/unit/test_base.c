@@ -70,7 +70,7 @@ static void test_format_u64(void **state)
 static void test_hex64(void **state)
 {
 	static const char *const bad[] = { "",
-					   "0123456789abcde",
+					   "abcdeF",
 					   "0123456789abcdef0",
 					   "0123456789abcdeF",
 					   "0123456789abcdeg",
@@ -82,13 +82,13 @@ static void test_hex64(void **state)
 
 	format_hex64(text, 0x0123456789abcdefu);
 	assert_memory_equal(text, "0123456789abcdef", 16);
-	assert_true(parse_hex64(text, 16, &value));
+	assert_true(parse_hex(text, 16, &value));
 	assert_int_equal(value, 0x0123456789abcdefu);
 	format_hex64(text, UINT64_MAX);
-	assert_true(parse_hex64(text, 16, &value));
+	assert_true(parse_hex(text, 16, &value));
 	assert_int_equal(value, UINT64_MAX);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		assert_false(parse_hex64(bad[i], strlen(bad[i]), &value));
+		assert_false(parse_hex(bad[i], strlen(bad[i]), &value));
 	assert_int_equal(value, UINT64_MAX);
 }
 
