@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "dedup.h"
 #include "queue.h"
 
 enum {
@@ -52,6 +53,7 @@ int broker_init(struct broker *broker, struct loop *loop, struct users *users,
 		.owner_uid = geteuid(),
 		.overflow_uid = read_overflow_uid(),
 		.next_number = 1,
+		.next_queue_id = 1,
 	};
 	map_init(&broker->names);
 	list_init(&broker->all_names);
@@ -61,6 +63,7 @@ int broker_init(struct broker *broker, struct loop *loop, struct users *users,
 	heap_init(&broker->expiring);
 	timer_init(&broker->delayed_timer, TIMER_BOOTTIME, on_delayed);
 	timer_init(&broker->expiring_timer, TIMER_BOOTTIME, on_expiring);
+	dedup_init(broker);
 	r = hash_key_random(&broker->name_key);
 	if (r == 0)
 		r = hash_key_random(&broker->lease_key);
@@ -77,6 +80,8 @@ void broker_deinit(struct broker *broker)
 	timer_cancel(broker->loop, &broker->expiring_timer);
 	heap_deinit(&broker->delayed);
 	heap_deinit(&broker->expiring);
+	dedup_deinit(broker);
+	free(broker->dump_numbers);
 	map_deinit(&broker->confirms);
 	map_deinit(&broker->messages);
 	map_deinit(&broker->names);

@@ -39,6 +39,17 @@ struct broker {
 	uint64_t message_bytes;
 	uint64_t peak_bytes; /* of message_bytes since memory was given back last */
 	struct counters counters;
+
+	struct store *store;	/* NULL: nothing outlives the daemon */
+	uint64_t delivery_base; /* deliveries of this start begin above it */
+	uint64_t next_queue_id;
+	uint64_t store_failures; /* messages that did not come to the disk */
+	struct map dedups;
+	struct list all_dedups; /* the oldest first */
+	struct timer dedup_timer;
+	uint64_t *dump_numbers; /* of messages, while the store is written anew */
+	size_t n_dump_numbers;
+	bool stopping;
 };
 
 int broker_init(struct broker *broker, struct loop *loop, struct users *users,

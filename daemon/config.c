@@ -254,20 +254,6 @@ static int get_backoff(struct reading *rd, uint32_t at, struct queue_settings *s
 
 /* ---- rules ---- */
 
-static const struct {
-	const char *key; /* of a limit, whose range holds */
-	enum queue_setting bit;
-	size_t offset;
-} numbers[] = {
-	{ "queue_messages", SETTING_MAX_MESSAGES,
-	  offsetof(struct queue_settings, max_messages) },
-	{ "queue_bytes", SETTING_MAX_BYTES, offsetof(struct queue_settings, max_bytes) },
-	{ "max_attempts", SETTING_MAX_ATTEMPTS,
-	  offsetof(struct queue_settings, max_attempts) },
-	{ "lost_delay", SETTING_LOST_DELAY,
-	  offsetof(struct queue_settings, lost_delay_ms) },
-};
-
 static bool is_key(const struct reading *rd, uint32_t at, const char *key)
 {
 	const struct json_value *v = value_at(rd, at);
@@ -278,25 +264,36 @@ static bool is_key(const struct reading *rd, uint32_t at, const char *key)
 /* 1: it was one of the settings. */
 static int read_setting(struct reading *rd, uint32_t at, struct queue_settings *s)
 {
+	if (is_key(rd, at, "durable")) {
+		const struct json_value *v = value_at(rd, at + 1);
+
+		if (v->type != JSON_TRUE && v->type != JSON_FALSE)
+			return wrong(rd, at + 1,
+				     "\"durable\" must be true or false, not %s",
+				     json_type_name(v->type));
+		s->durable = v->type == JSON_TRUE;
+		s->set |= SETTING_DURABLE;
+		return 1;
+	}
 	if (is_key(rd, at, "backoff")) {
 		int r = get_backoff(rd, at + 1, s);
 
 		return r < 0 ? err_trace(r) : 1;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+	for (size_t i = 0; i < N_SETTING_NUMBERS; i++) {
 		const struct limit_info *limit;
 		uint64_t value;
 		int r;
 
-		if (!is_key(rd, at, numbers[i].key))
+		if (!is_key(rd, at, setting_numbers[i].key))
 			continue;
-		limit = limits_find(numbers[i].key);
-		r = get_number(rd, at + 1, numbers[i].key, limit->min, limit->max,
+		limit = limits_find(setting_numbers[i].key);
+		r = get_number(rd, at + 1, setting_numbers[i].key, limit->min, limit->max,
 			       &value);
 		if (r < 0)
 			return err_trace(r);
-		memcpy((char *)s + numbers[i].offset, &value, sizeof(value));
-		s->set |= numbers[i].bit;
+		memcpy((char *)s + setting_numbers[i].offset, &value, sizeof(value));
+		s->set |= setting_numbers[i].bit;
 		return 1;
 	}
 	return 0;
@@ -606,14 +603,17 @@ static int dump_settings(const struct queue_settings *s, struct buf *out)
 {
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(numbers); i++) {
+	for (size_t i = 0; r == 0 && i < N_SETTING_NUMBERS; i++) {
 		uint64_t value;
 
-		memcpy(&value, (const char *)s + numbers[i].offset, sizeof(value));
-		if (s->set & numbers[i].bit)
-			r = buf_printf(out, ", \"%s\": %llu", numbers[i].key,
+		memcpy(&value, (const char *)s + setting_numbers[i].offset,
+		       sizeof(value));
+		if (s->set & setting_numbers[i].bit)
+			r = buf_printf(out, ", \"%s\": %llu", setting_numbers[i].key,
 				       (unsigned long long)value);
 	}
+	if (r == 0 && s->set & SETTING_DURABLE)
+		r = buf_printf(out, ", \"durable\": %s", s->durable ? "true" : "false");
 	if (r < 0 || !(s->set & SETTING_BACKOFF))
 		return err_trace(r);
 	r = buf_append_string(out, ", \"backoff\": [");

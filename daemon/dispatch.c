@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "ops.h"
+#include "store.h"
 
 static const struct operation operations[] = {
 	/* name, handler, right, verb, needs an id, takes a body, may stay open; the busiest
@@ -48,12 +49,78 @@ int call_missing(struct call *call, enum header_key key)
 			 call->op->name, header_key_name(key));
 }
 
+static void reply_done(struct peer *peer, uint64_t id)
+{
+	peer_begin(peer, true, id);
+	peer_end(peer);
+}
+
+/* An answer that waits until what was done is on the disk. */
+struct stored_reply {
+	struct request request;
+	struct store_wait stored;
+};
+
+static void stored_reply_free(struct stored_reply *s)
+{
+	peer_end_storing(s->request.peer, &s->stored);
+	request_close(&s->request);
+	free(s);
+}
+
+static void on_stored(struct store_wait *wait, int result)
+{
+	struct stored_reply *s = CONTAINER_OF(wait, struct stored_reply, stored);
+	struct peer *peer = s->request.peer;
+
+	if (result == 0) {
+		reply_done(peer, s->request.id);
+	} else {
+		fault_not_stored(&peer->server->fault, result);
+		peer_refuse(peer, true, s->request.id, NULL, &peer->server->fault);
+	}
+	stored_reply_free(s);
+}
+
+static void on_stored_reply_end(struct request *request, const char *why)
+{
+	struct stored_reply *s = CONTAINER_OF(request, struct stored_reply, request);
+
+	if (why) {
+		fault_set(&request->peer->server->fault, FAULT_SHUTTING_DOWN,
+			  "%s; it is done, but was not yet on the disk", why);
+		peer_refuse(request->peer, true, request->id, NULL,
+			    &request->peer->server->fault);
+	}
+	stored_reply_free(s);
+}
+
+void fault_not_stored(struct fault *fault, int result)
+{
+	fault_set(fault, result == -ENOSPC ? FAULT_NO_SPACE : FAULT_INTERNAL,
+		  "it is done, but could not be written to the disk: ipcd tries again; "
+		  "should it end before, it is as if it had not been done");
+}
+
 int call_done(struct call *call)
 {
-	if (call->has_id) {
-		peer_begin(call->peer, true, call->id);
-		peer_end(call->peer);
+	struct store *store = call->server->broker.store;
+	struct stored_reply *s;
+
+	if (!call->has_id)
+		return 0;
+	if (!store || store_mark(store) == call->store_mark) {
+		reply_done(call->peer, call->id);
+		return 0;
 	}
+	s = calloc(1, sizeof(*s));
+	if (!s || request_open(&s->request, call->peer, true, call->id,
+			       on_stored_reply_end) < 0) {
+		free(s);
+		return err_origin(-ENOMEM);
+	}
+	s->stored.done = on_stored;
+	peer_begin_storing(call->peer, &s->stored);
 	return 0;
 }
 
@@ -123,7 +190,8 @@ static int check_state(struct call *call)
 		return call_missing(call, KEY_ID);
 	/* what frees room, such as ack and cancel, always goes through */
 	if (call->op->may_wait &&
-	    call->peer->requests.n >= call->server->limits.requests_per_connection)
+	    call->peer->requests.n >=
+		    call->peer->n_storing + call->server->limits.requests_per_connection)
 		return fault_set(
 			call->fault, FAULT_FULL,
 			"%zu requests are open on this connection "
@@ -170,6 +238,7 @@ static int run(struct peer *peer, const struct frame *frame, bool has_id, uint64
 		.has_id = has_id,
 		.id = id,
 		.fault = &server->fault,
+		.store_mark = server->broker.store ? store_mark(server->broker.store) : 0,
 	};
 	int r = handle(&call, frame);
 

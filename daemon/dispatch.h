@@ -29,6 +29,7 @@ struct call {
 	bool has_id;
 	uint64_t id;
 	struct fault *fault;
+	uint64_t store_mark; /* before it had any effect */
 };
 
 struct operation {
@@ -56,7 +57,11 @@ int call_missing(struct call *call, enum header_key key);
 /* {"re":id,"size":…} and the body. Returns 0. */
 int call_reply_body(struct call *call, const struct buf *lines) MUST_CHECK;
 
-/* {"re":id}, if an answer was asked for. Returns 0. */
-int call_done(struct call *call);
+/* For who waited for the disk in vain. */
+void fault_not_stored(struct fault *fault, int result);
+
+/* {"re":id}, if an answer was asked for; when all it has changed is on the disk. 0 or
+ * -ENOMEM. */
+int call_done(struct call *call) MUST_CHECK;
 
 #endif

@@ -17,6 +17,7 @@
 #include "state.h"
 
 #define SYSTEM_SOCKET "/run/ipcd/socket"
+#define SYSTEM_STATE "/var/lib/ipcd"
 
 enum { EXIT_USAGE = 1, ANSWERED = 2 };
 
@@ -29,7 +30,9 @@ static const char help[] =
 	"                      for root, else $XDG_RUNTIME_DIR/ipcd/socket\n"
 	"  --system            names belong to their creators (default for root)\n"
 	"  --user              everything belongs to the user of the daemon\n"
-	"  --state DIR         hold this directory, so that no second ipcd uses it\n"
+	"  --state DIR         what outlives the daemon lies here; default: the system's\n"
+	"                      " SYSTEM_STATE ", else ~/.local/state/ipcd\n"
+	"  --volatile          keep nothing: messages end with the daemon\n"
 	"  --config FILE       read this configuration; default: /etc/ipcd/ipcd.conf, with\n"
 	"                      --user ~/.config/ipcd/ipcd.conf, if it is there\n"
 	"  --check-config      say whether the configuration is right, and exit\n"
@@ -50,8 +53,8 @@ enum action { SERVE, CHECK_CONFIG, DUMP_CONFIG };
 struct options {
 	struct server_config config;
 	struct config file;
-	char *socket, *config_file; /* malloc'ed defaults */
-	bool mode_said;
+	char *socket, *state, *config_file; /* malloc'ed defaults */
+	bool mode_said, is_volatile;
 	enum action action;
 };
 
@@ -144,6 +147,9 @@ static int set_option(struct options *o, int option, char *value)
 	case 'd':
 		o->config.state = value;
 		return 0;
+	case 'x':
+		o->is_volatile = true;
+		return 0;
 	case 'l':
 		return set_limit(o, value);
 	case 'c':
@@ -180,6 +186,7 @@ static int parse_options(struct options *o, int argc, char **argv)
 		{ "system", no_argument, NULL, 'S' },
 		{ "user", no_argument, NULL, 'u' },
 		{ "state", required_argument, NULL, 'd' },
+		{ "volatile", no_argument, NULL, 'x' },
 		{ "config", required_argument, NULL, 'c' },
 		{ "check-config", no_argument, NULL, 'C' },
 		{ "dump-config", no_argument, NULL, 'D' },
@@ -242,7 +249,7 @@ static void merge(struct options *o)
 	o->config.limits = o->file.limits;
 	if (!o->config.socket)
 		o->config.socket = o->file.socket;
-	if (!o->config.state)
+	if (!o->config.state && !o->is_volatile)
 		o->config.state = o->file.state;
 	if (!o->mode_said)
 		o->config.system_mode = o->file.has_mode ? o->file.system_mode
@@ -341,6 +348,56 @@ static int choose_socket(struct options *o)
 	return 0;
 }
 
+static int no_home(void)
+{
+	fputs("ipcd: $HOME is not set: say where to keep messages with --state, or "
+	      "--volatile to keep none\n",
+	      stderr);
+	return EXIT_USAGE;
+}
+
+/* The directory of the user's state, made if it is not there. */
+static int default_state(struct options *o)
+{
+	const char *home = getenv("HOME"), *base = getenv("XDG_STATE_HOME");
+	int r;
+
+	if (o->config.system_mode) {
+		o->state = strdup(SYSTEM_STATE);
+	} else if (base && base[0] == '/') {
+		r = asprintf(&o->state, "%s/ipcd", base);
+		o->state = r < 0 ? NULL : o->state;
+	} else if (!home || home[0] != '/') {
+		return no_home();
+	} else {
+		r = asprintf(&o->state, "%s/.local/state/ipcd", home);
+		o->state = r < 0 ? NULL : o->state;
+	}
+	if (!o->state) {
+		fputs("ipcd: no memory\n", stderr);
+		return EXIT_USAGE;
+	}
+	for (char *slash = strchr(o->state + 1, '/'); slash;
+	     slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		(void)!mkdir(o->state, 0700); /* what fails here fails below */
+		*slash = '/';
+	}
+	o->config.state = o->state;
+	return 0;
+}
+
+static int choose_state(struct options *o)
+{
+	if (o->is_volatile && o->config.state) {
+		fputs("ipcd: --volatile keeps nothing, so it does not go with a state "
+		      "directory\n",
+		      stderr);
+		return EXIT_USAGE;
+	}
+	return o->is_volatile || o->config.state ? 0 : default_state(o);
+}
+
 /* Each connection is one descriptor. */
 static void raise_descriptor_limit(void)
 {
@@ -385,6 +442,8 @@ int main(int argc, char **argv)
 		r = act(&o);
 	if (r == 0)
 		r = choose_socket(&o);
+	if (r == 0)
+		r = choose_state(&o);
 	if (r == 0) {
 		raise_descriptor_limit();
 		o.config.rules = o.file.rules;
@@ -398,6 +457,7 @@ int main(int argc, char **argv)
 	config_deinit(&o.file);
 	free(o.config.limit_arguments);
 	free(o.config_file);
+	free(o.state);
 	free(o.socket);
 	return r;
 }

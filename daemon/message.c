@@ -6,8 +6,31 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "dedup.h"
+#include "journal.h"
 #include "queue.h"
 #include "receiver.h"
+
+/* ---- what few messages have ---- */
+
+/* NULL without memory. */
+static struct message_more *more_get(struct message *m)
+{
+	if (!m->more)
+		m->more = calloc(1, sizeof(*m->more));
+	if (m->more)
+		m->more->message = m;
+	return m->more;
+}
+
+static bool set_dedup(struct message *m, const struct message_content *content)
+{
+	struct message_more *more = more_get(m);
+
+	if (more)
+		more->dedup = dedup_new(content->dedup_id, content->dedup_size);
+	return more && more->dedup;
+}
 
 /* ---- life ---- */
 
@@ -39,6 +62,8 @@ struct message *message_new(const struct message_content *content)
 	};
 	list_init(&m->in_queue);
 	list_init(&m->link);
+	if (content->dedup_id && !set_dedup(m, content))
+		return message_free(m);
 	if (content->meta_size)
 		memcpy(m->data, content->meta, content->meta_size);
 	if (!block && content->body_size)
@@ -53,8 +78,10 @@ struct message *message_free(struct message *m)
 	if (m) {
 		bytes_unref(m->from);
 		bytes_unref(m->body);
-		if (m->more)
+		if (m->more) {
 			free(m->more->reason);
+			dedup_abandon(m->more->dedup);
+		}
 		free(m->more);
 		free(m);
 	}
@@ -69,9 +96,9 @@ uint64_t message_cost(const struct message *m)
 const char *message_state_name(enum message_state state)
 {
 	static const char *const names[] = {
-		[MESSAGE_NEW] = "new",	       [MESSAGE_READY] = "ready",
-		[MESSAGE_DELAYED] = "delayed", [MESSAGE_LEASED] = "leased",
-		[MESSAGE_DEAD] = "dead",
+		[MESSAGE_NEW] = "new",	     [MESSAGE_STORING] = "storing",
+		[MESSAGE_READY] = "ready",   [MESSAGE_DELAYED] = "delayed",
+		[MESSAGE_LEASED] = "leased", [MESSAGE_DEAD] = "dead",
 	};
 
 	return names[state];
@@ -84,27 +111,16 @@ struct message *message_find(const struct broker *broker, uint64_t number)
 	return node ? CONTAINER_OF(node, struct message, by_number) : NULL;
 }
 
-uint64_t message_token(const struct message *m, uid_t uid)
+uint64_t message_token(const struct broker *broker, uint64_t number, uint64_t delivery,
+		       uid_t uid)
 {
-	const uint64_t words[] = { m->number, m->deliveries, uid };
+	const uint64_t words[] = { number, delivery, uid };
 
-	return hash_bytes(&m->share->queue->broker->lease_key, words, sizeof(words));
+	return hash_bytes(&broker->lease_key, words, sizeof(words));
 }
 
-/* ---- what few messages have ---- */
-
-/* NULL without memory. */
-static struct message_more *more_get(struct message *m)
-{
-	if (!m->more)
-		m->more = calloc(1, sizeof(*m->more));
-	if (m->more)
-		m->more->message = m;
-	return m->more;
-}
-
-/* Takes reason. A lost reason is better than a lost message. */
-static void set_reason(struct message *m, char *reason)
+/* A lost reason is better than a lost message. */
+void message_set_reason(struct message *m, char *reason)
 {
 	struct message_more *more = reason ? more_get(m) : m->more;
 
@@ -133,7 +149,7 @@ int message_start_ttl(struct message *m, struct broker *broker, uint64_t ttl_ms)
 	return err_trace(r);
 }
 
-static void end_ttl(struct message *m)
+void message_end_ttl(struct message *m)
 {
 	struct broker *broker = m->share->queue->broker;
 
@@ -186,6 +202,7 @@ static void leave_state(struct message *m)
 		m->holder = NULL;
 		break;
 	case MESSAGE_NEW:
+	case MESSAGE_STORING:
 	case MESSAGE_DEAD:
 	case MESSAGE_N_STATES:
 		break;
@@ -242,13 +259,33 @@ void message_leave(struct message *m)
 	m->state = MESSAGE_NEW;
 }
 
+void message_stored(struct message *m, bool ok)
+{
+	uint64_t delay_ms = m->delay_ms;
+
+	if (m->state != MESSAGE_STORING)
+		return;
+	if (m->more && m->more->dedup)
+		dedup_settle(m->more->dedup, ok);
+	if (!ok) {
+		m->stored = false;
+		m->share->queue->counters.sent--;
+		m->share->queue->broker->counters.sent--;
+		message_end(m, "lost");
+		return;
+	}
+	m->out_end = m->leased_ns = 0;
+	message_set_state(m, delay_ms ? MESSAGE_DELAYED : MESSAGE_READY, delay_ms);
+}
+
 void message_revive(struct message *m)
 {
 	m->attempts = 0;
 	if (m->state != MESSAGE_NEW)
 		message_leave(m);
-	set_reason(m, NULL);
+	message_set_reason(m, NULL);
 	message_set_state(m, MESSAGE_READY, 0);
+	journal_set(m);
 }
 
 /* ---- outcomes ---- */
@@ -259,7 +296,7 @@ static void tell_outcome(struct message *m, const char *outcome)
 	struct map_node *node = map_find(&broker->confirms, map_u64(m->number));
 
 	m->confirm = false;
-	if (node) {
+	for (; node; node = map_find(&broker->confirms, map_u64(m->number))) {
 		struct confirm *confirm = CONTAINER_OF(node, struct confirm, node);
 
 		map_remove(&broker->confirms, node);
@@ -274,7 +311,8 @@ void message_end(struct message *m, const char *outcome)
 	leave_state(m);
 	if (m->confirm)
 		tell_outcome(m, outcome);
-	end_ttl(m);
+	message_end_ttl(m);
+	journal_drop(m);
 	list_remove(&m->in_queue);
 	map_remove(&broker->messages, &m->by_number);
 	queue_uncharge(m);
@@ -297,8 +335,9 @@ static void message_die(struct message *m, const char *outcome, char *reason)
 	if (m->confirm)
 		tell_outcome(m, outcome);
 	message_set_state(m, MESSAGE_DEAD, 0);
-	set_reason(m, reason);
-	end_ttl(m); /* kept until somebody looks */
+	message_set_reason(m, reason);
+	message_end_ttl(m); /* kept until somebody looks */
+	journal_set(m);
 }
 
 static void message_expire(struct message *m)
@@ -323,7 +362,8 @@ static void message_return(struct message *m, uint64_t delay_ms, char *reason)
 		return;
 	}
 	message_set_state(m, MESSAGE_DELAYED, delay_ms);
-	set_reason(m, reason);
+	message_set_reason(m, reason);
+	journal_set(m);
 }
 
 void message_nack(struct message *m, uint64_t delay_ms, bool count, char *reason)
@@ -353,6 +393,12 @@ void message_lost(struct message *m, bool left)
 {
 	struct queue *q = m->share->queue;
 
+	if (q->broker->stopping) { /* whoever has it may acknowledge it after the start */
+		m->attempts--;
+		message_set_state(m, MESSAGE_DELAYED, queue_lost_delay_ms(q));
+		journal_set(m);
+		return;
+	}
 	if (!left) {
 		m->attempts--;
 		if (m->expired)

@@ -6,6 +6,7 @@
  * A message in a queue, and the ways it can go:
  *
  *	            send
+ *	             |   durable: STORING until it is on the disk
  *	             |   (delay_ms) .-----------.
  *	             |------------->|  DELAYED  |<-------------.
  *	             v              '-----------'              |
@@ -24,9 +25,10 @@
  *	  time is up v
  *	           gone          (also from READY and DELAYED by the end of its ttl)
  *
- * message_set_state() is the one door between the four. A lease is known by a token: a MAC
- * over number, delivery and uid, checked without a row. When a lease has ended the message
- * is only due again: until it is handed out anew the old token still settles it.
+ * message_set_state() is the one door between them. A lease is known by a token: a MAC over
+ * number, delivery and uid, checked without a row, also after a restart. When a lease has
+ * ended the message is only due again: until it is handed out anew the old token still
+ * settles it.
  */
 
 #include "base/bytes.h"
@@ -36,12 +38,14 @@
 #include "wire/fault.h"
 
 struct broker;
+struct dedup;
 struct queue;
 struct receiver;
 struct share;
 
 enum message_state {
-	MESSAGE_NEW, /* in no queue yet */
+	MESSAGE_NEW,	 /* in no queue yet */
+	MESSAGE_STORING, /* in its queue, but not yet on the disk: nobody sees it */
 	MESSAGE_READY,
 	MESSAGE_DELAYED,
 	MESSAGE_LEASED,
@@ -54,6 +58,7 @@ struct message_more {
 	struct message *message;
 	struct heap_node expiry; /* in broker->expiring */
 	char *reason;		 /* why it came back or died, or NULL */
+	struct dedup *dedup;	 /* NEW, STORING: its dedup_id */
 };
 
 struct message {
@@ -71,11 +76,12 @@ struct message {
 	struct receiver *holder;   /* LEASED */
 	uint64_t sent_ms;	   /* when it entered its queue, CLOCK_REALTIME */
 	uint64_t number;
-	uint64_t deliveries; /* how often handed out or given back: part of the token */
+	uint64_t deliveries; /* grows each time it is handed out or given back: part of
+				the token */
 	uint64_t attempts;   /* how many of them count */
 	union {
 		uint64_t out_end; /* LEASED: where its last byte stands in the holder's output */
-		uint64_t delay_ms; /* NEW */
+		uint64_t delay_ms; /* NEW, STORING */
 	};
 	union {
 		uint64_t leased_ns; /* LEASED: since when its clock runs; 0: not yet */
@@ -86,6 +92,7 @@ struct message {
 	bool in_heap; /* `place` is in use, not `link` */
 	bool confirm; /* somebody in broker->confirms waits for the outcome */
 	bool expired; /* its ttl ended while it was leased */
+	bool stored;  /* the store has it, or will have */
 	char data[];  /* meta, then a small body */
 };
 
@@ -106,6 +113,8 @@ struct message_content {
 	struct bytes *from; /* referenced */
 	unsigned int priority;
 	uint64_t delay_ms, ttl_ms;
+	const char *dedup_id; /* NULL: none */
+	size_t dedup_size;
 };
 
 /* NULL without memory. */
@@ -138,13 +147,23 @@ void message_set_state(struct message *m, enum message_state state, uint64_t del
 int message_start_ttl(struct message *m, struct broker *broker,
 		      uint64_t ttl_ms) MUST_CHECK;
 
+void message_end_ttl(struct message *m);
+
 /* For queue_move(): out of its state (then it is NEW), and ready again with no attempts. */
 void message_leave(struct message *m);
 void message_revive(struct message *m);
 
 struct message *message_find(const struct broker *broker, uint64_t number);
 
-uint64_t message_token(const struct message *m, uid_t uid);
+/* A MAC that says that this delivery went to uid. */
+uint64_t message_token(const struct broker *broker, uint64_t number, uint64_t delivery,
+		       uid_t uid);
+
+/* What waited for the disk is there, or (the message ends) never will be. */
+void message_stored(struct message *m, bool ok);
+
+/* Takes reason. */
+void message_set_reason(struct message *m, char *reason);
 
 /* ---- the outcomes; each ends a lease, if there is one ---- */
 

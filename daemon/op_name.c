@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "journal.h"
 #include "op_name.h"
 #include "ops.h"
 
@@ -153,6 +154,20 @@ static int get_setting(struct call *call, enum header_key key, enum queue_settin
 	return 0;
 }
 
+static int get_durable(struct call *call, struct queue_settings *s)
+{
+	int r = header_get_bool(call->header, KEY_DURABLE, &s->durable, call->fault);
+
+	if (r < 0)
+		return FAULT;
+	if (r && s->durable && !call->server->broker.store)
+		return fault_set(call->fault, FAULT_BAD_REQUEST,
+				 "\"durable\": this ipcd keeps nothing on disk (it runs "
+				 "with --volatile)");
+	s->set |= r ? SETTING_DURABLE : 0;
+	return 0;
+}
+
 /* *own becomes true if there is any. */
 static int get_settings(struct call *call, struct queue_settings *s, bool *own)
 {
@@ -174,6 +189,8 @@ static int get_settings(struct call *call, struct queue_settings *s, bool *own)
 				&s->lost_delay_ms, s);
 	if (r == 0)
 		r = get_backoff(call, s);
+	if (r == 0)
+		r = get_durable(call, s);
 	*own |= s->set != 0;
 	s->set |= before;
 	return r;
@@ -234,6 +251,7 @@ int op_create(struct call *call)
 		return err_trace(r);
 	queue->settings = settings;
 	queue->has_own_settings = own_settings;
+	journal_name(queue);
 	return call_done(call);
 }
 
@@ -266,6 +284,7 @@ int op_set(struct call *call)
 		return err_trace(r);
 	queue->settings = settings;
 	queue->has_own_settings = own_settings;
+	journal_name(queue);
 	if (changed)
 		server_recheck(call->server);
 	loop_defer(&call->server->loop, &queue->work); /* there may be more room now */

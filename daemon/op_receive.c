@@ -52,7 +52,7 @@ static int begin_delivery(struct peer *peer, uint64_t id, const struct message *
 			  bool peek, uint64_t first_piece)
 {
 	struct json_writer *w = peer_begin(peer, true, id);
-	char lease[16];
+	char lease[32];
 
 	json_put_u64(w, "size", first_piece);
 	if (first_piece < m->body_size)
@@ -63,8 +63,10 @@ static int begin_delivery(struct peer *peer, uint64_t id, const struct message *
 		if (m->state == MESSAGE_DEAD && message_reason(m))
 			json_put_text(w, "reason", message_reason(m));
 	} else {
-		format_hex64(lease, message_token(m, peer->who.uid));
-		json_put_string(w, "lease", lease, sizeof(lease));
+		format_hex64(lease, message_token(&peer->server->broker, m->number,
+						  m->deliveries, peer->who.uid));
+		json_put_string(w, "lease", lease,
+				16 + format_hex(lease + 16, m->deliveries));
 	}
 	json_put_u64(w, "attempt", m->attempts);
 	if (m->priority != LIMIT_PRIORITY_DEFAULT)

@@ -1,23 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * send: a message into a queue. A send is answered when the queue has the message; one that
- * waits for room (wait_ms) or for the outcome (confirm "acked") stays open meanwhile.
+ * send: a message into a queue. A send is answered when the queue has the message, which in a
+ * durable queue means on the disk. One that waits for room (wait_ms), for the disk, or for
+ * the outcome (confirm "acked") stays open meanwhile.
  */
 
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "dedup.h"
 #include "ops.h"
+#include "store.h"
 
 struct send_request {
 	struct request request;
 	bool wants_outcome; /* confirm "acked" */
 	bool waits;	    /* for room */
 	bool confirms;	    /* registered for the outcome */
+	bool storing; /* the message, or the first one like it, is not yet on disk */
+	bool duplicate;
+	uint64_t number;
+	const char *outcome;
+	uint64_t failures; /* of the store, when it began to wait for it */
 	struct waiting_send waiting;
 	struct confirm confirm;
+	struct store_wait stored;
 	struct timer timer;
 };
 
@@ -28,15 +37,27 @@ struct send_options {
 
 /* ---- answers ---- */
 
-static void reply_number(struct peer *peer, uint64_t id, uint64_t number,
+static void reply_number(struct peer *peer, uint64_t id, uint64_t number, bool duplicate,
 			 const char *outcome)
 {
+	const struct broker *broker = &peer->server->broker;
 	struct json_writer *w = peer_begin(peer, true, id);
 
 	json_put_u64(w, "message", number);
+	if (duplicate)
+		json_put_bool(w, "duplicate", true);
 	if (outcome)
 		json_put_text(w, "outcome", outcome);
+	if (broker->store && !store_keeps_promises(broker->store))
+		json_put_bool(w, "durable", false);
 	peer_end(peer);
+}
+
+static void stop_storing(struct send_request *s)
+{
+	if (s->storing)
+		peer_end_storing(s->request.peer, &s->stored);
+	s->storing = false;
 }
 
 static void send_request_free(struct send_request *s)
@@ -46,6 +67,7 @@ static void send_request_free(struct send_request *s)
 		s->request.peer->n_waiting_sends--;
 		waiting_send_cancel(&s->waiting);
 	}
+	stop_storing(s);
 	if (s->confirms)
 		map_remove(&s->request.peer->server->broker.confirms, &s->confirm.node);
 	request_close(&s->request);
@@ -62,48 +84,99 @@ static void refuse_and_free(struct send_request *s, enum fault_word word,
 	send_request_free(s);
 }
 
+/* If all that it waits for is there. */
+static void answer(struct send_request *s)
+{
+	if (s->storing || (s->wants_outcome && !s->outcome))
+		return;
+	if (s->request.has_id)
+		reply_number(s->request.peer, s->request.id, s->number, s->duplicate,
+			     s->outcome);
+	send_request_free(s);
+}
+
 static void on_settled(struct confirm *confirm, uint64_t number, const char *outcome)
 {
 	struct send_request *s = CONTAINER_OF(confirm, struct send_request, confirm);
 
 	s->confirms = false;
-	reply_number(s->request.peer, s->request.id, number, outcome);
-	send_request_free(s);
+	s->outcome = outcome;
+	answer(s);
 }
 
-/* The queue has it: answer, or go on waiting for the outcome. */
-static void accepted(struct send_request *s, uint64_t number)
+static void on_stored(struct store_wait *wait, int result)
+{
+	struct send_request *s = CONTAINER_OF(wait, struct send_request, stored);
+	uint64_t failures = s->request.peer->server->broker.store_failures;
+
+	stop_storing(s);
+	if (result == -ENOSPC)
+		refuse_and_free(s, FAULT_NO_SPACE,
+				"the disk of ipcd's state directory is full: the message "
+				"was not taken");
+	else if (result == -ENOMEM)
+		refuse_and_free(s, FAULT_INTERNAL,
+				"no memory to write the message to the disk: it was not "
+				"taken");
+	else if (result < 0 || (s->duplicate && s->failures != failures))
+		refuse_and_free(s, FAULT_INTERNAL,
+				"the message could not be written to the disk, or it is "
+				"not known: send it again, with the same dedup_id");
+	else
+		answer(s);
+}
+
+/* -ENOMEM: the message is in the queue all the same. */
+static int await_outcome(struct send_request *s, struct message *m)
+{
+	struct map *confirms = &s->request.peer->server->broker.confirms;
+	int r;
+
+	if (!m) { /* a repeated send, whose first message has ended */
+		s->outcome = "gone";
+		return 0;
+	}
+	r = map_reserve(confirms);
+	if (r < 0)
+		return err_trace(r);
+	m->confirm = s->confirms = true;
+	s->confirm.settled = on_settled;
+	map_add(confirms, &s->confirm.node, map_u64(m->number));
+	return 0;
+}
+
+/* The queue has it: answer, or go on waiting. */
+static void accepted(struct send_request *s, uint64_t number, bool duplicate)
 {
 	struct peer *peer = s->request.peer;
-	struct map *confirms = &peer->server->broker.confirms;
-	struct message *m;
+	struct broker *broker = &peer->server->broker;
+	struct message *m = message_find(broker, number);
 
+	s->number = number;
+	s->duplicate = duplicate;
 	timer_cancel(&peer->server->loop, &s->timer);
-	if (!s->wants_outcome) {
-		if (s->request.has_id)
-			reply_number(peer, s->request.id, number, NULL);
-		send_request_free(s);
-		return;
-	}
-	m = message_find(&peer->server->broker, number);
-	if (map_reserve(confirms) < 0) {
+	if (s->wants_outcome && await_outcome(s, m) < 0) {
 		refuse_and_free(
 			s, FAULT_INTERNAL,
 			"no memory to wait for the outcome; the message is in the queue");
 		return;
 	}
-	m->confirm = s->confirms = true;
-	s->confirm.settled = on_settled;
-	map_add(confirms, &s->confirm.node, map_u64(number));
+	if (m && m->state == MESSAGE_STORING) {
+		s->storing = true;
+		s->failures = broker->store_failures;
+		s->stored = (struct store_wait){ .for_send = true, .done = on_stored };
+		peer_begin_storing(peer, &s->stored);
+	}
+	answer(s);
 }
 
-static void on_admitted(struct waiting_send *waiting, uint64_t number)
+static void on_admitted(struct waiting_send *waiting, uint64_t number, bool duplicate)
 {
 	struct send_request *s = CONTAINER_OF(waiting, struct send_request, waiting);
 
 	s->waits = false;
 	s->request.peer->n_waiting_sends--;
-	accepted(s, number);
+	accepted(s, number, duplicate);
 }
 
 static void on_refused(struct waiting_send *waiting, enum fault_word word,
@@ -136,9 +209,9 @@ static void on_end(struct request *request, const char *why)
 
 static int refuse_unbuilt(struct call *call)
 {
-	static const enum header_key keys[] = { KEY_DEDUP_ID, KEY_FILENAME, KEY_FILE_SIZE,
-						KEY_MODE,     KEY_MTIME,    KEY_LIVE,
-						KEY_XXH3,     KEY_SHA256,   KEY_MD5 };
+	static const enum header_key keys[] = { KEY_FILENAME, KEY_FILE_SIZE, KEY_MODE,
+						KEY_MTIME,    KEY_LIVE,	     KEY_XXH3,
+						KEY_SHA256,   KEY_MD5 };
 
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		if (header_has(call->header, keys[i]))
@@ -186,7 +259,9 @@ static int get_content(struct call *call, struct message_content *content,
 	    header_get_ms(h, KEY_TTL_MS, true, &content->ttl_ms, call->fault) < 0 ||
 	    header_get_ms(h, KEY_WAIT_MS, true, &options->wait_ms, call->fault) < 0 ||
 	    header_get_object(h, KEY_META, LIMIT_META_MAX, &content->meta,
-			      &content->meta_size, call->fault) < 0)
+			      &content->meta_size, call->fault) < 0 ||
+	    header_get_string(h, KEY_DEDUP_ID, 1, LIMIT_DEDUP_ID_MAX, &content->dedup_id,
+			      &content->dedup_size, call->fault) < 0)
 		return FAULT;
 	content->priority = (unsigned int)priority;
 	return get_confirm(call, &options->wants_outcome);
@@ -263,6 +338,12 @@ static int wait_for_room(struct call *call, struct queue *queue, struct message 
 	return 0;
 }
 
+/* What passes when messages are received. */
+static bool may_wait_for(enum fault_word word)
+{
+	return word == FAULT_FULL || word == FAULT_QUOTA;
+}
+
 /* Takes m on success. */
 static int send_message(struct call *call, struct queue *queue, struct message *m,
 			const struct send_options *options)
@@ -271,7 +352,7 @@ static int send_message(struct call *call, struct queue *queue, struct message *
 	uint64_t number;
 	int r;
 
-	if (options->wants_outcome) {
+	if (options->wants_outcome || queue_is_durable(queue)) {
 		/* before the queue has it: a failure must have no effect */
 		r = map_reserve(&call->server->broker.confirms);
 		if (r < 0)
@@ -281,18 +362,17 @@ static int send_message(struct call *call, struct queue *queue, struct message *
 			return err_origin(-ENOMEM);
 	}
 	r = queue_send(queue, call->peer->user, m, &number, call->fault);
-	if (r) {
+	if (r != 0 && r != QUEUE_DUPLICATE) {
 		if (s)
 			send_request_free(s);
-		if (r == FAULT && options->wait_ms &&
-		    call->fault->word != FAULT_TOO_LARGE)
+		if (r == FAULT && options->wait_ms && may_wait_for(call->fault->word))
 			r = wait_for_room(call, queue, m, options);
 		return err_trace(r);
 	}
 	if (s)
-		accepted(s, number);
+		accepted(s, number, r == QUEUE_DUPLICATE);
 	else if (call->has_id)
-		reply_number(call->peer, call->id, number, NULL);
+		reply_number(call->peer, call->id, number, r == QUEUE_DUPLICATE, NULL);
 	return 0;
 }
 

@@ -51,18 +51,32 @@ static void settle_touch(const struct settlement *s, struct message *m)
 	receiver_touch(m->holder, m);
 }
 
-static bool has_lease(const struct settlement *s, const struct message *m)
+/* A token is the MAC, then the delivery it is of. One of a later delivery than we know of
+ * was given out before ipcd ended without order; if there had been one since, we knew. */
+static bool is_token(const struct settlement *s, struct message *m, uid_t uid)
+{
+	uint64_t mac, delivery;
+
+	if (s->lease_size <= 16 || !parse_hex(s->lease, 16, &mac) ||
+	    !parse_hex(s->lease + 16, s->lease_size - 16, &delivery))
+		return false;
+	if (delivery < m->deliveries ||
+	    mac != message_token(&s->call->server->broker, m->number, delivery, uid))
+		return false;
+	m->deliveries = delivery;
+	return true;
+}
+
+static bool has_lease(const struct settlement *s, struct message *m)
 {
 	const struct peer *peer = s->call->peer;
-	uint64_t token;
 
 	if (s->needs_holder && m->state != MESSAGE_LEASED)
 		return false;
 	if (!s->lease)
 		return op_receive_holds(peer, m);
-	return m->state != MESSAGE_DEAD && m->deliveries &&
-	       parse_hex64(s->lease, s->lease_size, &token) &&
-	       token == message_token(m, peer->who.uid);
+	return m->state != MESSAGE_DEAD && m->state != MESSAGE_STORING &&
+	       is_token(s, m, peer->who.uid);
 }
 
 static bool settle_one(const struct settlement *s, uint64_t number)

@@ -11,6 +11,7 @@
 #include "log.h"
 #include "op_receive.h"
 #include "ops.h"
+#include "store.h"
 
 static int put_line_end(struct json_writer *w, struct buf *out)
 {
@@ -67,7 +68,7 @@ static int put_queue(struct call *call, struct buf *out, struct name *name)
 	json_put_u64(w, "owner_uid", name->owner->uid);
 	json_put_u64(w, "group", name->gid);
 	json_put_text(w, "mode", mode);
-	json_put_bool(w, "durable", false);
+	json_put_bool(w, "durable", queue_is_durable(q));
 	for (enum message_state i = MESSAGE_READY; i < MESSAGE_N_STATES; i++)
 		json_put_u64(w, message_state_name(i), q->n_in_state[i]);
 	json_put_u64(w, "bytes", q->bytes);
@@ -125,6 +126,30 @@ int op_names(struct call *call)
 
 /* ---- stats ---- */
 
+static void put_store(struct json_writer *w, struct store *store)
+{
+	struct store_report report;
+
+	store_describe(store, &report);
+	json_put_object(w, "store");
+	json_put_text(w, "state", store_state_name(report.state));
+	json_put_text(w, "file_system", report.file_system);
+	json_put_bool(w, "durable", !report.warning);
+	if (report.warning)
+		json_put_text(w, "warning", report.warning);
+	if (report.error)
+		json_put_text(w, "error", report.error);
+	if (report.damage)
+		json_put_text(w, "damage", report.damage);
+	json_put_u64(w, "commits", report.commits);
+	json_put_u64(w, "last_commit_us", report.last_commit_us);
+	json_put_u64(w, "longest_commit_us", report.longest_commit_us);
+	json_put_u64(w, "file_bytes", report.file_bytes);
+	json_put_u64(w, "log_bytes", report.log_bytes);
+	json_put_u64(w, "disk_free_bytes", report.disk_free_bytes);
+	json_put_end(w);
+}
+
 int op_stats(struct call *call)
 {
 	_cleanup_buf_ struct buf body = BUF_INIT;
@@ -152,6 +177,8 @@ int op_stats(struct call *call)
 	json_put_u64(w, "messages", server->broker.messages.n);
 	json_put_u64(w, "bytes", server->broker.message_bytes);
 	put_counters(w, &server->broker.counters);
+	if (server->broker.store)
+		put_store(w, server->broker.store);
 	r = put_line_end(w, &body);
 	return r < 0 ? err_trace(r) : call_reply_body(call, &body);
 }
@@ -225,7 +252,7 @@ int op_disconnect(struct call *call)
 				 (unsigned long long)number);
 	log_notice("%s is disconnected by uid %u", peer_describe(peer),
 		   call->peer->who.uid);
-	call_done(call);
+	r = call_done(call);
 	peer_linger(peer);
-	return 0;
+	return r;
 }

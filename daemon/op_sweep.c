@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "op_name.h"
 #include "ops.h"
+#include "store.h"
 
 /* Messages of a queue in some states, a few at a time, so that a million of them hold up
  * nobody. The queue is looked up anew each time: it may be deleted meanwhile. */
@@ -18,6 +19,8 @@ struct sweep {
 	uint16_t states;     /* bits of enum message_state */
 	uint64_t next, last; /* message numbers still to be looked at */
 	uint64_t done;
+	bool changed, storing;
+	struct store_wait stored;
 };
 
 /* What is leased is somebody's. */
@@ -27,12 +30,14 @@ enum { SWEEP_AT_ONCE = 2000 };
 
 static void sweep_free(struct sweep *s)
 {
+	if (s->storing)
+		peer_end_storing(s->request.peer, &s->stored);
 	timer_cancel(&s->request.peer->server->loop, &s->again);
 	request_close(&s->request);
 	free(s);
 }
 
-static void sweep_finish(struct sweep *s, const struct fault *fault)
+static void sweep_reply(struct sweep *s, const struct fault *fault)
 {
 	struct peer *peer = s->request.peer;
 	struct json_writer *w = peer_begin(peer, true, s->request.id);
@@ -44,6 +49,30 @@ static void sweep_finish(struct sweep *s, const struct fault *fault)
 	json_put_u64(w, s->moves ? "moved" : "purged", s->done);
 	peer_end(peer);
 	sweep_free(s);
+}
+
+static void on_stored(struct store_wait *wait, int result)
+{
+	struct sweep *s = CONTAINER_OF(wait, struct sweep, stored);
+	struct fault *fault = &s->request.peer->server->fault;
+
+	if (result < 0)
+		fault_not_stored(fault, result);
+	sweep_reply(s, result < 0 ? fault : NULL);
+}
+
+/* What was done is told when it is on the disk. */
+static void sweep_finish(struct sweep *s, const struct fault *fault)
+{
+	struct store *store = s->request.peer->server->broker.store;
+
+	if (fault || !store || !s->changed) {
+		sweep_reply(s, fault);
+		return;
+	}
+	s->storing = true;
+	s->stored = (struct store_wait){ .done = on_stored };
+	peer_begin_storing(s->request.peer, &s->stored);
 }
 
 static struct queue *sweep_queue(const struct sweep *s, const struct name_ref *ref)
@@ -60,6 +89,7 @@ static int sweep_one(struct sweep *s, struct message *m, struct queue *to,
 
 	if (!(s->states >> m->state & 1))
 		return 0;
+	s->changed |= m->stored || queue_is_durable(to);
 	if (s->moves)
 		r = queue_move(m, to, place, fault);
 	else

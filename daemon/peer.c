@@ -13,6 +13,7 @@
 #include "dispatch.h"
 #include "log.h"
 #include "op_receive.h"
+#include "store.h"
 
 /* ---- who it is ---- */
 
@@ -93,6 +94,13 @@ struct bytes *peer_get_from(struct peer *peer)
 		peer->from = bytes_new_copy(out.data + 1, out.size - 2);
 	buf_deinit(&out);
 	return peer->from ? bytes_ref(peer->from) : NULL;
+}
+
+/* Are requests taken from it now? */
+static bool is_read(const struct peer *peer)
+{
+	return peer->state == PEER_OPEN && !peer->paused && !peer->throttled &&
+	       peer->n_storing < LIMIT_STORING_MAX;
 }
 
 /* ---- states ---- */
@@ -241,8 +249,7 @@ static struct late earliest_deadline(const struct peer *peer)
 {
 	const struct limits *l = &peer->server->limits;
 	struct late late = { .at = UINT64_MAX };
-	bool in_body,
-		reading = peer->state == PEER_OPEN && !peer->throttled && !peer->paused;
+	bool in_body, reading = is_read(peer);
 	bool partial = reading && stream_is_partial(&peer->stream, &in_body);
 
 	if (peer->state == PEER_LINGERING) {
@@ -379,7 +386,7 @@ static int take_frames(struct peer *peer, unsigned int *n_frames)
 	struct frame frame;
 	int r;
 
-	while (peer->state == PEER_OPEN && !peer->paused && !peer->throttled) {
+	while (is_read(peer)) {
 		r = stream_next(&peer->stream, server->reader, &frame, fault);
 		if (r == 0)
 			return 0;
@@ -488,7 +495,7 @@ static void on_turn(struct source *source, uint32_t events)
 		peer->hung_up = true;
 	if (events & EPOLLOUT && stream_pending(&peer->stream))
 		peer_flush_later(peer);
-	if (peer->state == PEER_OPEN && !peer->paused && !peer->throttled)
+	if (is_read(peer))
 		read_turn(peer);
 	else if (events & EPOLLHUP)
 		check_drained(peer);
@@ -649,4 +656,17 @@ void request_close(struct request *request)
 		list_remove(&request->link);
 	if (request->peer->state == PEER_DRAINING)
 		peer_flush_later(request->peer); /* it may have been the last one */
+}
+
+void peer_begin_storing(struct peer *peer, struct store_wait *wait)
+{
+	peer->n_storing++;
+	store_wait(peer->server->broker.store, wait);
+}
+
+void peer_end_storing(struct peer *peer, struct store_wait *wait)
+{
+	list_remove(&wait->link);
+	if (peer->n_storing-- == LIMIT_STORING_MAX)
+		source_again(&peer->source);
 }

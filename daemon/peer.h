@@ -18,8 +18,9 @@
  * peer_set_state() is the one door. All of it may be called in any callback of the peer's:
  * nothing is freed before the end of the pass.
  *
- * Input stops while too much output waits to be read by the peer (throttled), and while a
- * frame waits for the name service (paused); never because of a waiting request.
+ * Input stops while too much output waits to be read by the peer (throttled), while a frame
+ * waits for the name service (paused), and while very many requests wait for the disk; never
+ * because of a request that waits for somebody else.
  */
 
 #include "assembly.h"
@@ -48,6 +49,7 @@ struct peer {
 	bool fds, pieces; /* said in hello */
 	bool readable, throttled, paused, eof_due, hung_up, output_dead, unread, cut_said;
 	uint16_t n_waiting_sends;
+	uint32_t n_storing; /* requests that wait for the disk */
 	char *label;
 	struct map requests;  /* open ones, by id */
 	struct list peeks;    /* struct peek */
@@ -118,6 +120,13 @@ struct request *peer_find_request(const struct peer *peer, uint64_t id);
 int request_open(struct request *request, struct peer *peer, bool has_id, uint64_t id,
 		 void (*end)(struct request *, const char *)) MUST_CHECK;
 void request_close(struct request *request);
+
+struct store_wait;
+
+/* The request waits for the disk, and no longer. Who has too many of them is not read from
+ * until some are answered. */
+void peer_begin_storing(struct peer *peer, struct store_wait *wait);
+void peer_end_storing(struct peer *peer, struct store_wait *wait);
 
 /* ---- writing: a failure ends the peer, so there is nothing to check ---- */
 

@@ -7,7 +7,10 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "dedup.h"
+#include "journal.h"
 #include "receiver.h"
+#include "store.h"
 
 /* ---- life ---- */
 
@@ -35,6 +38,7 @@ static void queue_init(struct queue *queue, struct broker *broker)
 	list_init(&queue->subscriptions);
 	list_init(&queue->hungry);
 	list_init(&queue->waiting);
+	list_init(&queue->dedups);
 	deferred_init(&queue->work, run_work);
 }
 
@@ -58,6 +62,7 @@ int queue_new(struct broker *broker, const struct name_ref *ref,
 		queue_free(TAKE_PTR(queue));
 		return err_trace(r);
 	}
+	queue->id = broker->next_queue_id++;
 	*ret_queue = TAKE_PTR(queue);
 	return 0;
 }
@@ -87,16 +92,29 @@ int queue_open(struct broker *broker, const struct name_ref *ref,
 			queue_free(made);
 		return r;
 	}
+	if (made)
+		journal_name(made);
 	*ret_queue = queue_of_name(name);
 	return 0;
+}
+
+/* Of the memory alone: the store keeps them. */
+static void free_dedups(struct queue *queue)
+{
+	LIST_FOREACH(link, &queue->dedups)
+		LIST_ENTRY(link, struct dedup, in_queue)->stored = false;
+	dedup_forget_queue(queue);
 }
 
 struct queue *queue_free(struct queue *queue)
 {
 	struct message *m;
 
-	while ((m = LIST_FIRST(&queue->all, struct message, in_queue)))
+	while ((m = LIST_FIRST(&queue->all, struct message, in_queue))) {
+		m->stored = false; /* the store keeps it: this is not the message's end */
 		message_end(m, "deleted");
+	}
+	free_dedups(queue);
 	deferred_cancel(&queue->work);
 	heap_deinit(&queue->returned);
 	map_deinit(&queue->shares);
@@ -119,6 +137,8 @@ struct queue *queue_delete(struct queue *queue)
 		message_end(m, "deleted");
 	while ((s = LIST_FIRST(&queue->subscriptions, struct subscription, in_queue)))
 		receiver_forget(s->receiver, s);
+	dedup_forget_queue(queue);
+	journal_drop_name(queue);
 	return queue_free(queue);
 }
 
@@ -185,6 +205,12 @@ uint64_t queue_backoff_ms(const struct queue *q, uint64_t attempts)
 	if (q->settings.set & SETTING_BACKOFF)
 		return q->settings.backoff_ms[min_size(step, q->settings.n_backoff - 1)];
 	return limits_backoff_ms[min_size(step, ARRAY_SIZE(limits_backoff_ms) - 1)];
+}
+
+bool queue_is_durable(const struct queue *q)
+{
+	return q->broker->store &&
+	       (q->settings.set & SETTING_DURABLE ? q->settings.durable : true);
 }
 
 /* ---- shares and room ---- */
@@ -388,7 +414,11 @@ int queue_move(struct message *m, struct queue *to, struct list **place,
 	charge(share, m, cost);
 	list_remove(&m->in_queue);
 	insert_by_number(to, m, place);
+	if (!queue_is_durable(to))
+		journal_drop(m);
 	message_revive(m);
+	if (queue_is_durable(to))
+		journal_adopt(m);
 	return 0;
 }
 
@@ -410,24 +440,95 @@ static int register_message(struct queue *q, struct message *m)
 	return 0;
 }
 
+static void unregister_message(struct message *m)
+{
+	message_end_ttl(m);
+	journal_drop(m);
+	map_remove(&m->share->queue->broker->messages, &m->by_number);
+	list_remove(&m->in_queue);
+	m->share = NULL;
+	m->state = MESSAGE_NEW;
+}
+
+/* Its dedup_id is known from now on. */
+static int enter_dedup(struct message *m)
+{
+	struct dedup *d = m->more ? m->more->dedup : NULL;
+	int r;
+
+	if (!d)
+		return 0;
+	r = dedup_add(d, m->share->queue, m->share->user, m->number, m->sent_ms);
+	if (r < 0)
+		return err_trace(r);
+	if (m->stored) {
+		d->message = m;
+		journal_dedup(d);
+	} else {
+		m->more->dedup = NULL;
+	}
+	return 0;
+}
+
+/* In a durable queue nobody sees it before it is on the disk. */
+static void enter_state(struct message *m)
+{
+	struct queue *q = m->share->queue;
+	uint64_t delay_ms = m->delay_ms;
+
+	q->n_in_state[MESSAGE_STORING]++;
+	if (m->stored)
+		return;
+	m->leased_ns = m->out_end = 0;
+	message_set_state(m, delay_ms ? MESSAGE_DELAYED : MESSAGE_READY, delay_ms);
+	queue_dispatch(q); /* not later: it saves a round through the deferred work */
+}
+
 /* There is room: number it, charge it, hand it out. */
 static int enter(struct share *share, struct message *m, uint64_t *ret_number)
 {
 	struct queue *q = share->queue;
-	uint64_t delay_ms = m->delay_ms;
-	int r = register_message(q, m);
+	int r;
 
-	if (r < 0)
+	m->share = share;
+	r = register_message(q, m);
+	if (r < 0) {
+		m->share = NULL;
 		return err_trace(r);
-	m->holder = NULL;
-	m->leased_ns = m->out_end = 0;
+	}
+	m->state = MESSAGE_STORING;
+	r = queue_is_durable(q) ? journal_send(m) : 0;
+	if (r == 0)
+		r = enter_dedup(m);
+	if (r < 0) {
+		unregister_message(m);
+		return err_trace(r);
+	}
 	charge(share, m, message_cost(m));
 	q->counters.sent++;
 	q->broker->counters.sent++;
 	*ret_number = m->number;
-	message_set_state(m, delay_ms ? MESSAGE_DELAYED : MESSAGE_READY, delay_ms);
-	queue_dispatch(q); /* not later: it saves a round through the deferred work */
+	enter_state(m);
 	return 0;
+}
+
+/* Has it been sent before? */
+static bool is_known(const struct share *share, const struct message *m,
+		     uint64_t *ret_number)
+{
+	const struct dedup *d =
+		m->more && m->more->dedup
+			? dedup_find(share->queue, share->user, m->more->dedup)
+			: NULL;
+
+	if (d)
+		*ret_number = d->number;
+	return d != NULL;
+}
+
+static int check_store(const struct queue *q, struct fault *fault)
+{
+	return queue_is_durable(q) ? store_check(q->broker->store, fault) : 0;
 }
 
 /* A send behind waiting ones must not overtake them. */
@@ -448,11 +549,20 @@ int queue_send(struct queue *queue, struct user *sender, struct message *message
 
 	if (r < 0)
 		return err_trace(r);
+	if (is_known(share, message, ret_number)) {
+		message_free(message);
+		share_put(share);
+		return QUEUE_DUPLICATE;
+	}
 	r = check_queue_room(queue, cost, fault);
 	if (r == 0)
 		r = check_user_room(share, cost, fault);
 	if (r == 0)
 		r = check_turn(share, fault);
+	if (r == 0)
+		r = check_store(queue, fault);
+	if (r == 0 && message->more && message->more->dedup)
+		r = dedup_check(queue->broker, sender, fault);
 	if (r == 0)
 		r = enter(share, message, ret_number);
 	if (r)
@@ -501,6 +611,17 @@ void waiting_send_cancel(struct waiting_send *w)
 		loop_defer(q->broker->loop, &q->work);
 }
 
+/* While it waited the same was sent once more, and had room. */
+static void admit_known(struct waiting_send *w, uint64_t number)
+{
+	struct share *share = w->share;
+
+	waiting_send_remove(w);
+	w->message = message_free(w->message);
+	share_put(share);
+	w->admitted(w, number, true);
+}
+
 /* Waiting sends enter in order. Where the queue is full all wait; where only a user's share
  * is used up, that user's sends are passed over. */
 static void run_admission(struct queue *q)
@@ -517,6 +638,10 @@ static void run_admission(struct queue *q)
 
 		if (share->skipped_in == q->admission_round)
 			continue;
+		if (is_known(share, w->message, &number)) {
+			admit_known(w, number);
+			continue;
+		}
 		if (check_queue_room(q, cost, &fault)) {
 			q->blocked = true;
 			break;
@@ -525,11 +650,33 @@ static void run_admission(struct queue *q)
 			share->skipped_in = q->admission_round;
 			continue;
 		}
-		if (enter(share, w->message, &number) < 0)
-			break; /* no memory: they go on waiting */
+		if (check_store(q, &fault) || enter(share, w->message, &number) < 0)
+			break; /* no memory, or no disk: they go on waiting */
 		waiting_send_remove(w);
-		w->admitted(w, number);
+		w->admitted(w, number, false);
 	}
+}
+
+/* ---- back from the store ---- */
+
+int queue_restore(struct queue *q, uid_t sender, struct message *m)
+{
+	struct broker *broker = q->broker;
+	struct user *user;
+	int r = map_reserve(&broker->messages);
+
+	if (r == 0)
+		r = user_get(broker->users, sender, &user);
+	if (r < 0)
+		return err_trace(r);
+	r = share_get(q, user, &m->share);
+	user_unref(user);
+	if (r < 0)
+		return err_trace(r);
+	map_add(&broker->messages, &m->by_number, map_u64(m->number));
+	list_add_tail(&q->all, &m->in_queue);
+	charge(m->share, m, message_cost(m));
+	return 0;
 }
 
 /* ---- handing out ---- */

@@ -35,6 +35,7 @@ struct share {
 
 struct queue {
 	struct name name;
+	uint64_t id; /* in the store */
 	struct broker *broker;
 	struct list fresh[LIMIT_PRIORITY_MAX + 1]; /* messages, by number */
 	struct heap returned;			   /* messages, by priority and number */
@@ -53,7 +54,9 @@ struct queue {
 	struct counters counters;
 	struct queue_settings settings;
 	bool has_own_settings; /* set for it: no rule changes them any more */
-	struct buf fragment;   /* "queue":"name", as deliveries show it */
+	struct list dedups;    /* the oldest first */
+	uint64_t n_dedups;
+	struct buf fragment; /* "queue":"name", as deliveries show it */
 };
 
 /* A send that waits for room; embedded by the one who waits. */
@@ -62,7 +65,7 @@ struct waiting_send {
 	struct share *share;
 	struct message *message;
 	uint64_t cost; /* charged to the user while it waits */
-	void (*admitted)(struct waiting_send *waiting, uint64_t number);
+	void (*admitted)(struct waiting_send *waiting, uint64_t number, bool duplicate);
 	/* The queue goes away, or the right to send to it: to be cancelled. */
 	void (*refused)(struct waiting_send *waiting, enum fault_word word,
 			const char *why);
@@ -88,6 +91,9 @@ uint64_t queue_max_attempts(const struct queue *q);
 uint64_t queue_lost_delay_ms(const struct queue *q);
 uint64_t queue_backoff_ms(const struct queue *q, uint64_t attempts);
 
+/* Is what is sent to it kept on the disk? */
+bool queue_is_durable(const struct queue *q);
+
 /* Ends everything that is there, tells who receives or waits. Returns NULL. */
 struct queue *queue_delete(struct queue *queue);
 
@@ -108,8 +114,12 @@ static inline struct queue *queue_of_name(struct name *name)
 	return CONTAINER_OF(name, struct queue, name);
 }
 
+enum { QUEUE_DUPLICATE = 300 };
+
 /* Puts the message into the queue and takes it; *ret_number is its number. FAULT (full,
- * quota, too-large): there is no room, the message is still the caller's. -ENOMEM likewise. */
+ * quota, too-large, no-space): there is no room, the message is still the caller's. -ENOMEM
+ * likewise. QUEUE_DUPLICATE: the dedup_id is known, *ret_number is the number of the first
+ * one; the message is freed. */
 int queue_send(struct queue *queue, struct user *sender, struct message *message,
 	       uint64_t *ret_number, struct fault *fault) MUST_CHECK;
 
@@ -131,6 +141,9 @@ void queue_dispatch(struct queue *queue);
 /* At the end of the pass: dispatch what became ready, let in who waits for room. Where
  * several become ready at once all are there before the first is handed out. */
 void queue_work_later(struct queue *queue);
+
+/* One that is back from the store, with its number; in no state yet. 0 or -ENOMEM. */
+int queue_restore(struct queue *queue, uid_t sender, struct message *message) MUST_CHECK;
 
 /* Takes the message's charge back; who waits for room is looked at later. */
 void queue_uncharge(struct message *message);

@@ -76,7 +76,7 @@ void receiver_take(struct receiver *r, struct message *m)
 
 	message_set_state(m, MESSAGE_LEASED, 0);
 	m->holder = r;
-	m->deliveries++;
+	m->deliveries = max_u64(m->deliveries, r->broker->delivery_base) + 1;
 	m->attempts++;
 	m->leased_ns = 0;
 	m->out_end = UINT64_MAX;

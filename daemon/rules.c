@@ -6,6 +6,16 @@
 
 #include "wire/limits.h"
 
+const struct setting_number setting_numbers[N_SETTING_NUMBERS] = {
+	{ "queue_messages", SETTING_MAX_MESSAGES,
+	  offsetof(struct queue_settings, max_messages) },
+	{ "queue_bytes", SETTING_MAX_BYTES, offsetof(struct queue_settings, max_bytes) },
+	{ "max_attempts", SETTING_MAX_ATTEMPTS,
+	  offsetof(struct queue_settings, max_attempts) },
+	{ "lost_delay", SETTING_LOST_DELAY,
+	  offsetof(struct queue_settings, lost_delay_ms) },
+};
+
 void rules_deinit(struct rules *rules)
 {
 	for (size_t i = 0; i < rules->n; i++) {

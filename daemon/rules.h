@@ -20,15 +20,27 @@ enum queue_setting {
 	SETTING_MAX_ATTEMPTS = 1 << 2,
 	SETTING_LOST_DELAY = 1 << 3,
 	SETTING_BACKOFF = 1 << 4,
+	SETTING_DURABLE = 1 << 5,
 };
 
 /* What a queue has of its own; where a bit is not set the daemon's limit holds. */
 struct queue_settings {
 	unsigned int set;
 	uint64_t max_messages, max_bytes, max_attempts, lost_delay_ms;
+	bool durable; /* by default, where ipcd has a state directory */
 	unsigned int n_backoff;
 	uint64_t backoff_ms[BACKOFF_STEPS_MAX];
 };
+
+/* Those that are numbers: each has the name and the range of a limit. */
+struct setting_number {
+	const char *key;
+	enum queue_setting bit;
+	size_t offset; /* in struct queue_settings, of a uint64_t */
+};
+
+enum { N_SETTING_NUMBERS = 4 };
+extern const struct setting_number setting_numbers[N_SETTING_NUMBERS];
 
 struct rule {
 	char *pattern;

@@ -11,10 +11,13 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "journal.h"
 #include "log.h"
 #include "op_receive.h"
 #include "peer.h"
 #include "reload.h"
+#include "restore.h"
+#include "store.h"
 
 enum {
 	WORKERS_WAIT_MS = 1000, /* at the end, for jobs under way */
@@ -151,6 +154,8 @@ static int server_init(struct server *server, struct server_config *config)
 	if (r == 0)
 		r = broker_init(&server->broker, &server->loop, &server->users,
 				&server->limits, &server->rules, config->system_mode);
+	if (r == 0 && config->state)
+		r = restore(&server->broker, config->state);
 	if (r == 0)
 		r = reader_new(&server->reader);
 	if (r == 0)
@@ -250,13 +255,27 @@ void server_stop(struct server *server)
 
 	if (server->stopping)
 		return;
-	server->stopping = true;
+	server->stopping = server->broker.stopping = true;
 	notifier_stopping(&server->notifier);
 	listen_no_more(server);
+	if (server->broker.store) /* who waits for the disk gets the answer */
+		store_flush(server->broker.store, server->limits.shutdown_deadline);
 	LIST_FOREACH(link, &server->peers)
 		peer_say_goodbye(LIST_ENTRY(link, struct peer, link));
 	if (!server->n_peers || timer_set(&server->loop, &server->stop_timer, at) < 0)
 		loop_stop(&server->loop);
+}
+
+/* What is in memory only is kept for the next start. */
+static void close_store(struct server *server)
+{
+	struct broker *broker = &server->broker;
+
+	if (!broker->store)
+		return;
+	if (server->stopping)
+		journal_keep_all(broker);
+	broker->store = store_close(broker->store);
 }
 
 static void drop_peers(struct server *server)
@@ -274,6 +293,7 @@ struct server *server_free(struct server *server)
 	listen_no_more(server);
 	free(server->listeners);
 	drop_peers(server);
+	close_store(server);
 	if (server->broker.loop)
 		broker_deinit(&server->broker);
 	server->workers = workers_free(server->workers, WORKERS_WAIT_MS);

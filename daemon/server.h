@@ -13,7 +13,7 @@
 struct server_config {
 	const char *socket;	      /* absolute path */
 	struct activation activation; /* the server takes its descriptors */
-	const char *state;	      /* a directory, or NULL */
+	const char *state;	      /* a directory, or NULL: nothing is kept */
 	bool system_mode;
 	int ready_fd; /* -1: none */
 	const char *config_file;

@@ -185,6 +185,22 @@ bool user_name_wait(struct user *user, struct user_waiter *waiter)
 	return false;
 }
 
+void user_resolve(struct user *user)
+{
+	struct name_job *n;
+
+	if (user->name_known)
+		return;
+	n = calloc(1, sizeof(*n));
+	if (!n)
+		return;
+	n->users = user->users;
+	n->uid = user->uid;
+	user->name_asked_ns = user->users->loop->now_ns;
+	name_run(&n->job);
+	user_name_done(&n->job);
+}
+
 /* ---- from name to uid ---- */
 
 struct lookup {

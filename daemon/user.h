@@ -24,7 +24,7 @@ struct users {
 
 /* What is counted for a uid. */
 struct usage {
-	uint64_t connections, names, messages, bytes;
+	uint64_t connections, names, messages, bytes, dedups;
 	uint64_t buffer_bytes;	/* unfinished input */
 	uint64_t waiting_bytes; /* sends that wait for room */
 };
@@ -42,6 +42,9 @@ struct user {
 	struct usage usage;
 	struct list waiting_sends; /* for quota: struct waiting_send, see queue.h */
 };
+
+/* Asks the name service here and now, which may block: at start. */
+void user_resolve(struct user *user);
 
 /* Told when a user's name is known, or a lookup has ended. */
 struct user_waiter {

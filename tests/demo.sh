@@ -99,7 +99,7 @@ microseconds() { echo "${EPOCHREALTIME/[.,]/}"; }
 say 'A daemon of our own. (At home the first `ipc` starts yours.)'
 show 'dir=$(mktemp -d)'
 run 'export IPC_SOCKET=$dir/socket'
-run 'ipcd --user --socket $IPC_SOCKET --limit queue_messages=1000 --limit lost_delay=500 \
+run 'ipcd --user --socket $IPC_SOCKET --state $dir/state --limit queue_messages=1000 --limit lost_delay=500 \
        --ready-fd 3 3>$dir/ready 2>$dir/log &'
 daemon=$!
 read -r word <"$dir/ready" && [ "$word" = READY ] || die 'ipcd does not start'

@@ -33,7 +33,7 @@
 	X(STATE, "state") X(UID, "uid") X(GIDS, "gids")                                \
 	X(QUEUE_MESSAGES, "queue_messages") X(QUEUE_BYTES, "queue_bytes")              \
 	X(MAX_ATTEMPTS, "max_attempts") X(LOST_DELAY, "lost_delay")                    \
-	X(BACKOFF, "backoff")
+	X(BACKOFF, "backoff") X(DURABLE, "durable")
 
 enum header_key {
 #define X(name, key) KEY_##name,

@@ -27,6 +27,8 @@
 	X(WAITING_SENDS_MAX, waiting_sends_max, 64, "requests", "sends of one connection that wait for room") \
 	X(ERROR_TEXT_MAX, error_text_max, 1024, "bytes", "`message` of an error")          \
 	X(REASON_MAX, reason_max, 1024, "bytes", "`reason` of nack and reject")            \
+	X(DEDUP_ID_MAX, dedup_id_max, 255, "bytes", "`dedup_id`")                          \
+	X(STORING_MAX, storing_max, 1024, "requests", "requests of one connection that wait for the disk, before it is not read from") \
 	X(LABEL_MAX, label_max, 64, "bytes", "`label` of hello")                           \
 	X(QUEUES_MAX, queues_max, 64, "names", "`queues` of one receive")                  \
 	X(MESSAGES_MAX, messages_max, 1024, "numbers", "`messages` of one ack, nack, reject or touch") \
@@ -49,6 +51,9 @@
 	X(user_bytes, 2147483648, 4096, 1099511627776, "bytes", "the same in bytes")       \
 	X(inbox_messages_per_sender, 1000, 1, 1000000, "messages", "messages of one uid in one foreign inbox") \
 	X(inbox_bytes_per_sender, 67108864, 1024, 1099511627776, "bytes", "the same in bytes") \
+	X(dedup_window, 3600000, 1, 604800000, "ms", "in which a repeated `dedup_id` is known") \
+	X(dedup_ids, 100000, 1, 100000000, "ids", "`dedup_id`s that one queue remembers") \
+	X(dedup_ids_per_user, 1000000, 1, 1000000000, "ids", "`dedup_id`s of one uid that are remembered") \
 	X(max_attempts, 5, 1, 1000000000, "attempts", "deliveries of one message before it is dead") \
 	X(lost_delay, 5000, 0, 86400000, "ms", "before a message whose connection was lost is handed out again") \
 	X(header_deadline, 10000, 10, 3600000, "ms", "from the first byte of a frame to the end of its header") \

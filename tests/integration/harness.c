@@ -301,6 +301,9 @@ void server_start(struct place at, const char *const *options)
 				      server.state };
 	int n = 4, ready;
 
+	for (int i = 0; options[i]; i++)
+		if (!strcmp(options[i], "--volatile"))
+			n = 2;
 	while (*options && n < 47)
 		arguments[n++] = *options++;
 	server.pid = server_spawn(arguments, server.log, &ready);

@@ -241,6 +241,9 @@ void client_settle_fails(struct place at, struct client *c, const char *op,
 
 /* What a third connection sees of a queue ("ready", "leased" …) and of the daemon. */
 int64_t queue_count(const char *queue, const char *key);
+
+/* Waits until it is so: what was not answered may still be on its way to the disk. */
+void wait_queue_count(const char *queue, const char *key, int64_t count);
 int64_t stats_count(const char *key);
 
 /* The lines of an NDJSON body, NULL behind the last. */

@@ -181,6 +181,15 @@ int64_t queue_count(const char *queue, const char *key)
 	return n;
 }
 
+void wait_queue_count(const char *queue, const char *key, int64_t count)
+{
+	uint64_t deadline = wait_deadline();
+
+	while (queue_count(queue, key) != count)
+		if (!wait_again(deadline))
+			fail_at(HERE, "%s of %s is not %" PRId64, key, queue, count);
+}
+
 int64_t stats_count(const char *key)
 {
 	struct client *c = client_connect();

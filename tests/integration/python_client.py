@@ -73,7 +73,7 @@ def start(directory):
     path = os.path.join(directory, "socket")
     ready, writer = os.pipe()
     daemon = subprocess.Popen(
-        [os.environ["IPC_TEST_DAEMON"], "--user", "--socket", path,
+        [os.environ["IPC_TEST_DAEMON"], "--user", "--volatile", "--socket", path,
          "--ready-fd", str(writer)], pass_fds=[writer])
     os.close(writer)
     with os.fdopen(ready, "rb") as f:

@@ -32,7 +32,7 @@ ${CC:-cc} -std=c11 -pedantic -Wall -Wextra -Werror "${flags[@]}" -Ilibipc/includ
 
 export IPC_SOCKET=$dir/socket IPC_AUTOSTART=0
 mkfifo "$dir/ready" || exit 1
-"$IPC_TEST_DAEMON" --user --socket "$IPC_SOCKET" --ready-fd 3 3>"$dir/ready" &
+"$IPC_TEST_DAEMON" --user --volatile --socket "$IPC_SOCKET" --ready-fd 3 3>"$dir/ready" &
 daemon=$!
 read -r word <"$dir/ready" && [ "$word" = READY ] || die "ipcd does not start"
 

@@ -4,7 +4,8 @@
  * For each request, for every n: the n-th allocation in ipcd fails while it serves the
  * request, until the request needs fewer. The peer gets its reply, an error, or is cut;
  * the daemon lives, another peer is served as ever, and what the peer was told is true:
- * a success has its whole effect, an error none.
+ * a success has its whole effect, an error none. Once with all in memory, and once with a
+ * store, where the storage thread's allocations fail, too.
  */
 
 #include "integration/harness.h"
@@ -43,7 +44,7 @@ static void skip_where_impossible(void)
 }
 
 /* ipcd with the shim in it, and the control mapped. */
-static void start_with_shim(void)
+static void start_with_shim(bool durable)
 {
 	char *path = keep_printf("%s/oom", server.dir);
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -55,7 +56,8 @@ static void start_with_shim(void)
 	setenv(OOM_FILE_VARIABLE, path, 1);
 	setenv("LD_PRELOAD", shim_path(), 1);
 	start("--limit", "lost_delay=0", "--limit", "max_attempts=1000000", "--limit",
-	      "queue_messages=500", "--log-level", "warning");
+	      "queue_messages=500", "--log-level", "warning",
+	      durable ? NULL : "--volatile");
 	unsetenv("LD_PRELOAD");
 	unsetenv(OOM_FILE_VARIABLE);
 	assert_true(control->seen > 0);
@@ -83,56 +85,55 @@ struct row {
 			      * # for one that was not used before */
 	const char *body;
 	int effect; /* on the number of messages in the daemon */
-	bool new_connection;
+	int kind;
 };
+
+enum { NEW_CONNECTION = 1, LATE /* it is answered much later, or never */ };
+
+static bool with_store;
 
 static char large[LARGE + 1];
 
 static const struct row rows[] = {
-	{ "connect", "{'op':'ping','id':1}", "x", 0, true },
-	{ "hello", "{'op':'hello','id':1,'label':'a label','pieces':true}", NULL, 0,
-	  false },
-	{ "large ping", "{'op':'ping','id':1}", large, 0, false },
-	{ "send", "{'op':'send','id':1,'queue':'jobs','meta':{'a':1}}", "body", 1,
-	  false },
-	{ "large send", "{'op':'send','id':1,'queue':'jobs'}", large, 1, false },
-	{ "delayed send", "{'op':'send','id':1,'queue':'jobs','delay_ms':1}", "x", 1,
-	  false },
+	{ "connect", "{'op':'ping','id':1}", "x", 0, NEW_CONNECTION },
+	{ "hello", "{'op':'hello','id':1,'label':'a label','pieces':true}", NULL, 0, 0 },
+	{ "large ping", "{'op':'ping','id':1}", large, 0, 0 },
+	{ "send", "{'op':'send','id':1,'queue':'jobs','meta':{'a':1}}", "body", 1, 0 },
+	{ "large send", "{'op':'send','id':1,'queue':'jobs'}", large, 1, 0 },
+	{ "delayed send", "{'op':'send','id':1,'queue':'jobs','delay_ms':1}", "x", 1, 0 },
 	{ "send with ttl", "{'op':'send','id':1,'queue':'jobs','ttl_ms':10000000}", "x",
-	  1, false },
+	  1, 0 },
 	{ "send and confirm", "{'op':'send','id':1,'queue':'jobs','confirm':'acked'}",
-	  "x", 1, false },
-	{ "send to a new queue", "{'op':'send','id':1,'queue':'new#'}", "x", 1, false },
-	{ "send to a user", "{'op':'send','id':1,'queue':'@0.new#'}", "x", 1, false },
-	{ "first connection, send", "{'op':'send','id':1,'queue':'jobs'}", "x", 1, true },
+	  "x", 1, LATE },
+	{ "send to a new queue", "{'op':'send','id':1,'queue':'new#'}", "x", 1, 0 },
+	{ "send to a user", "{'op':'send','id':1,'queue':'@0.new#'}", "x", 1, 0 },
+	{ "first connection, send", "{'op':'send','id':1,'queue':'jobs'}", "x", 1,
+	  NEW_CONNECTION },
 	{ "send to a full queue", "{'op':'send','id':1,'queue':'full','wait_ms':-1}", "x",
-	  0, false },
+	  0, LATE },
 	{ "receive", "{'op':'receive','id':1,'queue':'jobs','max':3,'window':3}", NULL, 0,
-	  false },
+	  0 },
 	{ "receive with deadline",
-	  "{'op':'receive','id':1,'queue':'jobs','ack_wait_ms':1000000}", NULL, 0,
-	  false },
+	  "{'op':'receive','id':1,'queue':'jobs','ack_wait_ms':1000000}", NULL, 0, 0 },
 	{ "receive for ever", "{'op':'receive','id':1,'queue':'empty','wait_ms':-1}",
-	  NULL, 0, false },
+	  NULL, 0, LATE },
 	{ "receive from a new queue", "{'op':'receive','id':1,'queues':['new#','jobs']}",
-	  NULL, 0, false },
+	  NULL, 0, 0 },
 	{ "peek", "{'op':'receive','id':1,'queue':'jobs','peek':true,'max':0}", NULL, 0,
-	  false },
-	{ "ack", "{'op':'ack','id':1,'message':$}", NULL, -1, false },
+	  0 },
+	{ "ack", "{'op':'ack','id':1,'message':$}", NULL, -1, 0 },
 	{ "nack", "{'op':'nack','id':1,'message':$,'delay_ms':1,'reason':'because'}",
-	  NULL, 0, false },
-	{ "nack at once", "{'op':'nack','id':1,'message':$,'delay_ms':0}", NULL, 0,
-	  false },
-	{ "reject", "{'op':'reject','id':1,'message':$,'reason':'because'}", NULL, 0,
-	  false },
-	{ "touch", "{'op':'touch','id':1,'message':$}", NULL, 0, false },
-	{ "names", "{'op':'names','id':1}", NULL, 0, false },
-	{ "peers", "{'op':'peers','id':1}", NULL, 0, false },
-	{ "stats", "{'op':'stats','id':1}", NULL, 0, false },
-	{ "cancel", "{'op':'cancel','id':1,'request':77}", NULL, 0, false },
-	{ "a bad request", "{'op':'dance','id':1}", NULL, 0, false },
+	  NULL, 0, 0 },
+	{ "nack at once", "{'op':'nack','id':1,'message':$,'delay_ms':0}", NULL, 0, 0 },
+	{ "reject", "{'op':'reject','id':1,'message':$,'reason':'because'}", NULL, 0, 0 },
+	{ "touch", "{'op':'touch','id':1,'message':$}", NULL, 0, 0 },
+	{ "names", "{'op':'names','id':1}", NULL, 0, 0 },
+	{ "peers", "{'op':'peers','id':1}", NULL, 0, 0 },
+	{ "stats", "{'op':'stats','id':1}", NULL, 0, 0 },
+	{ "cancel", "{'op':'cancel','id':1,'request':77}", NULL, 0, 0 },
+	{ "a bad request", "{'op':'dance','id':1}", NULL, 0, 0 },
 	{ "a first piece", "{'op':'send','id':1,'queue':'jobs','more':true}", "x", 0,
-	  false },
+	  LATE },
 };
 
 static struct client *helper;
@@ -175,10 +176,12 @@ static void say_request(struct client *c, const char *request, const char *body)
 
 enum outcome { SUCCESS, REFUSED, WAITS, CUT };
 
-/* Hears until the echo of the ping behind the request, or the end. */
-static enum outcome hear_outcome(struct client *c)
+/* Hears until the echo of the ping behind the request, or the end; and until the answer, for
+ * that may wait for the disk. */
+static enum outcome hear_outcome(struct client *c, bool waits)
 {
 	enum outcome outcome = WAITS;
+	bool echoed = false;
 	struct frame *f;
 
 	while ((f = hear_or_eof(c))) {
@@ -187,8 +190,11 @@ static enum outcome hear_outcome(struct client *c)
 		if (!json_has(f->header, "re"))
 			continue; /* last words */
 		if (json_int(f->header, "re") == 2)
+			echoed = true;
+		else
+			outcome = failed ? REFUSED : SUCCESS;
+		if (echoed && (waits || outcome != WAITS))
 			return outcome;
-		outcome = failed ? REFUSED : SUCCESS;
 	}
 	return CUT;
 }
@@ -196,7 +202,7 @@ static enum outcome hear_outcome(struct client *c)
 /* One request with the n-th allocation failing. False when it needed fewer. */
 static bool try_once(const struct row *row, long n, bool all_after)
 {
-	struct client *victim = row->new_connection ? NULL : client_connect();
+	struct client *victim = row->kind == NEW_CONNECTION ? NULL : client_connect();
 	int64_t message = 0, before, change;
 	enum outcome outcome;
 	char *request;
@@ -214,14 +220,16 @@ static bool try_once(const struct row *row, long n, bool all_after)
 	if (!victim)
 		victim = client_connect();
 	say_request(victim, request, row->body);
-	outcome = hear_outcome(victim);
+	outcome = hear_outcome(victim, row->kind == LATE);
 	failed = disarm();
 
 	client_close(victim);
 	hear_nothing(helper);
 	wait_for(stats_count("peers") == 2); /* the helper, and the one who asks */
 	change = stats_count("messages") - before;
-	if (outcome == SUCCESS || (outcome == WAITS && row->effect))
+	if (outcome == WAITS && with_store) /* it was not yet on the disk */
+		assert_true(change == 0 || change == row->effect);
+	else if (outcome == SUCCESS || (outcome == WAITS && row->effect))
 		assert_int_equal(change, row->effect);
 	else if (outcome == REFUSED)
 		assert_int_equal(change, 0);
@@ -230,10 +238,11 @@ static bool try_once(const struct row *row, long n, bool all_after)
 	return failed > 0;
 }
 
-static void sweep(bool all_after)
+static void sweep(bool all_after, bool durable)
 {
 	memset(large, 'l', LARGE);
-	start_with_shim();
+	with_store = durable;
+	start_with_shim(durable);
 	helper = client_connect();
 	for (int i = 0; i < 500; i++)
 		send_text(helper, "full", "x");
@@ -251,13 +260,25 @@ static void sweep(bool all_after)
 static void test_one_allocation_fails(void **state)
 {
 	skip_where_impossible();
-	sweep(false);
+	sweep(false, false);
+}
+
+static void test_one_allocation_fails_with_a_store(void **state)
+{
+	skip_where_impossible();
+	sweep(false, true);
 }
 
 static void test_all_further_allocations_fail(void **state)
 {
 	skip_where_impossible();
-	sweep(true);
+	sweep(true, false);
+}
+
+static void test_all_further_allocations_fail_with_a_store(void **state)
+{
+	skip_where_impossible();
+	sweep(true, true);
 }
 
 int main(void)
@@ -265,6 +286,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		it(test_one_allocation_fails),
 		it(test_all_further_allocations_fail),
+		it(test_one_allocation_fails_with_a_store),
+		it(test_all_further_allocations_fail_with_a_store),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,7 +33,7 @@ static void test_a_message_arrives_whole(void **state)
 	assert_int_equal(json_int(f->header, "from.pid"), getpid());
 	assert_true(json_has(f->header, "from.user"));
 	assert_string_equal(json_string(f->header, "queue"), "jobs.new");
-	assert_int_equal(strlen(json_string(f->header, "lease")), 16);
+	assert_true(strlen(json_string(f->header, "lease")) > 16);
 	assert_false(json_has(f->header, "priority"));
 	assert_non_null(strstr(f->header, meta)); /* byte for byte */
 	assert_int_equal(f->body_size, sizeof(body));

@@ -40,6 +40,7 @@ struct producer {
 struct consumer {
 	struct client *client;
 	unsigned char acking[N_MESSAGES]; /* acks without a reply so far */
+	int n_acks;
 	const struct frame *late[N_LATE]; /* deliveries to be acked some time */
 };
 
@@ -108,7 +109,10 @@ static void say_ack(struct consumer *c, const struct frame *f)
 {
 	int i = atoi(f->body);
 
-	say_verdict(c, "ack", f, keep_printf(",'id':%d", FIRST_ACK_ID + i));
+	/* the same message may be acknowledged again before the first reply is there */
+	say_verdict(c, "ack", f,
+		    keep_printf(",'id':%d",
+				FIRST_ACK_ID + i + c->n_acks++ * run.n_messages));
 	c->acking[i]++;
 }
 
@@ -169,7 +173,9 @@ static void consume(struct consumer *c)
 		if (!json_has(f->header, "re")) /* a nack or touch, too late */
 			check_lease_lost(f);
 		else if (json_int(f->header, "re") != RECEIVE_ID)
-			hear_ack_reply(c, f, json_int(f->header, "re") - FIRST_ACK_ID);
+			hear_ack_reply(c, f,
+				       (json_int(f->header, "re") - FIRST_ACK_ID) %
+					       run.n_messages);
 		else
 			consumer_take(c, f);
 		if (!below(500)) {

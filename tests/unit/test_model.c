@@ -196,6 +196,11 @@ static bool has_room(struct receiver *r)
 }
 
 /* The heart: what is handed out must be what the model would hand out. */
+static uint64_t token_of(const struct message *m, uid_t uid)
+{
+	return message_token(m->share->queue->broker, m->number, m->deliveries, uid);
+}
+
 static void deliver(struct receiver *r, struct message *m)
 {
 	struct model_receiver *model = receiver_model(r);
@@ -212,9 +217,8 @@ static void deliver(struct receiver *r, struct message *m)
 	expected->attempts++;
 	expected->deliveries++;
 	m->out_end = model->queued += 100;
-	w.tokens[w.n_tokens++ % TOKENS_MAX] = (struct token){ m->number,
-							      message_token(m, r->uid),
-							      expected->deliveries };
+	w.tokens[w.n_tokens++ % TOKENS_MAX] =
+		(struct token){ m->number, token_of(m, r->uid), expected->deliveries };
 }
 
 static void hungry(struct receiver *r)
@@ -431,8 +435,7 @@ static void step_settle(void)
 	if (!m)
 		return;
 	valid = m->state != MESSAGE_DEAD && m->deliveries == t->deliveries;
-	check(valid ==
-	      (real->state != MESSAGE_DEAD && message_token(real, 0) == t->token));
+	check(valid == (real->state != MESSAGE_DEAD && token_of(real, 0) == t->token));
 	if (valid)
 		give_verdict(real, m);
 }

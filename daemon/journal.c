@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "journal.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "dedup.h"
+#include "queue.h"
+#include "queue_settings.h"
+#include "store.h"
+
+enum { DUMP_AT_ONCE = 2000 };
+
+/* ---- messages ---- */
+
+/* A time of CLOCK_BOOTTIME as one of the wall clock; never 0, which means none. */
+static uint64_t wall_ms(uint64_t boottime_ns)
+{
+	uint64_t now_ns = clock_ns(CLOCK_BOOTTIME);
+	uint64_t left_ns = boottime_ns > now_ns ? boottime_ns - now_ns : 0;
+	uint64_t at_ns = add_saturating(clock_ns(CLOCK_REALTIME), left_ns);
+
+	return max_u64(min_u64(at_ns / NS_PER_MS, INT64_MAX), 1);
+}
+
+static uint64_t due_ms(const struct message *m)
+{
+	if (m->state == MESSAGE_DELAYED)
+		return wall_ms(m->place.key);
+	if (m->state == MESSAGE_STORING && m->delay_ms)
+		return wall_ms(deadline_after(clock_ns(CLOCK_BOOTTIME), m->delay_ms));
+	return 0;
+}
+
+static struct slice text_slice(const char *text)
+{
+	return (struct slice){ text, text ? strlen(text) : 0 };
+}
+
+static struct message_record record_of(const struct message *m)
+{
+	const struct message_more *more = m->more;
+
+	return (struct message_record){
+		.number = m->number,
+		.uid = m->share->user->uid,
+		.priority = m->priority,
+		.sent_ms = m->sent_ms,
+		.expires_ms = more && heap_has(&more->expiry) ? wall_ms(more->expiry.key)
+							      : 0,
+		.from = { m->from->data, m->from->size },
+		.meta = { m->meta_size ? m->data : NULL, m->meta_size },
+		.body = { message_body(m), m->body_size },
+		.body_size = m->body_size,
+		.queue = m->share->queue->id,
+		.dead = m->state == MESSAGE_DEAD,
+		.kept = !m->stored,
+		.attempts = m->attempts,
+		.deliveries = m->deliveries,
+		.due_ms = due_ms(m),
+		.reason = text_slice(message_reason(m)),
+	};
+}
+
+int journal_send(struct message *m)
+{
+	struct message_record record;
+	int r;
+
+	m->stored = true;
+	record = record_of(m);
+	r = store_put_message(m->share->queue->broker->store, &record, m->body);
+	if (r < 0)
+		m->stored = false;
+	return err_trace(r);
+}
+
+static void put_again(struct message *m)
+{
+	struct message_record record = record_of(m);
+
+	store_put_message_again(m->share->queue->broker->store, &record, m->body);
+}
+
+void journal_adopt(struct message *m)
+{
+	if (m->stored)
+		return;
+	m->stored = true;
+	put_again(m);
+}
+
+void journal_set(struct message *m)
+{
+	struct message_record record;
+
+	if (!m->stored)
+		return;
+	record = record_of(m);
+	store_set_message(m->share->queue->broker->store, &record);
+}
+
+void journal_drop(struct message *m)
+{
+	if (m->stored)
+		store_drop_message(m->share->queue->broker->store, m->number,
+				   m->body_size);
+	m->stored = false;
+}
+
+/* ---- names ---- */
+
+void journal_name(struct queue *queue)
+{
+	struct broker *broker = queue->broker;
+	_cleanup_buf_ struct buf settings = BUF_INIT;
+	struct name_record record = {
+		.id = queue->id,
+		.name = { queue->name.text, queue->name.size },
+	};
+
+	if (!broker->store)
+		return;
+	/* without memory the next change tries again; a name alone is better than none */
+	if (queue_settings_write(queue, &settings) == 0)
+		record.settings = (struct slice){ settings.data, settings.size };
+	store_put_name(broker->store, &record);
+}
+
+void journal_drop_name(struct queue *queue)
+{
+	if (queue->broker->store)
+		store_drop_name(queue->broker->store, queue->id);
+}
+
+/* ---- ids of sends ---- */
+
+static void put_dedup(struct dedup *d, bool again)
+{
+	const struct dedup_record record = {
+		.number = d->number,
+		.queue = d->queue->id,
+		.uid = d->user->uid,
+		.sent_ms = d->sent_ms,
+		.id = { d->id, d->size },
+	};
+
+	d->stored = true;
+	store_put_dedup(d->queue->broker->store, &record, again);
+}
+
+void journal_dedup(struct dedup *d)
+{
+	put_dedup(d, false);
+}
+
+void journal_keep_dedup(struct dedup *d)
+{
+	if (!d->stored)
+		put_dedup(d, true);
+}
+
+void journal_drop_dedup(struct dedup *d)
+{
+	if (d->stored)
+		store_drop_dedup(d->queue->broker->store, d->number);
+}
+
+/* ---- everything ---- */
+
+void journal_keep_all(struct broker *broker)
+{
+	if (!broker->store)
+		return;
+	LIST_FOREACH(name_link, &broker->all_names) {
+		struct queue *q = queue_of_name(LIST_ENTRY(name_link, struct name, link));
+
+		LIST_FOREACH(link, &q->all) {
+			struct message *m = LIST_ENTRY(link, struct message, in_queue);
+
+			if (!m->stored)
+				put_again(m);
+		}
+	}
+	dedup_keep_all(broker);
+}
+
+/* The numbers of all messages there are at the start of a dump. */
+static int note_numbers(struct broker *broker)
+{
+	uint64_t *numbers = calloc(broker->messages.n + 1, sizeof(*numbers));
+	size_t n = 0;
+
+	if (!numbers)
+		return err_origin(-ENOMEM);
+	LIST_FOREACH(name_link, &broker->all_names) {
+		struct queue *q = queue_of_name(LIST_ENTRY(name_link, struct name, link));
+
+		LIST_FOREACH(link, &q->all)
+			numbers[n++] = LIST_ENTRY(link, struct message, in_queue)->number;
+	}
+	free(broker->dump_numbers);
+	broker->dump_numbers = numbers;
+	broker->n_dump_numbers = n;
+	return 0;
+}
+
+/* A message that is put, changed or dropped meanwhile goes into the file in that order. */
+static int dump_messages(struct broker *broker, uint64_t *cursor)
+{
+	for (unsigned int n = 0; *cursor < broker->n_dump_numbers; (*cursor)++, n++) {
+		struct message *m = message_find(broker, broker->dump_numbers[*cursor]);
+
+		if (n == DUMP_AT_ONCE)
+			return 0;
+		if (m && m->stored && m->state != MESSAGE_STORING)
+			put_again(m);
+	}
+	free(broker->dump_numbers);
+	broker->dump_numbers = NULL;
+	return 1;
+}
+
+static void dump_names(struct broker *broker)
+{
+	LIST_FOREACH(link, &broker->all_names)
+		journal_name(queue_of_name(LIST_ENTRY(link, struct name, link)));
+	LIST_FOREACH(link, &broker->all_dedups) {
+		struct dedup *d = LIST_ENTRY(link, struct dedup, in_all);
+
+		if (d->stored)
+			put_dedup(d, true);
+	}
+}
+
+int journal_dump(struct broker *broker, uint64_t *cursor)
+{
+	int r = *cursor ? 0 : note_numbers(broker);
+
+	if (r < 0)
+		return err_trace(r);
+	if (!*cursor)
+		dump_names(broker);
+	return dump_messages(broker, cursor);
+}
