@@ -203,13 +203,24 @@ class Server:
             # close_fds=False: posix_spawn, so that Python costs the same and little
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log, close_fds=False, env=env)
-        out, _ = hello.communicate(b"g")
+        hello.stdin.write(b"g")
+        hello.stdin.flush()
+        out = self._hear(hello)
         if hello.returncode or self.process.poll() is not None:
             raise RuntimeError(f"{self.kind.name} did not start: {self.log()}")
         self.start_ms = (json.loads(out)["at"] - begin) / 1e6
         self.pid = self.process.pid
         if self.kind.name == "dbus-broker":
             self.pid = self._broker_pid()
+
+    def _hear(self, hello):
+        """Its answer; b"" at once if there is nobody to answer any more."""
+        while True:
+            try:
+                return hello.communicate(timeout=0.5)[0]
+            except subprocess.TimeoutExpired:
+                if self.process.poll() is not None:
+                    hello.kill()
 
     def _broker_pid(self):
         """Its controller says it, maybe after the broker's first answer."""
