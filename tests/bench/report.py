@@ -51,6 +51,7 @@ def add_metric(entry, rows, case, records):
     if not metric:
         return
     values = [r[metric] for r in rows]
+    entry["by_rep"] = {str(r["rep"]): r[metric] for r in rows}
     entry.update(median=statistics.median(values), least=min(values), most=max(values))
     if case and case.floor:
         ratios = floor_ratios(rows, metric, case.floor, records)
@@ -71,11 +72,18 @@ def add_best(entry, summary, case):
     if not case or not case.rows or "median" not in entry:
         return
     peers = {r.label for r in case.rows if r.fair and r in cases.PEERS}
-    others = [e["median"] for e in summary if e["workload"] == entry["workload"] and
+    others = [e for e in summary if e["workload"] == entry["workload"] and
               e["case"] == entry["case"] and e["label"] in peers and "median" in e]
     if others:
-        best = max(others) if case.metric == "rate" else min(others)
-        entry["vs_best"] = entry["median"] / best
+        best = max if case.metric == "rate" else min
+        entry["vs_best"] = rep_ratio(entry, best(others, key=lambda e: e["median"]))
+
+
+def rep_ratio(a, b):
+    """The median of the ratios within each repetition; None if none is in both."""
+    of_a, of_b = a.get("by_rep", {}), b.get("by_rep", {})
+    ratios = [of_a[rep] / of_b[rep] for rep in of_a if of_b.get(rep)]
+    return statistics.median(ratios) if ratios else None
 
 
 # ---- Markdown --------------------------------------------------------------------------
@@ -143,9 +151,7 @@ def bars(about, summary):
     for bar in cases.BARS:
         ours = find(summary, bar.workload, bar.case, about["ours"][0])
         other = find(summary, bar.workload, bar.case, bar.against) if bar.against else {}
-        value = ours.get(bar.metric)
-        if bar.against:
-            value = ratio(value, other.get(bar.metric))
+        value = rep_ratio(ours, other) if bar.against else ours.get(bar.metric)
         if value is None:
             continue
         by_cpu = ratio(cpu_of(other), cpu_of(ours)) if bar.against else None
