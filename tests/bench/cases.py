@@ -92,6 +92,12 @@ def floors_of(wanted):
             if names & {other.name for other in kind}]
 
 
+def most_in_a_sync(case):
+    """A producer waits for the answers to one batch before it sends the next."""
+    options = dict(zip(case.arguments[::2], case.arguments[1::2]))
+    return int(options.get("-c", 1)) * int(options.get("-p", 1))
+
+
 MEMORY, FLOOD, COMMAND = "memory and start", "flood", "a command from start to end"
 LOAD = "load"
 

@@ -164,8 +164,8 @@ class Meter:
         n = self.load_messages
         with self.start(kind, durable=True, sync=False) as server:
             before = server.memory()["rss"]
-            argv = [servers.driver(kind.driver), "flood", "-a", server.address, "-p", "64"]
-            run_driver(argv + ["-n", str(n)] + variant(row), server)
+            argv = [servers.driver(kind.driver), "flood", "-a", server.address]
+            run_driver(argv + ["-n", str(n), "-p", "64"] + variant(row), server)
             full = server.memory()["rss"]
             disk.sync(server.state)
             size = disk.size(server.state)

@@ -240,7 +240,9 @@ def main():
     options = parse_options()
     if options.report:
         with open(options.report) as f:
-            print(report.markdown(json.load(f)))
+            result = json.load(f)
+        result["summary"] = report.summarise(result)
+        print(report.markdown(result))
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers are ended on the way
     if options.install:
