@@ -11,6 +11,10 @@ Row = namedtuple("Row", "label server variant fair")
 
 ONE_CPU = "one CPU"
 
+SEND_1 = "durable sends, 1 producer, one at a time"
+SEND_32 = "durable sends, 32 producers, one at a time"
+SEND_64 = "durable sends, 1 producer, batches of 64"
+
 
 def row(label, server, variant="", fair=True):
     return Row(label, server, variant, fair)
@@ -22,6 +26,28 @@ QUEUES = [
     row("redis BRPOP (unsafe)", "redis", "brpop", fair=False),
     row("beanstalkd", "beanstalkd"),
     row("nats-js memory", "nats"),
+]
+
+# They answer a send when it is on disk, except for nats.
+STORES = [
+    row("redis LPUSH", "redis"),
+    row("beanstalkd", "beanstalkd"),
+    row("nats-js file (not synced)", "nats", "file", fair=False),
+]
+IN_PROCESS = row("sqlite in process", "sqlite", fair=False)
+
+PEERS = QUEUES + STORES
+
+# A record is a body of 100 bytes and what a store keeps beside it.
+RECORD = ["-s", "256"]
+APPEND, APPEND_64 = "append and fdatasync", "append 64 and fdatasync"
+DISK_FLOORS = [
+    Case("M0", APPEND, "append", RECORD, "rate", "records/s", None, []),
+    Case("M0", APPEND_64, "append", RECORD + ["-p", "64"], "rate", "records/s", None, []),
+    Case("M0", "overwrite and fdatasync", "append", RECORD + ["-v", "written"],
+         "rate", "records/s", None, []),
+    Case("M0", "overwrite 64 and fdatasync", "append",
+         RECORD + ["-p", "64", "-v", "written"], "rate", "records/s", None, []),
 ]
 
 FLOORS = [
@@ -39,7 +65,7 @@ def cases(ours):
     window8 = [row(f"{name}, window 8", name, "8") for name in ours]
     pair = ["-c", "1", "-p", "64", "-w", "16384"]
     few, many = ["-c", "4", "-w", "2000"], ["-c", "4", "-p", "64", "-w", "16384"]
-    return FLOORS + [
+    return FLOORS + DISK_FLOORS + [
         Case("M4", "1 client: put, take, acknowledge", "roundtrip", [],
              "p50", "us", "pingpong:p50", single + settled + QUEUES),
         Case("M4", "1 client, all on one CPU", "roundtrip", [ONE_CPU],
@@ -50,13 +76,33 @@ def cases(ours):
              "rate", "jobs/s", "relay:rate", single + QUEUES),
         Case("M4", "1 + 1 connections, batches of 64", "queue", pair,
              "rate", "jobs/s", "relay:rate", single + QUEUES),
+        Case("M5", SEND_1, "send", [],
+             "rate", "sends/s", f"{APPEND}:rate", single + STORES + [IN_PROCESS]),
+        Case("M5", SEND_32, "send", ["-c", "32"],
+             "rate", "sends/s", f"{APPEND}:rate", single + STORES),
+        Case("M5", SEND_64, "send", ["-p", "64"],
+             "rate", "sends/s", f"{APPEND_64}:rate", single + STORES + [IN_PROCESS]),
     ]
 
 
-MEMORY, FLOOD, COMMAND = "memory and start", "flood", "a command from start to end"
+def floors_of(wanted):
+    """Those of the kind that these cases are compared with."""
+    names = {case.floor.split(":")[0] for case in wanted}
+    return [floor for kind in (FLOORS, DISK_FLOORS) for floor in kind
+            if names & {other.name for other in kind}]
 
-# The project's own bars for the first version, and its goals. What is compared with a
-# peer's row is the ratio.
+
+def most_in_a_sync(case):
+    """A producer waits for the answers to one batch before it sends the next."""
+    options = dict(zip(case.arguments[::2], case.arguments[1::2]))
+    return int(options.get("-c", 1)) * int(options.get("-p", 1))
+
+
+MEMORY, FLOOD, COMMAND = "memory and start", "flood", "a command from start to end"
+LOAD = "load"
+
+# The project's own bars for the first version, and its goals; None: there is none. What
+# is compared with a peer's row is the ratio.
 Bar = namedtuple("Bar", "what workload case metric against bar goal higher_is_better")
 
 BARS = [
@@ -66,6 +112,14 @@ BARS = [
         "median", "redis streams", 1.5, 2.8, True),
     Bar("one sender, one receiver, batches of 64", "M4",
         "1 + 1 connections, batches of 64", "median", "redis streams", 1.5, 2.8, True),
+    Bar("durable sends, 1 producer", "M5", SEND_1, "median", "sqlite in process",
+        0.65, None, True),
+    Bar("durable sends, 1 producer", "M5", SEND_1, "median", "beanstalkd",
+        None, 1.1, True),
+    Bar("durable sends, 32 producers", "M5", SEND_32, "median", "redis LPUSH",
+        1.4, 2.7, True),
+    Bar("durable sends, batches of 64", "M5", SEND_64, "median", "redis LPUSH",
+        1.0, 2.0, True),
     Bar("KiB per idle connection, 10,000", "M7", MEMORY, "per_10000", None,
         1.0, 0.5, False),
     Bar("KiB of private memory, idle", "M7", MEMORY, "private", None,

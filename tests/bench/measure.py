@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: MIT
 """One measurement: a server started afresh, a driver, its numbers."""
 
+import contextlib
 import json
 import os
 import resource
 import statistics
 import subprocess
+import tempfile
 import time
 
 import cases
+import disk
 import servers
 
 FLOOD = 100000  # messages
+LOAD = 1000000  # messages
 STARTS = 5
 SETTLE_SECONDS = 0.2  # before memory is looked at
 
@@ -83,16 +87,20 @@ class Meter:
 
     def __init__(self, quick):
         self.seconds, self.warm_up = (0.3, 0.1) if quick else (0.8, 0.2)
+        self.disk_seconds = 0.5 if quick else 1.5
         self.connections = [1000] if quick else [1000, 10000]
         self.flood_messages = FLOOD // 10 if quick else FLOOD
+        self.load_messages = LOAD // 10 if quick else LOAD
         self.cpu = min(os.sched_getaffinity(0))
         self.dir = None  # where servers are started
+        self.disk = None  # where they keep what is durable
+        self.disk_dir = None  # a directory there
 
-    def start(self, kind):
-        return servers.Server(kind, self.dir)
+    def start(self, kind, durable=False, sync=True):
+        return servers.Server(kind, self.dir, self.disk_dir if durable else None, sync)
 
-    def drive(self, server, driver, verb, arguments):
-        argv = [servers.driver(driver), verb, "-t", str(self.seconds), "-W",
+    def drive(self, server, driver, verb, arguments, seconds=None):
+        argv = [servers.driver(driver), verb, "-t", str(seconds or self.seconds), "-W",
                 str(self.warm_up)]
         if server:
             argv += ["-a", server.address, "-P", str(server.pid)]
@@ -103,7 +111,75 @@ class Meter:
         return pinned + [a for a in case.arguments if a != cases.ONE_CPU]
 
     def floor(self, case):
+        if case in cases.DISK_FLOORS:
+            return self.drive_on_disk("floor", case.verb, case.arguments)
         return self.drive(None, "floor", case.verb, self.arguments(case))
+
+    def drive_on_disk(self, driver, verb, arguments):
+        """Without a server; the files in a directory of their own."""
+        with tempfile.TemporaryDirectory(dir=self.disk_dir) as directory:
+            with self.flushes() as flushes:
+                values = self.drive(None, driver, verb, arguments + ["-D", directory],
+                                    self.disk_seconds)
+        del values["lost"]  # nobody has looked
+        return self.with_flushes(values, flushes)
+
+    @contextlib.contextmanager
+    def flushes(self):
+        """How often the disk has flushed in the end, in a list; none if unknown."""
+        result, before = [], self.disk.flushes()
+        yield result
+        if before is not None:
+            result.append(self.disk.flushes() - before)
+
+    @staticmethod
+    def with_flushes(values, flushes):
+        """For each of all that was answered, also before and after the window."""
+        if flushes and values["total"]:
+            values["flushes"] = round(flushes[0] / values["total"], 4)
+        return values
+
+    def durable_row(self, case, row, kind):
+        """The server is killed in the end: what was answered and is not there when it
+        has started anew is lost."""
+        arguments = case.arguments + variant(row)
+        if not kind.command:
+            return self.drive_on_disk(kind.driver, case.verb, arguments)
+        with self.start(kind, durable=True) as server:
+            with self.flushes() as flushes:
+                values = self.drive(server, kind.driver, case.verb, arguments,
+                                    self.disk_seconds)
+            server.restart()
+            left = self.left(server, values["total"])["left"]
+        values["lost"] = max(0, values["total"] - left)
+        return self.with_flushes(values, flushes)
+
+    def left(self, server, n):
+        argv = [servers.driver(server.kind.driver), "left", "-a", server.address]
+        return run_driver(argv + ["-n", str(n)], server)
+
+    def load(self, row, kind):
+        """A durable server with many messages, and its start with them. It is filled
+        without waiting for the disk where it can."""
+        n = self.load_messages
+        with self.start(kind, durable=True, sync=False) as server:
+            before = server.memory()["rss"]
+            argv = [servers.driver(kind.driver), "flood", "-a", server.address]
+            run_driver(argv + ["-n", str(n), "-p", "64"] + variant(row), server)
+            full = server.memory()["rss"]
+            disk.sync(server.state)
+            size = disk.size(server.state)
+            server.restart()
+            left = self.left(server, n)
+            loaded = server.memory()["rss"]
+            if left["left"] != n:
+                raise RuntimeError(f"{left['left']} of {n} messages after a new start")
+            return {"messages": n, "before": before, "full": full, "loaded": loaded,
+                    "per_message": (full - before) * 1024 / n,
+                    "loaded_per_message": (loaded - before) * 1024 / n,
+                    "disk_per_message": size / n,
+                    "answer_seconds": server.start_ms / 1e3,
+                    "all_seconds": (left["at"] - server.begin_ns) / 1e9}
 
     def row(self, case, row, kind):
         with self.start(kind) as server:

@@ -51,31 +51,51 @@ def add_metric(entry, rows, case, records):
     if not metric:
         return
     values = [r[metric] for r in rows]
+    entry["by_rep"] = {str(r["rep"]): r[metric] for r in rows}
     entry.update(median=statistics.median(values), least=min(values), most=max(values))
     if case and case.floor:
         ratios = floor_ratios(rows, metric, case.floor, records)
         if ratios:
             entry["vs_floor"] = statistics.median(ratios)
+        if "flushes" in entry and syncs_show(records):
+            entry["early"] = entry["flushes"] < 0.9 / cases.most_in_a_sync(case)
 
 
 def floor_ratios(rows, metric, floor, records):
     """Each to the floor of its own repetition."""
     name, key = floor.split(":")
-    floors = {r["rep"]: r[key] for r in records
-              if r["workload"] == "M0" and r["case"] == name and "error" not in r}
+    floors = {r["rep"]: r[key] for r in records_of_floor(name, records)}
     return [r[metric] / floors[r["rep"]] for r in rows if r["rep"] in floors]
+
+
+def records_of_floor(name, records):
+    return [r for r in records
+            if r["workload"] == "M0" and r["case"] == name and "error" not in r]
+
+
+def syncs_show(records):
+    """Whether each fdatasync flushes the device, as it does not without a cache."""
+    floors = records_of_floor(cases.APPEND, records)
+    return bool(floors) and all(r.get("flushes", 0) > 0.9 for r in floors)
 
 
 def add_best(entry, summary, case):
     """The ratio to the best fair peer of the same table."""
     if not case or not case.rows or "median" not in entry:
         return
-    peers = {r.label for r in case.rows if r.fair and r in cases.QUEUES}
-    others = [e["median"] for e in summary if e["workload"] == entry["workload"] and
+    peers = {r.label for r in case.rows if r.fair and r in cases.PEERS}
+    others = [e for e in summary if e["workload"] == entry["workload"] and
               e["case"] == entry["case"] and e["label"] in peers and "median" in e]
     if others:
-        best = max(others) if case.metric == "rate" else min(others)
-        entry["vs_best"] = entry["median"] / best
+        best = max if case.metric == "rate" else min
+        entry["vs_best"] = rep_ratio(entry, best(others, key=lambda e: e["median"]))
+
+
+def rep_ratio(a, b):
+    """The median of the ratios within each repetition; None if none is in both."""
+    of_a, of_b = a.get("by_rep", {}), b.get("by_rep", {})
+    ratios = [of_a[rep] / of_b[rep] for rep in of_a if of_b.get(rep)]
+    return statistics.median(ratios) if ratios else None
 
 
 # ---- Markdown --------------------------------------------------------------------------
@@ -108,13 +128,14 @@ def markdown(result):
     for case in cases.cases(about["ours"]):
         if case.rows:
             lines += case_table(case, summary)
-    lines += command_table(summary) + memory_table(about, summary) + flood_table(summary)
-    lines += floor_table(summary) + server_table(about) + noise(summary)
+    lines += load_table(summary) + command_table(summary) + memory_table(about, summary)
+    lines += flood_table(summary) + floor_table(summary) + disk_floor_table(summary)
+    lines += server_table(about) + noise(summary)
     return "\n".join(lines) + "\n"
 
 
 def head(about):
-    return [
+    lines = [
         f"# ipcd measured beside its peers, {about['date']}", "",
         f"Linux {about['kernel']}, {about['cpus']} x {about['cpu']}. {about['reps']} "
         f"repetitions of {about['seconds']} s, interleaved"
@@ -124,6 +145,10 @@ def head(about):
         "safe peer. Only such ratios within one run mean something: see "
         "tests/bench/README.md.",
     ]
+    if about.get("disk"):
+        lines += ["", f"M5 keeps its files in {about['disk']}. There a measurement takes "
+                  f"{about['disk_seconds']} s."]
+    return lines
 
 
 def find(summary, workload, case, label):
@@ -138,15 +163,14 @@ def bars(about, summary):
     for bar in cases.BARS:
         ours = find(summary, bar.workload, bar.case, about["ours"][0])
         other = find(summary, bar.workload, bar.case, bar.against) if bar.against else {}
-        value = ours.get(bar.metric)
-        if bar.against:
-            value = ratio(value, other.get(bar.metric))
+        value = rep_ratio(ours, other) if bar.against else ours.get(bar.metric)
         if value is None:
             continue
         by_cpu = ratio(cpu_of(other), cpu_of(ours)) if bar.against else None
+        flaw = flaw_of(ours)
         rows.append([bar.what, f"x {bar.against}" if bar.against else "-", number(value),
-                     verdict(value, bar.bar, bar), verdict(value, bar.goal, bar),
-                     factor(by_cpu)])
+                     flaw or verdict(value, bar.bar, bar),
+                     flaw or verdict(value, bar.goal, bar), factor(by_cpu)])
     if not rows:
         return []
     return ["", "## The project's bars", "",
@@ -163,7 +187,16 @@ def cpu_of(entry):
     return entry["us_server"] + entry["us_clients"] if "us_server" in entry else None
 
 
+def flaw_of(entry):
+    """Why its figure is worth nothing."""
+    if entry.get("lost"):
+        return "**loses messages**"
+    return "**answers early**" if entry.get("early") else ""
+
+
 def verdict(value, limit, bar):
+    if limit is None:
+        return "-"
     met = value >= limit if bar.higher_is_better else value <= limit
     return f"{number(limit)} {'met' if met else '**missed**'}"
 
@@ -183,17 +216,37 @@ def case_table(case, summary):
     if not entries and not failed:
         return []
     entries.sort(key=lambda e: e["median"], reverse=case.metric == "rate")
-    latency = case.metric == "p50"
+    durable = case.workload == "M5"
+    latency = case.metric == "p50" or durable
     heads = ["", case.unit, "range", "x floor", "x best"] + ["p99 us"] * latency + [
-        "CPU us: server", "clients", "lost"]
+        "CPU us: server", "clients"] + ["flushes"] * durable + ["lost"]
     rows = [[e["label"], number(e["median"]), span(e),
              factor(e.get("vs_floor")), factor(e.get("vs_best"))]
             + [number(e["p99"])] * latency
-            + [number(e["us_server"]), number(e["us_clients"]), number(e["lost"])]
+            + [number(e["us_server"]), number(e["us_clients"])]
+            + [number(e.get("flushes")) + " **early**" * e.get("early", 0)] * durable
+            + [number(e.get("lost"))]
             for e in entries]
     floor = case.floor.split(":")[0]
     return ["", f"## {case.workload} {case.name}", "", f"Floor: {floor}.", ""] + \
         table(heads, rows) + failures(failed)
+
+
+def load_table(summary):
+    good, failed = entries_of(summary, "M5", cases.LOAD)
+    if not good:
+        return failures(failed)
+    n = good[0]["messages"]
+    rows = [[e["label"], number(e["before"]), number(e["full"]), number(e["per_message"]),
+             number(e["loaded"]), number(e["loaded_per_message"]),
+             number(e["disk_per_message"]), number(e["answer_seconds"]),
+             number(e["all_seconds"])] for e in good]
+    return ["", f"## M5 load: {n:,.0f} durable messages of 100 bytes", "",
+            "KiB resident, and by how many bytes a message it has grown; then the server "
+            "is killed and started with them. Its files are in the page cache.", ""] + \
+        table(["", "before", "all in", "bytes a message", "started with all",
+               "bytes a message", "on disk, bytes a message", "start to first answer, s",
+               "to all there, s"], rows) + failures(failed)
 
 
 def command_table(summary):
@@ -242,19 +295,38 @@ def flood_table(summary):
         failures(failed)
 
 
+def floors(summary, those):
+    names = [case.name for case in those]
+    return [e for e in summary
+            if e["workload"] == "M0" and "median" in e and e["case"] in names]
+
+
+def disk_floor_table(summary):
+    entries = floors(summary, cases.DISK_FLOORS)
+    rows = [[e["case"], number(e["rate"]), span(e), number(e["p50"]), number(e["p99"]),
+             number(e.get("flushes"))] for e in entries]
+    return ["", "## M0 floors: the disk", "",
+            "Each fdatasync waits for the disk. Overwriting leaves the file as large as "
+            "it was.", ""] + \
+        table(["records of 256 bytes", "records/s", "range", "p50 us", "p99 us",
+               "flushes a record"], rows) if rows else []
+
+
 def floor_table(summary):
-    entries = [e for e in summary if e["workload"] == "M0" and "median" in e]
+    entries = floors(summary, cases.FLOORS)
     rows = [[e["case"], number(e["p50"]), span(e), number(e["p99"]), number(e["rate"])]
             for e in entries]
     return ["", "## M0 floors", ""] + \
-        table(["100 bytes there and back", "p50 us", "range", "p99 us", "a second"], rows)
+        table(["100 bytes there and back", "p50 us", "range", "p99 us", "a second"],
+              rows) if rows else []
 
 
 def server_table(about):
     rows = [[name, *words] for name, words in about["servers"].items()]
-    lines = ["", "## Who took part", ""] + table(["", "version", "as configured"], rows)
+    lines = ["", "## Who took part", ""] + table(
+        ["", "version", "as configured", "in M5"], rows)
     if about["left_out"]:
-        lines += [""] + [f"- left out: {name}, there is no {why}"
+        lines += [""] + [f"- left out: {name}, {why}"
                          for name, why in about["left_out"].items()]
     return lines
 

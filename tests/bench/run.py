@@ -12,6 +12,7 @@ import tempfile
 import time
 
 import cases
+import disk
 import measure
 import report
 import servers
@@ -34,6 +35,7 @@ class Run:
         self.ours = [servers.ipcd()] + others
         self.kinds = {kind.name: kind for kind in self.ours}
         self.left_out = {}
+        self.choose_disk()
         self.begin = time.monotonic()
 
     def build(self):
@@ -41,41 +43,74 @@ class Run:
         for name in ("floor", "ipc"):
             servers.build_driver(name)
         wanted = self.options.peers
-        for kind in servers.PEERS:
-            if wanted is not None and kind.name not in wanted.split(","):
+        for kind in servers.PEERS + [servers.SQLITE]:
+            if wanted is not None and kind.command and kind.name not in wanted.split(","):
                 continue
             why = kind.missing()
             if why:
-                self.left_out[kind.name] = why
+                self.left_out[kind.name] = f"there is no {why} (run --install)"
                 continue
             for name in kind.drivers():
                 servers.build_driver(name)
             self.kinds[kind.name] = kind
+
+    def choose_disk(self):
+        os.makedirs(servers.DRIVERS, exist_ok=True)
+        given = self.options.disk
+        self.meter.disk = disk.choose([given] if given else [
+            servers.DRIVERS, "/var/tmp", tempfile.gettempdir()])
+        if not self.wants("M5"):
+            return
+        if not self.meter.disk:
+            self.left_out["M5"] = "there is no directory on a disk (run --disk DIR)"
+        for kind in self.ours:
+            if not kind.durable:
+                self.left_out[f"M5 of {kind.name}"] = "it keeps no queue on disk"
 
     # ---- what there is to measure: (workload, case, label, function)
 
     def wants(self, workload):
         return not self.options.only or workload in self.options.only.split(",")
 
+    def can(self, workload):
+        return self.wants(workload) and (workload != "M5" or self.meter.disk)
+
     def todo(self):
         meter = self.meter
-        for case in cases.cases([kind.name for kind in self.ours]):
-            if not case.rows:
-                yield case.workload, case.name, "floor", lambda c=case: meter.floor(c)
-            for row in case.rows if self.wants(case.workload) else []:
-                kind = self.kinds.get(row.server)
-                if kind:
-                    yield (case.workload, case.name, row.label,
-                           lambda c=case, r=row, k=kind: meter.row(c, r, k))
+        known = cases.cases([kind.name for kind in self.ours])
+        wanted = [case for case in known if case.rows and self.can(case.workload)]
+        for case in cases.floors_of(wanted):
+            yield case.workload, case.name, "floor", lambda c=case: meter.floor(c)
+        for case in wanted:
+            durable = case.workload == "M5"
+            measure_row = meter.durable_row if durable else meter.row
+            for row, kind in self.taking_part(case.rows, durable):
+                yield (case.workload, case.name, row.label,
+                       lambda m=measure_row, c=case, r=row, k=kind: m(c, r, k))
+        if self.can("M5"):
+            yield from self.load_todo()
         if self.wants("M7"):
             yield from self.memory_todo()
         if self.wants("command"):
             yield from self.command_todo()
 
+    def taking_part(self, rows, durable):
+        for row in rows:
+            kind = self.kinds.get(row.server)
+            if kind and (kind.durable or not durable):
+                yield row, kind
+
+    def load_todo(self):
+        rows = [cases.row(kind.name, kind.name) for kind in self.ours] + cases.STORES
+        for row, kind in self.taking_part(rows, True):
+            yield ("M5", cases.LOAD, row.label,
+                   lambda r=row, k=kind: self.meter.load(r, k))
+
     def memory_todo(self):
         meter = self.meter
         for kind in self.kinds.values():
-            yield "M7", cases.MEMORY, kind.name, lambda k=kind: meter.memory(k)
+            if kind.command:
+                yield "M7", cases.MEMORY, kind.name, lambda k=kind: meter.memory(k)
         rows = [cases.row(kind.name, kind.name) for kind in self.ours] + cases.QUEUES
         for row in rows:
             kind = self.kinds.get(row.server)
@@ -115,6 +150,9 @@ class Run:
         """Each second repetition in the opposite order, so that no row always comes
         first."""
         self.meter.dir = tempfile.mkdtemp(prefix="bench-")
+        if self.meter.disk:
+            self.meter.disk_dir = tempfile.mkdtemp(prefix="bench-",
+                                                   dir=self.meter.disk.path)
         try:
             for rep in range(self.reps):
                 todo = list(self.todo())
@@ -123,7 +161,8 @@ class Run:
                 print(f"bench: repetition {rep + 1} of {self.reps} done after "
                       f"{time.monotonic() - self.begin:.0f} s", flush=True)
         finally:
-            shutil.rmtree(self.meter.dir, ignore_errors=True)
+            for directory in filter(None, (self.meter.dir, self.meter.disk_dir)):
+                shutil.rmtree(directory, ignore_errors=True)
 
     def about(self):
         return {
@@ -136,7 +175,10 @@ class Run:
             "seconds": self.meter.seconds,
             "took": round(time.monotonic() - self.begin),
             "load": os.getloadavg(),
-            "servers": {k.name: [k.version(), k.config] for k in self.kinds.values()},
+            "servers": {k.name: [k.version(), k.config, k.durable or "-"]
+                        for k in self.kinds.values()},
+            "disk": self.meter.disk.words() if self.can("M5") else "",
+            "disk_seconds": self.meter.disk_seconds,
             "left_out": self.left_out,
             "ours": [kind.name for kind in self.ours],
             "connections": self.meter.connections,
@@ -180,7 +222,10 @@ def parse_options():
     p.add_argument("--quick", action="store_true", help="about a minute")
     p.add_argument("--reps", type=int, help="repetitions (default 3; 2 with --quick)")
     p.add_argument("--only", metavar="W,...",
-                   help="only these of M4, M7, command, and the floors")
+                   help="only these of M4, M5, M7, command, and their floors")
+    p.add_argument("--disk", metavar="DIR",
+                   help="where M5 keeps its files (default: in the build directory, or "
+                   "/var/tmp if that is no disk)")
     p.add_argument("--peers", metavar="NAME,...", help="only these peers; '' for none")
     p.add_argument("--other", metavar="NAME=IPCD", action="append", default=[],
                    help="measure another build of the daemon beside; may be repeated")
@@ -195,7 +240,9 @@ def main():
     options = parse_options()
     if options.report:
         with open(options.report) as f:
-            print(report.markdown(json.load(f)))
+            result = json.load(f)
+        result["summary"] = report.summarise(result)
+        print(report.markdown(result))
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers are ended on the way
     if options.install:
@@ -204,7 +251,7 @@ def main():
     run = Run(options)
     run.build()
     for name, why in run.left_out.items():
-        print(f"bench: {name} is left out: there is no {why} (tests/bench/run --install)")
+        print(f"bench: {name} is left out: {why}")
     run.all()
     result = run.result()
     text = report.markdown(result)

@@ -30,6 +30,7 @@ def find(program):
 # What a driver includes and is linked with, beyond libc.
 LIBRARIES = {
     "floor": (None, []),
+    "sqlite": ("sqlite3.h", ["-lsqlite3"]),
     "ipc": (None, ["-I" + TOP + "/libipc/include", "-L" + BUILD, "-lipc",
                    "-Wl,-rpath," + BUILD]),
     "beanstalk": (None, []),
@@ -66,12 +67,16 @@ def build_driver(name):
 # ---- kinds of servers ------------------------------------------------------------------
 
 class Kind:
-    """One server: `command(directory)` gives its arguments and its address."""
+    """One server: `command(directory, state, sync)` gives its arguments and its address.
+    It keeps what it is sent in the directory `state`, on disk before it answers if
+    `sync`; in memory if state is None. No command: it works in the client's process."""
 
-    def __init__(self, name, driver, command, config, program, packages="", version=None):
+    def __init__(self, name, driver, command, config, program, packages="", version=None,
+                 durable=""):
         self.name, self.driver, self.command = name, driver, command
         self.config, self.program, self.packages = config, program, packages
         self.version_command = version
+        self.durable = durable  # how it is configured with a state; "" if it has none
 
     def drivers(self):
         """What has to be built."""
@@ -81,7 +86,7 @@ class Kind:
         """What it lacks here, in words; "" if it can be measured."""
         header = LIBRARIES[self.driver][0]
         lacks = []
-        if not find(self.program):
+        if self.program and not find(self.program):
             lacks.append(self.program)
         if header and not has_header(header):
             lacks.append(f"<{header}>")
@@ -102,32 +107,52 @@ def write(path, text):
     return path
 
 
-def ipcd_command(program):
-    return lambda d: ([program, "--user", "--socket", d + "/s"], d + "/s")
+# Nobody takes what durable sends put there.
+IPCD_ROOM = {"queue_messages": 10 ** 9, "user_messages": 10 ** 9,
+             "queue_bytes": 10 ** 12, "user_bytes": 10 ** 12}
 
 
 def ipcd(name="ipcd", program=IPCD):
-    return Kind(name, "ipc", ipcd_command(program), "--user, Unix socket", program)
+    """A build without --volatile has no queues on disk."""
+    r = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
+    durable = "--volatile" in r.stdout
+    room = [word for limit, value in IPCD_ROOM.items()
+            for word in ("--limit", f"{limit}={value}")]
+
+    def command(d, state=None, sync=True):
+        kept = ["--volatile"] if durable else []
+        if state:
+            kept = ["--state", state] + room
+        return [program, "--user", "--socket", d + "/s"] + kept, d + "/s"
+
+    config = "--user, Unix socket" + (", --volatile" if durable else "")
+    return Kind(name, "ipc", command, config, program,
+                durable="--state, limits raised" if durable else "")
 
 
-def redis_command(d):
-    return ["redis-server", "--port", "0", "--unixsocket", d + "/s", "--dir", d,
-            "--save", "", "--appendonly", "no", "--maxclients", "12000"], d + "/s"
+def redis_command(d, state=None, sync=True):
+    kept = ["--appendonly", "no"]
+    if state:
+        kept = ["--appendonly", "yes", "--appendfsync", "always" if sync else "no",
+                "--auto-aof-rewrite-percentage", "0"]
+    return ["redis-server", "--port", "0", "--unixsocket", d + "/s", "--dir", state or d,
+            "--save", "", "--maxclients", "12000"] + kept, d + "/s"
 
 
-def beanstalkd_command(d):
-    return ["beanstalkd", "-l", "unix:" + d + "/s"], d + "/s"
+def beanstalkd_command(d, state=None, sync=True):
+    kept = ["-b", state] + (["-f", "0"] if sync else ["-F"]) if state else []
+    return ["beanstalkd", "-l", "unix:" + d + "/s"] + kept, d + "/s"
 
 
-def nats_command(d):
+def nats_command(d, state=None, sync=True):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         address = "127.0.0.1:%d" % s.getsockname()[1]
-    config = f'listen: "{address}"\njetstream {{ store_dir: "{d}/js" }}\n'
+    config = f'listen: "{address}"\njetstream {{ store_dir: "{state or d}/js" }}\n'
     return ["nats-server", "-c", write(d + "/config", config)], address
 
 
-def mosquitto_command(d):
+def mosquitto_command(d, state=None, sync=True):
     # as root it would become another user, who may not create the socket
     config = "user root\n" if os.geteuid() == 0 else ""
     config += (f"listener 0 {d}/s\nallow_anonymous true\npersistence false\n"
@@ -146,12 +171,12 @@ DBUS_LIMITS = "".join(f'<limit name="{name}">{value}</limit>' for name, value in
     ("max_connections_per_user", 100000)))
 
 
-def dbus_daemon_command(d):
+def dbus_daemon_command(d, state=None, sync=True):
     config = write(d + "/config", DBUS_CONFIG % (d + "/s", DBUS_LIMITS))
     return ["dbus-daemon", "--nofork", "--nopidfile", "--config-file", config], d + "/s"
 
 
-def dbus_broker_command(d):
+def dbus_broker_command(d, state=None, sync=True):
     return [driver("dbusctl"), d + "/s"], d + "/s"
 
 
@@ -159,14 +184,21 @@ def package_version(package):
     return ["dpkg-query", "-f", "${Version}", "-W", package]
 
 
+SQLITE = Kind("sqlite", "sqlite", None, "in the producer's process", None,
+              "libsqlite3-dev", package_version("libsqlite3-0"),
+              durable="WAL, synchronous=FULL, locking_mode=EXCLUSIVE")
+
 PEERS = [
     Kind("redis", "redis", redis_command,
          "Unix socket, no snapshots, no append-only file",
-         "redis-server", "redis-server redis-tools libhiredis-dev"),
+         "redis-server", "redis-server redis-tools libhiredis-dev",
+         durable="appendonly yes, appendfsync always, never rewritten"),
     Kind("beanstalkd", "beanstalk", beanstalkd_command, "Unix socket, no binlog",
-         "beanstalkd", "beanstalkd", package_version("beanstalkd")),
+         "beanstalkd", "beanstalkd", package_version("beanstalkd"),
+         durable="-b DIR -f 0"),
     Kind("nats", "nats", nats_command, "127.0.0.1 (it has no Unix sockets), JetStream",
-         "nats-server", "nats-server libnats-dev"),
+         "nats-server", "nats-server libnats-dev",
+         durable="stream in files, which it syncs every two minutes"),
     Kind("mosquitto", "mosquitto", mosquitto_command, "Unix socket, no persistence",
          "mosquitto", "mosquitto mosquitto-clients", package_version("mosquitto")),
     Kind("dbus-daemon", "dbus", dbus_daemon_command,
@@ -181,35 +213,50 @@ PEERS = [
 # ---- a running one ---------------------------------------------------------------------
 
 class Server:
-    """Started afresh in a directory of its own; start_ms until its first answer."""
+    """Started afresh in a directory of its own; start_ms until its first answer. With a
+    parent for its state it is durable."""
 
-    def __init__(self, kind, parent):
+    def __init__(self, kind, parent, state_parent=None, sync=True):
         self.kind, self.process, self.pid = kind, None, None
         self.dir = tempfile.mkdtemp(prefix="server-", dir=parent)
+        self.state, self.sync = None, sync
         try:
+            if state_parent:
+                self.state = tempfile.mkdtemp(prefix="state-", dir=state_parent)
             self._start()
         except Exception:
             self.stop()
             raise
 
     def _start(self):
-        argv, self.address = self.kind.command(self.dir)
+        argv, self.address = self.kind.command(self.dir, self.state, self.sync)
         hello = subprocess.Popen([driver(self.kind.driver), "hello", "-a", self.address],
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE)
         env = dict(os.environ, PATH=PATH)
         with open(self.dir + "/log", "w") as log:
-            begin = time.monotonic_ns()
+            self.begin_ns = time.monotonic_ns()
             # close_fds=False: posix_spawn, so that Python costs the same and little
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log, close_fds=False, env=env)
-        out, _ = hello.communicate(b"g")
+        hello.stdin.write(b"g")
+        hello.stdin.flush()
+        out = self._hear(hello)
         if hello.returncode or self.process.poll() is not None:
             raise RuntimeError(f"{self.kind.name} did not start: {self.log()}")
-        self.start_ms = (json.loads(out)["at"] - begin) / 1e6
+        self.start_ms = (json.loads(out)["at"] - self.begin_ns) / 1e6
         self.pid = self.process.pid
         if self.kind.name == "dbus-broker":
             self.pid = self._broker_pid()
+
+    def _hear(self, hello):
+        """Its answer; b"" at once if there is nobody to answer any more."""
+        while True:
+            try:
+                return hello.communicate(timeout=0.5)[0]
+            except subprocess.TimeoutExpired:
+                if self.process.poll() is not None:
+                    hello.kill()
 
     def _broker_pid(self):
         """Its controller says it, maybe after the broker's first answer."""
@@ -249,12 +296,21 @@ class Server:
                 total += int(f.read().split()[0])
         return total / 1e9
 
-    def stop(self):
+    def kill(self):
         """Only what was started here. dbus-broker ends with its controller."""
         if self.process:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
-        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def restart(self):
+        """With the state that it had when it was killed."""
+        self.kill()
+        self._start()
+
+    def stop(self):
+        self.kill()
+        for directory in filter(None, (self.dir, self.state)):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 # ---- installing ------------------------------------------------------------------------
@@ -265,7 +321,7 @@ POLICY = "/usr/sbin/policy-rc.d"
 
 def install():
     """Debian's packages of all peers; none of their services is started or enabled."""
-    packages = sorted({p for kind in PEERS for p in kind.packages.split()})
+    packages = sorted({p for kind in PEERS + [SQLITE] for p in kind.packages.split()})
     apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"]
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     before = {s for s in SERVICES if is_enabled(s)}

@@ -150,6 +150,21 @@ static unsigned int take(void *arg, unsigned int n)
 	return n;
 }
 
+static uint64_t left(void)
+{
+	struct conn *conn = open_conn();
+	unsigned long long n;
+
+	add(conn, "stats-tube default\r\n", strlen("stats-tube default\r\n"));
+	flush(conn);
+	expect(conn, "OK");
+	while (sscanf(hear_line(conn), "current-jobs-ready: %llu", &n) != 1)
+		;
+	close(conn->fd);
+	free(conn);
+	return n;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct driver driver = {
@@ -157,6 +172,7 @@ int main(int argc, char **argv)
 		.open = open_conn,
 		.put = put,
 		.take = take,
+		.left = left,
 		.takes_whole_batches = true,
 	};
 

@@ -24,6 +24,7 @@ enum {
 struct options opt = {
 	.address = "",
 	.variant = "",
+	.directory = ".",
 	.size = 100,
 	.n_clients = 1,
 	.batch = 1,
@@ -216,6 +217,47 @@ static void verb_roundtrip(void)
 	measure_and_report();
 }
 
+/* ---- the verbs send and left ---- */
+
+static void sender(unsigned int index)
+{
+	void *conn = driver->open();
+
+	role_ready();
+	for (;;) {
+		uint64_t begin = now_ns();
+
+		driver->put(conn, opt.batch);
+		count_latency(begin);
+		count_done(index, opt.batch);
+	}
+}
+
+static void verb_send(void)
+{
+	if (driver->prepare)
+		run_apart(driver->prepare);
+	for (unsigned int i = 0; i < opt.n_clients; i++)
+		role_start(sender, i);
+	measure_and_report();
+}
+
+static void verb_left(void)
+{
+	uint64_t left, last = 0, since = now_ns();
+
+	must(driver->left);
+	while ((left = driver->left()) < opt.n &&
+	       now_ns() - since < DRAIN_MS * 1000000ull) {
+		if (left != last)
+			since = now_ns();
+		last = left;
+		nap(1000);
+	}
+	say("{\"left\":%llu,\"at\":%llu}", (unsigned long long)left,
+	    (unsigned long long)now_ns());
+}
+
 /* ---- the verbs flood, idle and hello ---- */
 
 static void verb_flood(void)
@@ -266,8 +308,10 @@ static void verb_hello(void)
 /* ---- the command line ---- */
 
 static const struct verb driver_verbs[] = {
-	{ "hello", verb_hello }, { "idle", verb_idle },		  { "queue", verb_queue },
-	{ "flood", verb_flood }, { "roundtrip", verb_roundtrip }, { 0 },
+	{ "hello", verb_hello }, { "idle", verb_idle },
+	{ "queue", verb_queue }, { "roundtrip", verb_roundtrip },
+	{ "send", verb_send },	 { "left", verb_left },
+	{ "flood", verb_flood }, { 0 },
 };
 
 static void pin_to_cpu(unsigned long cpu)
@@ -323,6 +367,9 @@ static bool set_option(int option, char *value)
 	case 'P':
 		parse_servers(value);
 		break;
+	case 'D':
+		opt.directory = value;
+		break;
 	case 'C': /* everything on one CPU */
 		pin_to_cpu(number);
 		break;
@@ -364,7 +411,7 @@ int bench_main(int argc, char **argv, const struct driver *of, const struct verb
 		fprintf(stderr, "usage: %s VERB [OPTION]...\n", argv[0]);
 		return 2;
 	}
-	for (int o; (o = getopt(argc - 1, argv + 1, "+a:v:s:c:p:n:w:t:W:P:C:")) != -1;)
+	for (int o; (o = getopt(argc - 1, argv + 1, "+a:v:s:c:p:n:w:t:W:P:D:C:")) != -1;)
 		if (o == '?' || !set_option(o, optarg))
 			return 2;
 	opt.arguments = argv + 1 + optind;

@@ -19,6 +19,8 @@
  *	queue      -c producers and -c consumers, jobs in batches of -p
  *	roundtrip  one client: put a job, take it, acknowledge it; again
  *	flood      put -n jobs, in batches, say so, wait for a byte on stdin, take them
+ *	send       -c producers that put batches of -p; nobody takes them
+ *	left       wait until the server has -n jobs or gets no more; say how many, and when
  *
  * What cannot be described so (the floors of the kernel) brings verbs of its own.
  */
@@ -41,8 +43,8 @@ struct driver {
 	void (*put)(void *conn, unsigned int n);
 	/* Waits for a job, takes up to n and acknowledges them; how many it were. */
 	unsigned int (*take)(void *conn, unsigned int n);
-	/* Jobs that the server still has, to prove that acknowledgements without an answer
-	 * have arrived; NULL where take() has waited for the answer. */
+	/* Jobs that the server still has: to prove that acknowledgements without an answer
+	 * have arrived, and that a server started anew has kept what it had. May be NULL. */
 	uint64_t (*left)(void);
 	/* take() waits until it has all n: after the end of the producers some are kept by
 	 * consumers that wait for more. */
@@ -63,6 +65,7 @@ extern struct options {
 	unsigned int n_clients;	 /* -c: connections, or producers and as many consumers */
 	unsigned int batch;	 /* -p: jobs in a batch */
 	unsigned int n;		 /* -n: how often */
+	const char *directory;	 /* -D: for files, of what works without a server */
 	uint64_t window;	 /* -w: jobs under way, at most; see pace() */
 	double seconds, warm_up; /* -t -W */
 	pid_t servers[16];	 /* -P: whose CPU time is counted, separated by commas */

@@ -1,20 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The floors: what the kernel gives without any broker.
+ * The floors: what the kernel and the disk give without any broker.
  *
  *	pingpong   two processes and a socket pair
  *	relay      the smallest broker between them: epoll, one read and one write a message
  *	spawn      a process from start to end (the arguments after the options)
+ *	append     -p records of -s bytes to the end of a file in -D, and one fdatasync().
+ *	           Variant "written": over what was written before, so that neither the
+ *	           file's size nor its extents change and the file system's journal rests
  */
 
 #include "bench.h"
 
+#include <fcntl.h>
+#include <limits.h>
 #include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { WRITTEN_BYTES = 32 << 20 };
 
 static int client_pair[2], service_pair[2];
 
@@ -134,12 +144,63 @@ static void verb_spawn(void)
 	measure_and_report();
 }
 
+static int open_log(void)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	must(snprintf(path, sizeof(path), "%s/log", opt.directory) < PATH_MAX);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	must(fd >= 0 && !unlink(path));
+	return fd;
+}
+
+static void write_beforehand(int fd)
+{
+	static const char zeros[1 << 20];
+
+	for (int i = 0; i < WRITTEN_BYTES / (int)sizeof(zeros); i++)
+		must(write_all(fd, zeros, sizeof(zeros)));
+	must(!fsync(fd) && !lseek(fd, 0, SEEK_SET));
+}
+
+static void append(unsigned int index)
+{
+	size_t size = opt.size * opt.batch, at = 0;
+	bool written = !strcmp(opt.variant, "written");
+	char *records = malloc(size);
+	int fd = open_log();
+
+	must(records);
+	memset(records, 'r', size);
+	if (written)
+		write_beforehand(fd);
+	role_ready();
+	for (;;) {
+		uint64_t begin = now_ns();
+
+		if (written && at + size > WRITTEN_BYTES)
+			at = (size_t)lseek(fd, 0, SEEK_SET);
+		must(write_all(fd, records, size) && !fdatasync(fd));
+		at += size;
+		count_latency(begin);
+		count_done(index, opt.batch);
+	}
+}
+
+static void verb_append(void)
+{
+	role_start(append, 0);
+	measure_and_report();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct verb verbs[] = {
 		{ "pingpong", verb_pingpong },
 		{ "relay", verb_relay },
 		{ "spawn", verb_spawn },
+		{ "append", verb_append },
 		{ 0 },
 	};
 

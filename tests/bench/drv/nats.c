@@ -2,9 +2,9 @@
 
 /*
  * nats-server on 127.0.0.1 (it has no Unix sockets), by libnats, with JetStream: a stream
- * in memory that is a work queue, and a pull consumer. One job: publish and wait, fetch
- * 1, acknowledge and wait. Batches: publish asynchronously and wait for all, fetch up to
- * as many, acknowledge without waiting.
+ * in memory (variant "file": in files) that is a work queue, and a pull consumer. One job:
+ * publish and wait, fetch 1, acknowledge and wait. Batches: publish asynchronously and
+ * wait for all, fetch up to as many, acknowledge without waiting.
  */
 
 #include "bench.h"
@@ -78,7 +78,8 @@ static void prepare(void)
 	stream.Subjects = subjects;
 	stream.SubjectsLen = 1;
 	stream.Retention = js_WorkQueuePolicy;
-	stream.Storage = js_MemoryStorage;
+	if (strcmp(opt.variant, "file") != 0)
+		stream.Storage = js_MemoryStorage;
 	check(js_AddStream(NULL, conn->jetstream, &stream, NULL, NULL));
 	jsConsumerConfig_Init(&consumer);
 	consumer.Durable = "w";
@@ -138,6 +139,21 @@ static unsigned int take(void *arg, unsigned int max)
 	return n;
 }
 
+static uint64_t left(void)
+{
+	struct conn *conn = connect_nats();
+	jsStreamInfo *info;
+	uint64_t n;
+
+	check(js_GetStreamInfo(&info, conn->jetstream, "J", NULL, NULL));
+	n = info->State.Msgs;
+	jsStreamInfo_Destroy(info);
+	jsCtx_Destroy(conn->jetstream);
+	natsConnection_Destroy(conn->nats);
+	free(conn);
+	return n;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct driver driver = {
@@ -146,6 +162,7 @@ int main(int argc, char **argv)
 		.open = open_conn,
 		.put = put,
 		.take = take,
+		.left = left,
 	};
 
 	return bench_main(argc, argv, &driver, NULL);

@@ -6,6 +6,8 @@
  *	blmove  LPUSH; BLMOVE to a list of the consumer's own; LREM from it
  *	stream  XADD; XREADGROUP; XACK (entries stay until MAXLEN removes them)
  *	brpop   LPUSH; BRPOP. Not safe: what a consumer holds when it ends is lost
+ *
+ * Who only puts needs none of them: LPUSH.
  */
 
 #include "bench.h"
@@ -25,9 +27,11 @@ struct conn {
 
 static int hello(void)
 {
+	char answer[7]; /* while it loads it says "-LOADING ..." */
 	int fd = dial(opt.address);
 
-	if (fd >= 0 && write_all(fd, "PING\r\n", 6) && read_until(fd, "+PONG\r\n"))
+	if (fd >= 0 && write_all(fd, "PING\r\n", 6) &&
+	    read_all(fd, answer, sizeof(answer)) && !memcmp(answer, "+PONG\r\n", 7))
 		return fd;
 	if (fd >= 0)
 		close(fd);
@@ -158,6 +162,21 @@ static unsigned int take(void *arg, unsigned int n)
 	return is_variant("brpop") ? take_brpop(arg, n) : take_blmove(arg, n);
 }
 
+static uint64_t left(void)
+{
+	struct conn *conn = open_conn();
+	redisReply *length;
+	uint64_t n;
+
+	redisAppendCommand(conn->redis, "LLEN q");
+	length = hear(conn->redis);
+	n = (uint64_t)length->integer;
+	freeReplyObject(length);
+	redisFree(conn->redis);
+	free(conn);
+	return n;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct driver driver = {
@@ -166,6 +185,7 @@ int main(int argc, char **argv)
 		.open = open_conn,
 		.put = put,
 		.take = take,
+		.left = left,
 		.takes_whole_batches = true,
 	};
 

@@ -287,10 +287,12 @@ void report(const struct sample *a, const struct sample *b, uint64_t lost)
 	double clients = (double)(b->cpu_clients - a->cpu_clients);
 
 	say("{\"rate\":%.1f,\"n\":%.0f,\"p50\":%.2f,\"p99\":%.2f,\"cpu_server\":%.4f,"
-	    "\"cpu_clients\":%.4f,\"us_server\":%.3f,\"us_clients\":%.3f,\"lost\":%llu}",
+	    "\"cpu_clients\":%.4f,\"us_server\":%.3f,\"us_clients\":%.3f,\"lost\":%llu,"
+	    "\"total\":%llu}",
 	    n / ((double)(b->ns - a->ns) / 1e9), n, quantile(.5), quantile(.99),
 	    server / 1e9, clients / 1e9, n > 0 ? server / 1e3 / n : 0,
-	    n > 0 ? clients / 1e3 / n : 0, (unsigned long long)lost);
+	    n > 0 ? clients / 1e3 / n : 0, (unsigned long long)lost,
+	    (unsigned long long)total_done());
 }
 
 void measure_and_report(void)
