@@ -16,7 +16,7 @@
 enum {
 	SCHEMA_VERSION = 1,
 	APPLICATION_ID = 0x69706364, /* "ipcd" */
-	CHECKPOINT_PAGES = 1000, /* of the log, before they are brought into the file */
+	CHECKPOINT_PAGES = 4000, /* of the log, before they are brought into the file */
 	SHRINK_PAGES = 256,
 	SHRINK_MIN_PAGES = 1024,
 };
@@ -47,7 +47,7 @@ static const char *const statement_texts[N_STATEMENTS] = {
 	[PUT_NAME] = "INSERT OR REPLACE INTO names VALUES(?,?,?,?)",
 	[DROP_NAME] = "DELETE FROM names WHERE id=?",
 	[PUT_MESSAGE] = "INSERT OR REPLACE INTO messages VALUES"
-			"(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+			"(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
 	[SET_MESSAGE] =
 		"UPDATE messages SET queue=?,dead=?,kept=?,attempts=?,deliveries=?,"
 		"due_ms=?,reason=?,history=?,state_sum=? WHERE number=?",
@@ -67,7 +67,7 @@ static const char schema[] =
 	"CREATE TABLE messages(number INTEGER PRIMARY KEY, queue INT, dead INT, kept INT,"
 	" attempts INT, deliveries INT, due_ms INT, reason TEXT, history TEXT,"
 	" state_sum INT, uid INT, priority INT, sent_ms INT, expires_ms INT, sender TEXT,"
-	" meta TEXT, body_size INT, body BLOB, sum INT);"
+	" meta TEXT, body_size INT, body BLOB, commit_number INT, sum INT);"
 	"CREATE TABLE bodies(number INTEGER PRIMARY KEY, body BLOB);"
 	"CREATE TABLE dedup(number INTEGER PRIMARY KEY, queue INT, uid INT, sent_ms INT,"
 	" id TEXT, sum INT);";
@@ -86,8 +86,11 @@ struct database {
 	int commits_fd;	       /* the file `commits` */
 	uint64_t live, before; /* rows of messages, and at the start of the transaction */
 	uint64_t commits;
-	int last;	/* SQLite's result of the last failure */
-	int checkpoint; /* the first failure of a checkpoint */
+	uint64_t next_number;  /* behind the messages that were read */
+	bool has_put;	       /* a message, in this transaction */
+	struct store_head had; /* the head as it was written last */
+	int last;	       /* SQLite's result of the last failure */
+	int checkpoint;	       /* the first failure of a checkpoint */
 };
 
 /* ---- results ---- */
@@ -192,10 +195,10 @@ static uint64_t sum_state(const struct message_record *m)
 			 m->history);
 }
 
-static uint64_t sum_content(const struct message_record *m)
+static uint64_t sum_content(const struct message_record *m, uint64_t commit)
 {
-	const uint64_t numbers[] = { m->number,	 m->uid,	m->priority,
-				     m->sent_ms, m->expires_ms, m->body_size };
+	const uint64_t numbers[] = { m->number,	    m->uid,	  m->priority, m->sent_ms,
+				     m->expires_ms, m->body_size, commit };
 	uint64_t sum = sum_numbers(numbers, sizeof(numbers));
 
 	return sum_slice(sum_slice(sum_slice(sum, m->from), m->meta), m->body);
@@ -381,6 +384,7 @@ int database_begin(struct database *db)
 {
 	db->before = db->live;
 	db->added.n = db->dropped.n = 0;
+	db->has_put = false;
 	if (db->checkpoint)
 		return err_trace(failed(db, db->checkpoint));
 	return err_trace(run(db, BEGIN));
@@ -401,19 +405,31 @@ static int put_head(struct database *db, const struct store_head *h)
 	return err_trace(run(db, PUT_HEAD));
 }
 
+/* The number of the commit is in the messages it has put: that saves a page. */
+static bool needs_head(const struct database *db, const struct store_head *head)
+{
+	return !db->has_put || head->generation != db->had.generation ||
+	       head->clean != db->had.clean;
+}
+
 int database_commit(struct database *db, struct store_head *head)
 {
-	int r;
+	int r = 0;
 
 	head->commits = db->commits + 1;
 	head->live = db->live;
-	r = put_head(db, head);
+	if (needs_head(db, head)) {
+		r = put_head(db, head);
+		db->had = *head;
+	}
 	if (r == 0)
 		r = spool_sync(db->spool); /* a file is there before its row */
 	if (r == 0)
 		r = run(db, COMMIT);
-	if (r < 0)
+	if (r < 0) {
+		db->had = (struct store_head){ 0 };
 		return err_trace(r);
+	}
 	db->commits = head->commits;
 	drop_files(db, &db->dropped); /* and is there as long as its row */
 	commits_write(db->commits_fd, head);
@@ -497,9 +513,11 @@ int database_put_message(struct database *db, const struct message_record *m)
 	bind_text(s, at++, m->meta);
 	bind_number(s, at++, m->body_size);
 	bind_blob(s, at++, within ? m->body : (struct slice){ NULL, 0 });
-	bind_number(s, at, sum_content(m));
+	bind_number(s, at++, db->commits + 1);
+	bind_number(s, at, sum_content(m, db->commits + 1));
 	r = run(db, PUT_MESSAGE);
 	db->live += r == 0;
+	db->has_put = true;
 	return err_trace(r);
 }
 
@@ -733,11 +751,14 @@ static int read_message(struct walk *w, sqlite3_stmt *s)
 
 	read_columns(s, &m);
 	w->db->live++;
+	w->db->next_number = max_u64(w->db->next_number, m.number + 1);
 	if (column_number(s, 9) == sum_state(&m) && read_body(w->db, &m, &body) &&
-	    column_number(s, 18) == sum_content(&m))
+	    column_number(s, 19) == sum_content(&m, column_number(s, 18))) {
+		w->db->commits = max_u64(w->db->commits, column_number(s, 18));
 		r = fn(w->arg, &m);
-	else
+	} else {
 		w->losses->messages++;
+	}
 	sqlite3_reset(w->db->statements[GET_BODY]);
 	return r;
 }
@@ -784,6 +805,16 @@ int database_each_dedup(struct database *db,
 uint64_t database_live(const struct database *db)
 {
 	return db->live;
+}
+
+uint64_t database_next_number(const struct database *db)
+{
+	return db->next_number;
+}
+
+uint64_t database_commits(const struct database *db)
+{
+	return db->commits;
 }
 
 bool database_read_commits(struct database *db, struct store_head *ret_head)

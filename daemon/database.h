@@ -47,7 +47,8 @@ struct database *database_close(struct database *db);
 
 int database_begin(struct database *db) MUST_CHECK;
 
-/* With the head as it shall be; its commits and live are counted here. */
+/* With the head as it shall be; its commits and live are counted here. It is not always
+ * written: each message has the number of the commit that put it. */
 int database_commit(struct database *db, struct store_head *head) MUST_CHECK;
 void database_rollback(struct database *db);
 
@@ -78,7 +79,8 @@ int database_drop_dedup(struct database *db, uint64_t number) MUST_CHECK;
 
 /* ---- at start ---- */
 
-/* 1, or 0 where there is none yet or it is not readable. */
+/* 1, or 0 where there is none yet or it is not readable. Its commits, live and next_number
+ * may be older than the rows, see database_commit(). */
 int database_read_head(struct database *db, struct store_head *ret_head) MUST_CHECK;
 
 /* Each row in the order of its number, until fn returns other than 0, which is returned.
@@ -95,6 +97,12 @@ int database_each_dedup(struct database *db,
 
 /* How many rows of messages there are, readable ones and others. */
 uint64_t database_live(const struct database *db);
+
+/* The number of the last commit that is in the file, after all has been read. */
+uint64_t database_commits(const struct database *db);
+
+/* Behind the last message that was read. */
+uint64_t database_next_number(const struct database *db);
 
 /* The head as the file `commits` has it, see commits.h. False: there is none. */
 bool database_read_commits(struct database *db, struct store_head *ret_head);

@@ -279,14 +279,19 @@ bool storage_judge(struct storage *s)
 	struct store_head known;
 	bool has_known = database_read_commits(s->db, &known);
 	bool has_head = s->head.commits > 0;
+	uint64_t commits = database_commits(s->db);
 
-	judge_rows(s,
-		   has_head    ? s->head.live
-		   : has_known ? known.live
-			       : 0,
-		   has_head || has_known);
-	if (has_head && has_known && known.commits > s->head.commits)
+	s->head.next_number = max_u64(s->head.next_number, database_next_number(s->db));
+	/* how many rows there ought to be is known for the commit that wrote it */
+	if (has_known && known.commits == commits)
+		judge_rows(s, known.live, true);
+	else if (s->head.commits == commits)
+		judge_rows(s, s->head.live, has_head);
+	else
+		judge_rows(s, 0, false);
+	if (has_known && known.commits > commits)
 		judge_log(s, &known);
+	s->head.commits = commits;
 	if (has_known) { /* numbers and keys are never used twice */
 		s->head.next_number = max_u64(s->head.next_number, known.next_number);
 		s->head.generation = max_u64(s->head.generation, known.generation);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
@@ -127,6 +128,7 @@ static void *thread_main(void *arg)
 	uint64_t one = 1;
 	bool more = false;
 
+	prctl(PR_SET_NAME, "ipcd-store");
 	pthread_mutex_lock(&store->mutex);
 	while (store->task != TASK_END) {
 		enum task task = store->task;
