@@ -275,7 +275,7 @@ void message_end(struct message *m, const char *outcome)
 	if (m->confirm)
 		tell_outcome(m, outcome);
 	end_ttl(m);
-	list_remove(&m->in_queue);
+	cursors_unlist(m->share->queue, m);
 	map_remove(&broker->messages, &m->by_number);
 	queue_uncharge(m);
 	message_free(m);

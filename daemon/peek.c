@@ -6,19 +6,28 @@
 
 #include "base/err.h"
 #include "op_receive.h"
+#include "scan.h"
+
+enum {
+	PEEKABLE = 1 << MESSAGE_READY | 1 << MESSAGE_DELAYED | 1 << MESSAGE_LEASED |
+		   1 << MESSAGE_DEAD,
+};
 
 struct peek {
 	struct request request;
 	struct list link; /* peer->peeks */
-	uint64_t left;	  /* until max */
-	uint64_t next;	  /* message number to go on with, in queue i */
-	uint64_t last;	  /* the newest there was at the start */
-	unsigned int i, n;
-	struct name_ref names[]; /* looked up anew: a queue may be deleted meanwhile */
+	struct timer again;
+	struct scan scan;
+	uint64_t left;		 /* until max */
+	unsigned int i, n;	 /* queue i is being shown, or is the next */
+	bool starved;		 /* the peer's output is full */
+	struct name_ref names[]; /* looked up when it is their turn: one may be gone then */
 };
 
 static void peek_free(struct peek *p)
 {
+	timer_cancel(&p->request.peer->server->loop, &p->again);
+	scan_deinit(&p->scan);
 	list_remove(&p->link);
 	request_close(&p->request);
 	free(p);
@@ -30,38 +39,60 @@ static void peek_end(struct peek *p, const char *why)
 	peek_free(p);
 }
 
-/* False: the output is full (or the peer ended), p->next is where to go on. */
-static bool show_queue(struct peek *p, const struct queue *queue)
+/* SCAN_END; SCAN_PAUSE, also when the output is full or the peer has ended. */
+static int show_queue(struct peek *p)
 {
 	struct peer *peer = p->request.peer;
+	struct message *m;
+	int r = SCAN_END;
 
-	LIST_FOREACH(link, &queue->all) {
-		const struct message *m = LIST_ENTRY(link, struct message, in_queue);
-
-		if (m->number < p->next)
-			continue;
-		if (m->number > p->last || !p->left)
-			break;
-		p->next = m->number;
-		if (!peer_has_room(peer) ||
-		    op_receive_write(peer, p->request.id, m, true) < 0)
-			return false;
-		p->next++;
+	while (p->left) {
+		p->starved = !peer_has_room(peer);
+		if (p->starved)
+			return SCAN_PAUSE;
+		r = scan_next(&p->scan, &m);
+		if (r != SCAN_FOUND)
+			return r;
+		if (op_receive_write(peer, p->request.id, m, true) < 0)
+			return SCAN_PAUSE;
 		p->left--;
 	}
-	return true;
+	return SCAN_END;
+}
+
+/* The next queue that is still there. */
+static bool open_queue(struct peek *p)
+{
+	struct broker *broker = &p->request.peer->server->broker;
+	struct name *name = NULL;
+
+	while (!name && p->i < p->n)
+		name = name_find(broker, &p->names[p->i++]);
+	if (name)
+		scan_open(&p->scan, queue_of_name(name));
+	return name;
 }
 
 static void peek_some(struct peek *p)
 {
-	for (; p->i < p->n && p->left; p->i++, p->next = 0) {
-		struct name *name =
-			name_find(&p->request.peer->server->broker, &p->names[p->i]);
+	struct loop *loop = &p->request.peer->server->loop;
+	int r = SCAN_END;
 
-		if (name && !show_queue(p, queue_of_name(name)))
-			return;
+	scan_begin_turn(&p->scan);
+	while (r == SCAN_END && p->left && (scan_is_open(&p->scan) || open_queue(p))) {
+		r = show_queue(p);
+		if (r == SCAN_END)
+			scan_deinit(&p->scan);
 	}
-	peek_end(p, "peeked");
+	if (r == SCAN_END)
+		peek_end(p, "peeked");
+	else if (!p->starved && scan_set_timer(loop, &p->again) < 0)
+		peer_fail(p->request.peer, err_origin(-ENOMEM));
+}
+
+static void on_again(struct timer *timer)
+{
+	peek_some(CONTAINER_OF(timer, struct peek, again));
 }
 
 static void on_end(struct request *request, const char *why)
@@ -81,8 +112,9 @@ int peek_start(struct call *call, const struct subscription *queues, unsigned in
 
 	if (!p)
 		return err_origin(-ENOMEM);
+	timer_init(&p->again, TIMER_MONOTONIC, on_again);
+	scan_init(&p->scan, PEEKABLE, call->server->broker.next_number - 1);
 	p->left = max;
-	p->last = call->server->broker.next_number - 1;
 	p->n = n;
 	for (unsigned int i = 0; i < n; i++) {
 		const struct name *name = &queues[i].queue->name;
@@ -102,8 +134,11 @@ int peek_start(struct call *call, const struct subscription *queues, unsigned in
 void peek_resume(struct peer *peer)
 {
 	LIST_FOREACH_SAFE(link, &peer->peeks) {
+		struct peek *p = LIST_ENTRY(link, struct peek, link);
+
 		if (!peer_has_room(peer))
 			return;
-		peek_some(LIST_ENTRY(link, struct peek, link));
+		if (p->starved)
+			peek_some(p);
 	}
 }

@@ -31,6 +31,7 @@ static void queue_init(struct queue *queue, struct broker *broker)
 		list_init(&queue->fresh[i]);
 	heap_init(&queue->returned);
 	list_init(&queue->all);
+	list_init(&queue->cursors);
 	map_init(&queue->shares);
 	list_init(&queue->subscriptions);
 	list_init(&queue->hungry);
@@ -97,6 +98,7 @@ struct queue *queue_free(struct queue *queue)
 
 	while ((m = LIST_FIRST(&queue->all, struct message, in_queue)))
 		message_end(m, "deleted");
+	cursors_close_all(queue);
 	deferred_cancel(&queue->work);
 	heap_deinit(&queue->returned);
 	map_deinit(&queue->shares);
@@ -350,19 +352,19 @@ static uint64_t number_at(struct list *link)
 }
 
 /* `all` is in the order of the numbers, also where a message comes from another queue. */
-static void insert_by_number(struct queue *q, struct message *m, struct list **place)
+static void insert_by_number(struct queue *q, struct message *m, struct cursor *place)
 {
-	struct list *at = *place ? *place : q->all.prev;
+	struct list *at = place->at == &q->all ? q->all.prev : place->at;
 
 	while (at != &q->all && number_at(at) > m->number)
 		at = at->prev;
 	while (at->next != &q->all && number_at(at->next) < m->number)
 		at = at->next;
 	list_add_tail(at->next, &m->in_queue); /* that is behind at */
-	*place = &m->in_queue;
+	place->at = &m->in_queue;
 }
 
-int queue_move(struct message *m, struct queue *to, struct list **place,
+int queue_move(struct message *m, struct queue *to, struct cursor *place,
 	       struct fault *fault)
 {
 	uint64_t cost = message_cost(m);
@@ -384,9 +386,9 @@ int queue_move(struct message *m, struct queue *to, struct list **place,
 		return r;
 	}
 	message_leave(m);
+	cursors_unlist(m->share->queue, m);
 	queue_uncharge(m);
 	charge(share, m, cost);
-	list_remove(&m->in_queue);
 	insert_by_number(to, m, place);
 	message_revive(m);
 	return 0;

@@ -20,6 +20,7 @@
  */
 
 #include "base/bytes.h"
+#include "cursor.h"
 #include "message.h"
 #include "name.h"
 
@@ -40,6 +41,7 @@ struct queue {
 	struct heap returned;			   /* messages, by priority and number */
 	uint16_t fresh_priorities;		   /* bit p: fresh[p] is not empty */
 	struct list all;			   /* messages, by number */
+	struct list cursors;			   /* those that stand in `all` */
 	uint64_t n_in_state[MESSAGE_N_STATES];
 	uint64_t messages, bytes;
 	struct map shares;
@@ -92,9 +94,9 @@ uint64_t queue_backoff_ms(const struct queue *q, uint64_t attempts);
 struct queue *queue_delete(struct queue *queue);
 
 /* Takes a message that is not leased into another queue (or the same), ready and with no
- * attempts counted. *place, at first NULL, remembers where, for the next one that is moved
- * in the same turn. 0; FAULT: no room there; -ENOMEM. */
-int queue_move(struct message *message, struct queue *to, struct list **place,
+ * attempts counted. place is a cursor in that queue: it remembers where, for the next one.
+ * 0; FAULT: no room there; -ENOMEM. */
+int queue_move(struct message *message, struct queue *to, struct cursor *place,
 	       struct fault *fault) MUST_CHECK;
 
 /* Rights have changed: waiting sends that may no longer are refused. */

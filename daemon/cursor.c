@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "cursor.h"
+
+#include "queue.h"
+
+void cursor_open(struct cursor *cursor, struct queue *queue)
+{
+	cursor_close(cursor);
+	cursor->queue = queue;
+	cursor->at = queue->all.next;
+	list_add_tail(&queue->cursors, &cursor->link);
+}
+
+void cursor_open_at_end(struct cursor *cursor, struct queue *queue)
+{
+	cursor_open(cursor, queue);
+	cursor->at = &queue->all;
+}
+
+void cursor_close(struct cursor *cursor)
+{
+	list_remove(&cursor->link);
+	cursor->queue = NULL;
+	cursor->at = NULL;
+}
+
+struct message *cursor_next(struct cursor *cursor)
+{
+	struct list *at = cursor->at;
+
+	if (!cursor->queue || at == &cursor->queue->all)
+		return NULL;
+	cursor->at = at->next;
+	return LIST_ENTRY(at, struct message, in_queue);
+}
+
+void cursors_unlist(struct queue *queue, struct message *message)
+{
+	struct list *gone = &message->in_queue, *next = gone->next;
+
+	LIST_FOREACH(link, &queue->cursors) {
+		struct cursor *cursor = LIST_ENTRY(link, struct cursor, link);
+
+		if (cursor->at == gone)
+			cursor->at = next;
+	}
+	list_remove(gone);
+}
+
+void cursors_close_all(struct queue *queue)
+{
+	LIST_FOREACH_SAFE(link, &queue->cursors)
+		cursor_close(LIST_ENTRY(link, struct cursor, link));
+}

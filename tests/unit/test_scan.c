@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Looking through queues: turns end, and the next one comes with the next pass. */
+
+#include "unit/base.h"
+
+#include "broker.h"
+#include "queue.h"
+#include "scan.h"
+
+enum { MANY = 10000 };
+
+static struct world {
+	struct loop loop;
+	struct users users;
+	struct limits limits;
+	struct rules rules;
+	struct broker broker;
+	struct user *user;
+	struct queue *queue;
+	struct bytes *from;
+} w;
+
+static int setup(void **state)
+{
+	const struct credentials root = { .uid = 0 };
+	struct name_ref ref = { .text = "q", .size = 1 };
+	struct fault fault;
+
+	(void)state;
+	memset(&w, 0, sizeof(w));
+	w.limits = limits_default;
+	assert_int_equal(loop_init(&w.loop), 0);
+	assert_int_equal(users_init(&w.users, &w.loop, NULL), 0);
+	assert_int_equal(
+		broker_init(&w.broker, &w.loop, &w.users, &w.limits, &w.rules, true), 0);
+	w.from = bytes_new_copy("\"from\":{}", 9);
+	assert_int_equal(user_get(&w.users, 1000, &w.user), 0);
+	assert_int_equal(queue_open(&w.broker, &ref, &root, RIGHT_WRITE, "send to",
+				    &w.queue, &fault),
+			 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	broker_deinit(&w.broker);
+	user_unref(w.user);
+	bytes_unref(w.from);
+	users_deinit(&w.users);
+	loop_deinit(&w.loop);
+	return 0;
+}
+
+static struct message *send_one(const char *meta)
+{
+	struct message_content content = { .from = w.from,
+					   .ttl_ms = UINT64_MAX,
+					   .meta = meta,
+					   .meta_size = meta ? strlen(meta) : 0,
+					   .priority = LIMIT_PRIORITY_DEFAULT };
+	struct message *m = message_new(&content);
+	struct fault fault;
+	uint64_t number;
+
+	assert_int_equal(queue_send(w.queue, w.user, m, &number, &fault), 0);
+	return m;
+}
+
+static void begin(struct scan *scan, unsigned int states)
+{
+	scan_init(scan, (uint16_t)states, w.broker.next_number - 1);
+	scan_open(scan, w.queue);
+}
+
+/* ---- turns ---- */
+
+static void test_turns_end(void **state)
+{
+	struct message *m;
+	struct scan scan;
+	int turns = 1, found = 0, r;
+
+	(void)state;
+	for (int i = 0; i < MANY; i++)
+		send_one(NULL);
+	begin(&scan, 1 << MESSAGE_READY);
+	while ((r = scan_next(&scan, &m)) != SCAN_END) {
+		found += r == SCAN_FOUND;
+		if (r == SCAN_PAUSE) {
+			assert_int_equal(scan_next(&scan, &m), SCAN_PAUSE);
+			scan_begin_turn(&scan);
+			turns++;
+		}
+	}
+	assert_int_equal(found, MANY);
+	assert_in_range(turns, 3, MANY / 100);
+	scan_deinit(&scan);
+	/* what is only looked at takes its time, too */
+	begin(&scan, 1 << MESSAGE_DEAD);
+	assert_int_equal(scan_next(&scan, &m), SCAN_PAUSE);
+	scan_deinit(&scan);
+}
+
+static int n_due;
+
+static void on_due(struct timer *timer)
+{
+	n_due++;
+	assert_int_equal(scan_set_timer(&w.loop, timer), 0);
+}
+
+static void test_a_turn_each_pass(void **state)
+{
+	struct timer timer;
+
+	(void)state;
+	timer_init(&timer, TIMER_MONOTONIC, on_due);
+	assert_int_equal(scan_set_timer(&w.loop, &timer), 0);
+	for (n_due = 0; n_due < 5;) {
+		int before = n_due;
+
+		assert_int_equal(loop_pass(&w.loop), 0);
+		assert_in_range(n_due, before, before + 1);
+	}
+	timer_cancel(&w.loop, &timer);
+}
+
+/* ---- what is seen ---- */
+
+static void test_a_state_not_named_is_not_seen(void **state)
+{
+	struct message *m = send_one(NULL), *found = NULL;
+	struct scan scan;
+
+	(void)state;
+	m->state = MESSAGE_N_STATES; /* one that is not known yet */
+	begin(&scan, 1 << MESSAGE_READY | 1 << MESSAGE_DELAYED | 1 << MESSAGE_LEASED |
+			     1 << MESSAGE_DEAD);
+	assert_int_equal(scan_next(&scan, &found), SCAN_END);
+	m->state = MESSAGE_READY;
+	scan_deinit(&scan);
+}
+
+static void test_what_comes_and_goes(void **state)
+{
+	struct message *m[5], *found;
+	struct scan scan;
+
+	(void)state;
+	for (int i = 0; i < 4; i++)
+		m[i] = send_one(NULL);
+	begin(&scan, 1 << MESSAGE_READY);
+	m[4] = send_one(NULL); /* too late to be seen */
+	assert_int_equal(scan_next(&scan, &found), SCAN_FOUND);
+	assert_ptr_equal(found, m[0]);
+	message_end(m[0], "deleted"); /* found, next, one further on */
+	message_end(m[1], "deleted");
+	message_end(m[3], "deleted");
+	assert_int_equal(scan_next(&scan, &found), SCAN_FOUND);
+	assert_ptr_equal(found, m[2]);
+	assert_int_equal(scan_next(&scan, &found), SCAN_END);
+	assert_int_equal(scan_next(&scan, &found), SCAN_END);
+	assert_true(scan_is_open(&scan));
+	queue_delete(w.queue);
+	assert_false(scan_is_open(&scan));
+	assert_int_equal(scan_next(&scan, &found), SCAN_END);
+	scan_deinit(&scan);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_turns_end),
+		TEST(test_a_turn_each_pass),
+		TEST(test_a_state_not_named_is_not_seen),
+		TEST(test_what_comes_and_goes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
