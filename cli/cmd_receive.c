@@ -15,6 +15,7 @@
 enum {
 	OPTION_LINES = OPTION_OF_VERB,
 	OPTION_PEEK,
+	OPTION_FILTER,
 	OPTION_NO_ACK,
 	OPTION_ACK_WAIT,
 	OPTION_EXEC,
@@ -36,6 +37,7 @@ static const struct option options[] = {
 	{ "window", required_argument, NULL, 'W' },
 	{ "lines", no_argument, NULL, OPTION_LINES },
 	{ "peek", no_argument, NULL, OPTION_PEEK },
+	{ "filter", required_argument, NULL, OPTION_FILTER },
 	{ "no-ack", no_argument, NULL, OPTION_NO_ACK },
 	{ "ack-wait", required_argument, NULL, OPTION_ACK_WAIT },
 	{ "exec", no_argument, NULL, OPTION_EXEC },
@@ -92,6 +94,9 @@ static int take_option(struct receive *rx, int c, struct given *given)
 	case OPTION_PEEK:
 		rx->peek = true;
 		return 0;
+	case OPTION_FILTER:
+		rx->filter = optarg;
+		return 0;
 	case OPTION_NO_ACK:
 		rx->no_ack = true;
 		return 0;
@@ -132,6 +137,11 @@ static int check(const struct receive *rx, const struct given *given)
 		if (clashes[i].a && clashes[i].b)
 			return cli_usage(rx->cli, "%s does not go together with %s",
 					 clashes[i].a_name, clashes[i].b_name);
+	if (rx->filter && !rx->peek)
+		return cli_usage(
+			rx->cli,
+			"--filter is for --peek; 'ipc name move' puts the messages "
+			"of a filter into another queue");
 	if (given->jobs && !rx->exec)
 		return cli_usage(rx->cli, "-j is for --exec");
 	if (rx->exec && !rx->exec[0])
@@ -221,6 +231,8 @@ static int prepare(struct receive *rx)
 		r = add_queues(rx);
 	if (r == 0)
 		r = ipc_receiver_set_max(rx->receiver, rx->count);
+	if (r == 0 && rx->filter)
+		r = ipc_receiver_set_filter(rx->receiver, rx->filter);
 	if (r == 0 && rx->peek)
 		return ipc_receiver_set_peek(rx->receiver, true);
 	if (r == 0)
@@ -340,6 +352,8 @@ const struct command cmd_receive = {
 		"                    nothing came, or fewer than N\n"
 		"      --lines       add a newline to each body\n"
 		"      --peek        show what is there (-n: the first N) and leave it there\n"
+		"      --filter EXPR with --peek: only some, as 'age>1h sender=ann attempt>=3\n"
+		"                    priority<4 meta.kind=thumb': all of it must hold\n"
 		"      --no-ack      do not acknowledge: tell number and lease, see 'ipc ack'\n"
 		"      --ack-wait T  let the daemon hand out anew what is not acknowledged in T\n"
 		"  -W, --window N    take up to N at a time, which is faster\n"

@@ -21,7 +21,8 @@ struct receive {
 	int64_t ack_wait_ms;
 	unsigned int window; /* -W or -j; 0: not given */
 	bool forever, peek, no_ack, lines;
-	char **exec; /* --exec, NULL-ended; or NULL */
+	const char *filter; /* --filter, or NULL */
+	char **exec;	    /* --exec, NULL-ended; or NULL */
 
 	struct ipc_client *client;
 	struct ipc_receiver *receiver;

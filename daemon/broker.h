@@ -13,6 +13,7 @@
 #include "loop.h"
 #include "rules.h"
 #include "user.h"
+#include "wire/json.h"
 
 struct counters {
 	uint64_t sent, delivered, acked, nacked, rejected, died, expired, lost;
@@ -39,6 +40,7 @@ struct broker {
 	uint64_t message_bytes;
 	uint64_t peak_bytes; /* of message_bytes since memory was given back last */
 	struct counters counters;
+	struct json *meta_parser; /* of filters; made when one first needs it */
 };
 
 int broker_init(struct broker *broker, struct loop *loop, struct users *users,

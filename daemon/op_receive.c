@@ -302,6 +302,7 @@ uint64_t op_receive_leases(const struct peer *peer)
 struct receive_options {
 	uint64_t max, window, wait_ms, ack_wait_ms;
 	bool peek;
+	struct filter *filter; /* with peek only */
 };
 
 static int get_options(struct call *call, struct receive_options *o)
@@ -309,11 +310,9 @@ static int get_options(struct call *call, struct receive_options *o)
 	const struct header *h = call->header;
 
 	*o = (struct receive_options){ .max = 1, .window = 1, .ack_wait_ms = UINT64_MAX };
-	if (header_has(h, KEY_DEAD) || header_has(h, KEY_FILTER))
-		return fault_set(
-			call->fault, FAULT_BAD_REQUEST,
-			"\"dead\" and \"filter\" are not supported by this version of "
-			"ipcd");
+	if (header_has(h, KEY_DEAD))
+		return fault_set(call->fault, FAULT_BAD_REQUEST,
+				 "\"dead\" is not supported by this version of ipcd");
 	if (header_get_u64(h, KEY_MAX, 0, LIMIT_NUMBER_MAX, &o->max, call->fault) < 0 ||
 	    header_get_u64(h, KEY_WINDOW, 1, LIMIT_WINDOW_MAX, &o->window, call->fault) <
 		    0 ||
@@ -321,7 +320,12 @@ static int get_options(struct call *call, struct receive_options *o)
 	    header_get_ms(h, KEY_ACK_WAIT_MS, true, &o->ack_wait_ms, call->fault) < 0 ||
 	    header_get_bool(h, KEY_PEEK, &o->peek, call->fault) < 0)
 		return FAULT;
-	return 0;
+	if (header_has(h, KEY_FILTER) && !o->peek)
+		return fault_set(
+			call->fault, FAULT_BAD_REQUEST,
+			"\"filter\" goes with \"peek\" only: messages are taken in their "
+			"order; move those of a filter to another queue and take them there");
+	return filter_get(h, &o->filter, call->fault);
 }
 
 struct queue_list {
@@ -443,9 +447,11 @@ int op_receive(struct call *call)
 		r = get_queues(call, &list);
 	if (r == 0 && options.peek)
 		r = peek_start(call, list.subscriptions, list.n,
-			       options.max ? options.max : UINT64_MAX);
+			       options.max ? options.max : UINT64_MAX,
+			       TAKE_PTR(options.filter));
 	else if (r == 0)
 		r = receive_start(call, &list, &options);
 	free(list.subscriptions);
+	filter_free(options.filter);
 	return err_trace(r);
 }

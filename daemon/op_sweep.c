@@ -54,24 +54,25 @@ static int sweep_one(struct sweep *s, struct message *m, struct fault *fault)
 	else
 		message_end(m, "deleted");
 	s->done += r == 0;
-	return r < 0 ? fault_set(fault, FAULT_INTERNAL, "no memory") : r;
+	return r;
 }
 
 /* SCAN_END, SCAN_PAUSE, or -1 with the fault said. */
 static int sweep_turn(struct sweep *s, struct fault *fault)
 {
 	struct message *m;
-	int r;
+	int r, failed = 0;
 
 	if (!scan_is_open(&s->scan) || !s->place.queue) {
 		fault_set(fault, FAULT_NOT_FOUND, "the queue was deleted meanwhile");
 		return -1;
 	}
 	scan_begin_turn(&s->scan);
-	while ((r = scan_next(&s->scan, &m)) == SCAN_FOUND)
-		if (sweep_one(s, m, fault))
-			return -1;
-	return r;
+	while ((r = scan_next(&s->scan, &m)) == SCAN_FOUND && !failed)
+		failed = sweep_one(s, m, fault);
+	if (r < 0 || failed < 0)
+		fault_set(fault, FAULT_INTERNAL, "no memory");
+	return failed ? -1 : r;
 }
 
 static void sweep_some(struct sweep *s)
@@ -111,6 +112,7 @@ struct sweep_options {
 	uint16_t states; /* bits of enum message_state */
 	bool moves;
 	struct queue *from, *to;
+	struct filter *filter;
 };
 
 static int get_states(struct call *call, uint16_t *states)
@@ -141,17 +143,19 @@ static int get_states(struct call *call, uint16_t *states)
 		"messages are somebody's)");
 }
 
-static int sweep_start(struct call *call, const struct sweep_options *o)
+static int sweep_start(struct call *call, struct sweep_options *o)
 {
 	struct sweep *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return err_origin(-ENOMEM);
 	timer_init(&s->again, TIMER_MONOTONIC, on_again);
-	scan_init(&s->scan, o->states, call->server->broker.next_number - 1);
+	scan_init(&s->scan, o->states, TAKE_PTR(o->filter),
+		  call->server->broker.next_number - 1);
 	cursor_init(&s->place);
 	s->moves = o->moves;
 	if (request_open(&s->request, call->peer, true, call->id, on_end) < 0) {
+		scan_deinit(&s->scan);
 		free(s);
 		return err_origin(-ENOMEM);
 	}
@@ -169,6 +173,8 @@ static int get_options(struct call *call, struct sweep_options *o)
 
 	if (r == 0)
 		r = get_states(call, &o->states);
+	if (r == 0)
+		r = filter_get(call->header, &o->filter, call->fault);
 	if (r)
 		return err_trace(r);
 	o->from = o->to = queue_of_name(name);
@@ -180,7 +186,10 @@ int op_purge(struct call *call)
 	struct sweep_options o = { .states = 1 << MESSAGE_READY | 1 << MESSAGE_DELAYED };
 	int r = get_options(call, &o);
 
-	return err_trace(r ? r : sweep_start(call, &o));
+	if (r == 0)
+		r = sweep_start(call, &o);
+	filter_free(o.filter);
+	return err_trace(r);
 }
 
 int op_move(struct call *call)
@@ -195,5 +204,8 @@ int op_move(struct call *call)
 			r = queue_open(&call->server->broker, &to, &call->peer->who,
 				       RIGHT_WRITE, "send to", &o.to, call->fault);
 	}
-	return err_trace(r ? r : sweep_start(call, &o));
+	if (r == 0)
+		r = sweep_start(call, &o);
+	filter_free(o.filter);
+	return err_trace(r);
 }

@@ -39,7 +39,7 @@ static void peek_end(struct peek *p, const char *why)
 	peek_free(p);
 }
 
-/* SCAN_END; SCAN_PAUSE, also when the output is full or the peer has ended. */
+/* SCAN_END; SCAN_PAUSE, also when the output is full; or why the peer is to be ended. */
 static int show_queue(struct peek *p)
 {
 	struct peer *peer = p->request.peer;
@@ -53,8 +53,9 @@ static int show_queue(struct peek *p)
 		r = scan_next(&p->scan, &m);
 		if (r != SCAN_FOUND)
 			return r;
-		if (op_receive_write(peer, p->request.id, m, true) < 0)
-			return SCAN_PAUSE;
+		r = op_receive_write(peer, p->request.id, m, true);
+		if (r < 0)
+			return err_trace(r);
 		p->left--;
 	}
 	return SCAN_END;
@@ -82,12 +83,14 @@ static void peek_some(struct peek *p)
 	while (r == SCAN_END && p->left && (scan_is_open(&p->scan) || open_queue(p))) {
 		r = show_queue(p);
 		if (r == SCAN_END)
-			scan_deinit(&p->scan);
+			scan_close(&p->scan);
 	}
-	if (r == SCAN_END)
+	if (r == SCAN_PAUSE && !p->starved)
+		r = scan_set_timer(loop, &p->again) < 0 ? -ENOMEM : SCAN_PAUSE;
+	if (r < 0)
+		peer_fail(p->request.peer, r);
+	else if (r == SCAN_END)
 		peek_end(p, "peeked");
-	else if (!p->starved && scan_set_timer(loop, &p->again) < 0)
-		peer_fail(p->request.peer, err_origin(-ENOMEM));
 }
 
 static void on_again(struct timer *timer)
@@ -106,14 +109,16 @@ static void on_end(struct request *request, const char *why)
 }
 
 int peek_start(struct call *call, const struct subscription *queues, unsigned int n,
-	       uint64_t max)
+	       uint64_t max, struct filter *filter)
 {
 	struct peek *p = calloc(1, sizeof(*p) + n * sizeof(p->names[0]));
 
-	if (!p)
+	if (!p) {
+		filter_free(filter);
 		return err_origin(-ENOMEM);
+	}
 	timer_init(&p->again, TIMER_MONOTONIC, on_again);
-	scan_init(&p->scan, PEEKABLE, call->server->broker.next_number - 1);
+	scan_init(&p->scan, PEEKABLE, filter, call->server->broker.next_number - 1);
 	p->left = max;
 	p->n = n;
 	for (unsigned int i = 0; i < n; i++) {
@@ -123,6 +128,7 @@ int peek_start(struct call *call, const struct subscription *queues, unsigned in
 		memcpy(p->names[i].text, name->text, name->size + 1);
 	}
 	if (request_open(&p->request, call->peer, true, call->id, on_end) < 0) {
+		scan_deinit(&p->scan);
 		free(p);
 		return err_origin(-ENOMEM);
 	}

@@ -9,11 +9,12 @@
  */
 
 #include "dispatch.h"
+#include "filter.h"
 #include "receiver.h"
 
-/* 0, or -ENOMEM. */
+/* Takes the filter, also if it fails. 0, or -ENOMEM. */
 int peek_start(struct call *call, const struct subscription *queues, unsigned int n,
-	       uint64_t max) MUST_CHECK;
+	       uint64_t max, struct filter *filter) MUST_CHECK;
 
 /* The peer has read: those of its peeks that waited for room go on. */
 void peek_resume(struct peer *peer);

@@ -9,8 +9,8 @@
  */
 
 #include "cursor.h"
+#include "filter.h"
 #include "loop.h"
-#include "message.h"
 
 enum {
 	SCAN_END = 0,	/* seen all, or the queue is gone */
@@ -20,16 +20,19 @@ enum {
 
 struct scan {
 	struct cursor cursor;
-	uint16_t states;   /* bits of enum message_state: a state not named is not seen */
-	uint64_t last;	   /* the newest message there was at the start */
-	unsigned int left; /* to be looked at in this turn */
+	uint16_t states; /* bits of enum message_state: a state not named is not seen */
+	uint64_t last;	 /* the newest message there was at the start */
+	struct filter *filter; /* or NULL */
+	unsigned int left;     /* to be looked at in this turn */
 };
 
-void scan_init(struct scan *scan, uint16_t states, uint64_t last);
+/* Takes the filter. */
+void scan_init(struct scan *scan, uint16_t states, struct filter *filter, uint64_t last);
 void scan_deinit(struct scan *scan);
 
 /* From the first message of this queue on. */
 void scan_open(struct scan *scan, struct queue *queue);
+void scan_close(struct scan *scan);
 
 /* Is it at work in a queue that is still there? */
 static inline bool scan_is_open(const struct scan *scan)
@@ -42,7 +45,7 @@ static inline bool scan_is_open(const struct scan *scan)
 void scan_begin_turn(struct scan *scan);
 int scan_set_timer(struct loop *loop, struct timer *again) MUST_CHECK;
 
-/* What is found may be removed. */
+/* What is found may be removed. An enum above, or -ENOMEM. */
 int scan_next(struct scan *scan, struct message **ret_message) MUST_CHECK;
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "client/filter.h"
 
 enum { FETCH_NOTHING = 2 /* fetch(): look again later */ };
 
@@ -112,6 +113,21 @@ int ipc_receiver_set_peek(struct ipc_receiver *receiver, bool peek)
 	if (r < 0)
 		return err_trace(r);
 	receiver->peek = peek;
+	return 0;
+}
+
+int ipc_receiver_set_filter(struct ipc_receiver *receiver, const char *filter)
+{
+	_cleanup_buf_ struct buf json = BUF_INIT;
+	int r = check_new(receiver);
+
+	if (!r && filter)
+		r = filter_to_json(filter, &json, &receiver->request.client->error);
+	if (r < 0)
+		return err_trace(r);
+	buf_deinit(&receiver->filter);
+	receiver->filter = json;
+	json = (struct buf)BUF_INIT;
 	return 0;
 }
 

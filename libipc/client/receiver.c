@@ -48,6 +48,7 @@ static void destroy(struct ipc_receiver *receiver)
 	while ((message = receiver_pop(receiver)))
 		ipc_message_free(message);
 	drop_partial(receiver);
+	buf_deinit(&receiver->filter);
 	for (unsigned int i = 0; i < receiver->n_queues; i++)
 		free(receiver->queues[i]);
 	list_remove(&receiver->link);
@@ -290,6 +291,8 @@ int receiver_put_request(struct ipc_receiver *receiver)
 		json_put_i64(w, "ack_wait_ms", receiver->ack_wait_ms);
 	if (receiver->peek)
 		json_put_bool(w, "peek", true);
+	if (receiver->filter.size)
+		json_put_raw(w, "filter", receiver->filter.data, receiver->filter.size);
 	return err_trace(request_put(request, NULL, 0));
 }
 

@@ -29,6 +29,7 @@ struct ipc_receiver {
 	uint64_t max;
 	int64_t wait_ms, ack_wait_ms;
 	bool peek;
+	struct buf filter; /* JSON; empty: none */
 
 	struct list messages; /* not fetched yet */
 	uint64_t n_messages, n_received, n_fetched;

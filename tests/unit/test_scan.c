@@ -4,6 +4,7 @@
 
 #include "unit/base.h"
 
+#include "base/clock.h"
 #include "broker.h"
 #include "queue.h"
 #include "scan.h"
@@ -68,9 +69,17 @@ static struct message *send_one(const char *meta)
 	return m;
 }
 
+static void end_all(void)
+{
+	struct message *m;
+
+	while ((m = LIST_FIRST(&w.queue->all, struct message, in_queue)))
+		message_end(m, "deleted");
+}
+
 static void begin(struct scan *scan, unsigned int states)
 {
-	scan_init(scan, (uint16_t)states, w.broker.next_number - 1);
+	scan_init(scan, (uint16_t)states, NULL, w.broker.next_number - 1);
 	scan_open(scan, w.queue);
 }
 
@@ -169,6 +178,84 @@ static void test_what_comes_and_goes(void **state)
 	scan_deinit(&scan);
 }
 
+/* ---- filters ---- */
+
+static struct filter *filter_of(const char *json)
+{
+	struct header header;
+	struct filter *filter;
+	struct fault fault;
+	struct json *parser;
+
+	assert_int_equal(json_new(&parser, LIMIT_HEADER_MAX, false), 0);
+	assert_int_equal(header_parse(&header, parser, json, strlen(json)), 0);
+	assert_int_equal(filter_get(&header, &filter, &fault), 0);
+	json_free(parser); /* a filter needs nothing of its request */
+	return filter;
+}
+
+static bool lets_through(const char *json, const struct message *m)
+{
+	struct filter *filter = filter_of(json);
+	int r = filter_matches(filter, m);
+
+	filter_free(filter);
+	assert_in_range(r, 0, 1);
+	return r;
+}
+
+static void test_ages(void **state)
+{
+	uint64_t now_ms = clock_ns(CLOCK_REALTIME) / NS_PER_MS;
+	struct message *m = send_one(NULL);
+
+	(void)state;
+	m->sent_ms = now_ms - 60000;
+	assert_true(lets_through("{\"filter\":{\"older_ms\":59999}}", m));
+	assert_false(lets_through("{\"filter\":{\"older_ms\":120000}}", m));
+	assert_true(lets_through("{\"filter\":{\"newer_ms\":120000}}", m));
+	assert_false(lets_through("{\"filter\":{\"newer_ms\":60000}}", m));
+	assert_true(
+		lets_through("{\"filter\":{\"older_ms\":59000,\"newer_ms\":120000}}", m));
+	m->sent_ms = now_ms + 3600000; /* the clock was set back */
+	assert_false(lets_through("{\"filter\":{\"older_ms\":0}}", m));
+	assert_true(lets_through("{\"filter\":{\"newer_ms\":1}}", m));
+	assert_true(lets_through("{}", m));
+}
+
+static unsigned int found_in_a_turn(const char *json)
+{
+	struct message *m;
+	struct scan scan;
+	unsigned int n = 0;
+
+	scan_init(&scan, 1 << MESSAGE_READY, filter_of(json), w.broker.next_number - 1);
+	scan_open(&scan, w.queue);
+	while (scan_next(&scan, &m) == SCAN_FOUND)
+		n++;
+	scan_deinit(&scan);
+	return n;
+}
+
+/* What has to be read takes longer, and so a turn has fewer of them. */
+static void test_long_meta_makes_turns_short(void **state)
+{
+	static char meta[LIMIT_META_MAX + 1];
+	unsigned int plain, small, large;
+
+	(void)state;
+	for (int i = 0; i < MANY; i++)
+		send_one("{\"a\":1}");
+	plain = found_in_a_turn("{\"filter\":{\"priority_min\":1}}");
+	small = found_in_a_turn("{\"filter\":{\"meta\":{\"a\":1}}}");
+	end_all();
+	snprintf(meta, sizeof(meta), "{\"a\":1,\"b\":\"%030000d\"}", 0);
+	for (int i = 0; i < 10; i++)
+		send_one(meta);
+	large = found_in_a_turn("{\"filter\":{\"meta\":{\"a\":1}}}");
+	assert_true(plain > small && small > large && large > 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -178,6 +265,8 @@ int main(void)
 		TEST(test_a_turn_each_pass),
 		TEST(test_a_state_not_named_is_not_seen),
 		TEST(test_what_comes_and_goes),
+		TEST(test_ages),
+		TEST(test_long_meta_makes_turns_short),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

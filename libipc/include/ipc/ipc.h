@@ -705,6 +705,29 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_peek(struct ipc_receiver *receive
 						    bool peek);
 
 /**
+ * ipc_receiver_set_filter - look at some of the messages only
+ * @receiver: not yet started, with ipc_receiver_set_peek()
+ * @filter: what must all hold, read at once; NULL: no filter
+ *
+ * Conditions, with blanks or commas between them:
+ *	age>1h age<30s (since it was sent; ms, s, m, h, d; without unit seconds)
+ *	sender=ann (a user, by name or number)
+ *	attempt>=3 attempt<2 attempt=1 (also > and <=)
+ *	priority>=5 priority=0 (likewise)
+ *	meta.kind=thumb meta.n=3 meta.title="two words" (a member of the sender's JSON object
+ *	that is this integer, true, false, null, or else this text; in quotes a text as in JSON)
+ *
+ * Messages are taken from a queue in their order, so a receiver that does not peek is
+ * refused by the daemon: move those of a filter to another queue with ipc_name_move().
+ *
+ * Returns: 0; -EINVAL, ipc_client_get_error() names the word; -ENOENT no such user; -EBUSY
+ * already started; -ENOMEM
+ * Blocking: while users are looked up. Threads: owner. Since: 0.1. Source: ipc(1) FILTERS
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_filter(struct ipc_receiver *receiver,
+						      const char *filter);
+
+/**
  * ipc_message_fn - is given a message, by a function that processes the client
  * @client: the client
  * @receiver: may be freed here
@@ -1085,13 +1108,16 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_name_delete(struct ipc_client *client,
  * @name: the queue
  * @state: "ready", "delayed", "dead" or "all" of these; NULL: ready and delayed. What is
  *	leased stays.
+ * @filter: only those, as ipc_receiver_set_filter(); NULL: all
  * @ret_n: how many, also of what was done before a failure; may be NULL
  *
- * Returns: 0; -ENOENT; -EACCES; -EINVAL; otherwise as at the top
- * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) purge
+ * Returns: 0; -ENOENT no such name or user; -EACCES; -EINVAL; otherwise as at the top
+ * Blocking: until answered, and while users are looked up. Threads: owner. Since: 0.1.
+ * Source: ipc-protocol(7) purge
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_name_purge(struct ipc_client *client, const char *name,
-					     const char *state, uint64_t *ret_n);
+					     const char *state, const char *filter,
+					     uint64_t *ret_n);
 
 /**
  * ipc_name_move - put messages into another queue, or dead ones back into theirs
@@ -1099,15 +1125,16 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_name_purge(struct ipc_client *client, const ch
  * @name: the queue they are in
  * @to: the queue they go to; NULL: the same
  * @state: as ipc_name_purge(); NULL: dead
+ * @filter: as ipc_name_purge()
  * @ret_n: as ipc_name_purge()
  *
  * Returns: 0; -ENOENT; -EACCES; -EINVAL; -EAGAIN the other queue is full; -EDQUOT; otherwise
  * as at the top
- * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) move
+ * Blocking: as ipc_name_purge(). Threads: owner. Since: 0.1. Source: ipc-protocol(7) move
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_name_move(struct ipc_client *client, const char *name,
 					    const char *to, const char *state,
-					    uint64_t *ret_n);
+					    const char *filter, uint64_t *ret_n);
 
 /**
  * ipc_name_explain - who may do what with a name, and why
