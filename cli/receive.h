@@ -20,7 +20,8 @@ struct receive {
 	int64_t wait_ms;
 	int64_t ack_wait_ms;
 	unsigned int window; /* -W or -j; 0: not given */
-	bool forever, peek, no_ack, lines;
+	bool forever, no_ack, lines;
+	bool peek, dead;    /* dead: peek as well */
 	const char *filter; /* --filter, or NULL */
 	char **exec;	    /* --exec, NULL-ended; or NULL */
 

@@ -301,8 +301,8 @@ uint64_t op_receive_leases(const struct peer *peer)
 
 struct receive_options {
 	uint64_t max, window, wait_ms, ack_wait_ms;
-	bool peek;
-	struct filter *filter; /* with peek only */
+	bool peek, dead;
+	struct filter *filter; /* with these only */
 };
 
 static int get_options(struct call *call, struct receive_options *o)
@@ -310,21 +310,20 @@ static int get_options(struct call *call, struct receive_options *o)
 	const struct header *h = call->header;
 
 	*o = (struct receive_options){ .max = 1, .window = 1, .ack_wait_ms = UINT64_MAX };
-	if (header_has(h, KEY_DEAD))
-		return fault_set(call->fault, FAULT_BAD_REQUEST,
-				 "\"dead\" is not supported by this version of ipcd");
 	if (header_get_u64(h, KEY_MAX, 0, LIMIT_NUMBER_MAX, &o->max, call->fault) < 0 ||
 	    header_get_u64(h, KEY_WINDOW, 1, LIMIT_WINDOW_MAX, &o->window, call->fault) <
 		    0 ||
 	    header_get_ms(h, KEY_WAIT_MS, true, &o->wait_ms, call->fault) < 0 ||
 	    header_get_ms(h, KEY_ACK_WAIT_MS, true, &o->ack_wait_ms, call->fault) < 0 ||
-	    header_get_bool(h, KEY_PEEK, &o->peek, call->fault) < 0)
+	    header_get_bool(h, KEY_PEEK, &o->peek, call->fault) < 0 ||
+	    header_get_bool(h, KEY_DEAD, &o->dead, call->fault) < 0)
 		return FAULT;
-	if (header_has(h, KEY_FILTER) && !o->peek)
+	if (header_has(h, KEY_FILTER) && !o->peek && !o->dead)
 		return fault_set(
 			call->fault, FAULT_BAD_REQUEST,
-			"\"filter\" goes with \"peek\" only: messages are taken in their "
-			"order; move those of a filter to another queue and take them there");
+			"\"filter\" goes with \"peek\" or \"dead\" only: messages are taken "
+			"in their order; move those of a filter to another queue and take "
+			"them there");
 	return filter_get(h, &o->filter, call->fault);
 }
 
@@ -437,6 +436,18 @@ static int receive_start(struct call *call, struct queue_list *list,
 	return 0;
 }
 
+static int start_peek(struct call *call, const struct queue_list *list,
+		      struct receive_options *o)
+{
+	const struct peek_options peek = {
+		.max = o->max ? o->max : UINT64_MAX,
+		.dead = o->dead,
+		.filter = TAKE_PTR(o->filter),
+	};
+
+	return err_trace(peek_start(call, list->subscriptions, list->n, &peek));
+}
+
 int op_receive(struct call *call)
 {
 	struct receive_options options;
@@ -445,10 +456,8 @@ int op_receive(struct call *call)
 
 	if (r == 0)
 		r = get_queues(call, &list);
-	if (r == 0 && options.peek)
-		r = peek_start(call, list.subscriptions, list.n,
-			       options.max ? options.max : UINT64_MAX,
-			       TAKE_PTR(options.filter));
+	if (r == 0 && (options.peek || options.dead))
+		r = start_peek(call, &list, &options);
 	else if (r == 0)
 		r = receive_start(call, &list, &options);
 	free(list.subscriptions);

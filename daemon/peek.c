@@ -109,17 +109,18 @@ static void on_end(struct request *request, const char *why)
 }
 
 int peek_start(struct call *call, const struct subscription *queues, unsigned int n,
-	       uint64_t max, struct filter *filter)
+	       const struct peek_options *o)
 {
 	struct peek *p = calloc(1, sizeof(*p) + n * sizeof(p->names[0]));
 
 	if (!p) {
-		filter_free(filter);
+		filter_free(o->filter);
 		return err_origin(-ENOMEM);
 	}
 	timer_init(&p->again, TIMER_MONOTONIC, on_again);
-	scan_init(&p->scan, PEEKABLE, filter, call->server->broker.next_number - 1);
-	p->left = max;
+	scan_init(&p->scan, o->dead ? 1 << MESSAGE_DEAD : PEEKABLE, o->filter,
+		  call->server->broker.next_number - 1);
+	p->left = o->max;
 	p->n = n;
 	for (unsigned int i = 0; i < n; i++) {
 		const struct name *name = &queues[i].queue->name;

@@ -116,6 +116,16 @@ int ipc_receiver_set_peek(struct ipc_receiver *receiver, bool peek)
 	return 0;
 }
 
+int ipc_receiver_set_dead(struct ipc_receiver *receiver, bool dead)
+{
+	int r = check_new(receiver);
+
+	if (r < 0)
+		return err_trace(r);
+	receiver->dead = dead;
+	return 0;
+}
+
 int ipc_receiver_set_filter(struct ipc_receiver *receiver, const char *filter)
 {
 	_cleanup_buf_ struct buf json = BUF_INIT;
@@ -185,7 +195,7 @@ static int fetch(struct ipc_receiver *receiver, struct ipc_message **ret_message
 					err_origin(-ECANCELED), "the receiver was freed");
 	/* the leases went with the connection: others have these messages now */
 	if (list_is_empty(&receiver->messages) ||
-	    (receiver->request.client->failure && !receiver->peek))
+	    (receiver->request.client->failure && !receiver_only_looks(receiver)))
 		return receiver_is_running(receiver) ? FETCH_NOTHING : ended(receiver);
 	*ret_message = receiver_fetch(receiver);
 	return 1;

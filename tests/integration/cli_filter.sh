@@ -42,12 +42,48 @@ run 1 receive q --filter 'age>1h'
 err_has "--filter is for --peek"
 shows $'a\nb\nc\nd' 'age<1h'
 
+# ---- dead ----
+
+run 3 receive q --dead
+one_error 'receive q: there is nothing'
+run 0 send q -m e --meta '{"kind":"dead"}'
+run 0 send q -m f
+run 0 receive q -n 5 --no-ack --json
+while read -r line; do
+	number=$(sed 's/.*"message":\([0-9]*\).*/\1/' <<<"$line")
+	lease=$(sed 's/.*"lease":"\([^"]*\)".*/\1/' <<<"$line")
+	case $line in
+	*'"body":"e"'*) ipc reject "$number" "$lease" --reason 'no picture' ;;
+	*) ipc nack "$number" "$lease" --delay 0 --no-count ;;
+	esac || fail "cannot settle $line"
+done <out
+run 0 receive q --dead --lines
+out_is e
+run 0 receive q --dead --json
+out_has '"state":"dead","reason":"no picture"'
+run 3 receive q --dead --filter 'meta.kind=thumb'
+run 0 receive q --dead --lines --filter 'meta.kind=dead attempt=1'
+out_is e
+run 1 receive q --dead -f
+err_has '--dead does not go together with -f'
+run 1 receive q --dead --no-ack
+err_has '--dead does not go together with --no-ack'
+run 0 name move q --filter 'meta.kind=dead'
+out_is 'moved 1'
+run 3 receive q --dead
+run 0 name purge q --filter 'meta.kind=dead'
+out_is 'purged 1'
+run 0 receive q --peek --lines --filter 'priority=4'
+out_is $'a\nd\nf'
+
+# ---- move, purge ----
+
 run 0 name move q --state ready --to r --filter 'meta.kind=thumb priority<4'
 out_is 'moved 1'
 run 0 receive r
 out_is b
 run 0 name purge q --filter 'meta.kind="two words"' --json
 out_is '{"purged":1}'
-shows $'a\nd' 'age<1h'
+shows $'a\nd\nf' 'age<1h'
 
 finish

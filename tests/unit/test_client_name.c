@@ -104,6 +104,10 @@ static void test_counts(void **state)
 	assert_int_equal(n, 0);
 	assert_true(fake_hear(f));
 	assert_int_equal(ipc_name_purge(f->client, "q", "\xff", NULL, NULL), -EINVAL);
+	assert_int_equal(ipc_name_purge(f->client, "q", NULL, "age", NULL), -EINVAL);
+	assert_int_equal(ipc_name_move(f->client, "q", NULL, NULL, "sender=no-such-user",
+				       NULL),
+			 -ENOENT);
 	fake_expect_silence(f);
 	fake_say(f, "{\"re\":7,\"purged\":\"many\"}");
 	assert_int_equal(ipc_name_purge(f->client, "q", NULL, NULL, NULL), -EPROTO);

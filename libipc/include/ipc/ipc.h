@@ -504,6 +504,25 @@ IPC_PUBLIC unsigned int ipc_message_get_priority(const struct ipc_message *messa
 IPC_PUBLIC const char *ipc_message_get_meta(const struct ipc_message *message);
 
 /**
+ * ipc_message_get_state - what is going on with it
+ * @message: a message that was looked at, see ipc_receiver_set_peek()
+ *
+ * Returns: "ready", "delayed", "leased" or "dead"; "" if it was received
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC const char *ipc_message_get_state(const struct ipc_message *message);
+
+/**
+ * ipc_message_get_reason - why it is dead
+ * @message: a message that was looked at, see ipc_receiver_set_dead()
+ *
+ * Returns: what ipc_nack() or ipc_reject() was given, or the daemon's reason; "" if there is
+ * none
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC const char *ipc_message_get_reason(const struct ipc_message *message);
+
+/**
  * ipc_message_get_from - who sent it, by the kernel's word
  * @message: a received message
  * @ret_uid: user ID; may be NULL
@@ -705,8 +724,20 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_peek(struct ipc_receiver *receive
 						    bool peek);
 
 /**
+ * ipc_receiver_set_dead - look at the dead messages only
+ * @receiver: not yet started
+ * @dead: true: as ipc_receiver_set_peek(), but only what is dead: rejected, or handed out
+ *	too often. ipc_name_move() revives them, ipc_name_purge() ends them.
+ *
+ * Returns: 0; -EBUSY already started
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_dead(struct ipc_receiver *receiver,
+						    bool dead);
+
+/**
  * ipc_receiver_set_filter - look at some of the messages only
- * @receiver: not yet started, with ipc_receiver_set_peek()
+ * @receiver: not yet started, with ipc_receiver_set_peek() or ipc_receiver_set_dead()
  * @filter: what must all hold, read at once; NULL: no filter
  *
  * Conditions, with blanks or commas between them:
