@@ -40,7 +40,8 @@ struct broker {
 	uint64_t message_bytes;
 	uint64_t peak_bytes; /* of message_bytes since memory was given back last */
 	struct counters counters;
-	struct json *meta_parser; /* of filters; made when one first needs it */
+	struct json *meta_parser;	    /* of filters; made when one first needs it */
+	struct json_writer *history_writer; /* likewise */
 };
 
 int broker_init(struct broker *broker, struct loop *loop, struct users *users,

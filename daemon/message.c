@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "history.h"
 #include "queue.h"
 #include "receiver.h"
 
@@ -53,8 +54,10 @@ struct message *message_free(struct message *m)
 	if (m) {
 		bytes_unref(m->from);
 		bytes_unref(m->body);
-		if (m->more)
+		if (m->more) {
 			free(m->more->reason);
+			free(m->more->history);
+		}
 		free(m->more);
 		free(m);
 	}
@@ -63,7 +66,8 @@ struct message *message_free(struct message *m)
 
 uint64_t message_cost(const struct message *m)
 {
-	return sizeof(*m) + m->meta_size + (uint64_t)m->body_size;
+	return sizeof(*m) + m->meta_size + (uint64_t)m->body_size +
+	       (m->more ? m->more->history_size : 0);
 }
 
 const char *message_state_name(enum message_state state)
@@ -310,6 +314,15 @@ static void message_expire(struct message *m)
 	message_end(m, "expired");
 }
 
+/* The one place that notes how an attempt ended: before it is anything else. */
+static void end_attempt(struct message *m, const char *reason)
+{
+	struct message_more *more = m->expired ? NULL : more_get(m);
+
+	if (more)
+		history_note(m, more, reason);
+}
+
 /* Due again after delay_ms, or dead if that was the last attempt. reason is taken. */
 static void message_return(struct message *m, uint64_t delay_ms, char *reason)
 {
@@ -332,6 +345,8 @@ void message_nack(struct message *m, uint64_t delay_ms, bool count, char *reason
 
 	q->counters.nacked++;
 	q->broker->counters.nacked++;
+	if (count || reason) /* what does not count is noted only if something was said */
+		end_attempt(m, reason);
 	if (!count && m->attempts)
 		m->attempts--;
 	if (delay_ms == UINT64_MAX)
@@ -346,11 +361,13 @@ void message_reject(struct message *m, char *reason)
 
 	q->counters.rejected++;
 	q->broker->counters.rejected++;
+	end_attempt(m, reason);
 	message_die(m, "rejected", reason);
 }
 
 void message_lost(struct message *m, bool left)
 {
+	static const char lost[] = "the receiver's connection ended";
 	struct queue *q = m->share->queue;
 
 	if (!left) {
@@ -363,17 +380,19 @@ void message_lost(struct message *m, bool left)
 	}
 	q->counters.lost++;
 	q->broker->counters.lost++;
-	message_return(m, queue_lost_delay_ms(q),
-		       strdup("the receiver's connection ended"));
+	end_attempt(m, lost);
+	message_return(m, queue_lost_delay_ms(q), strdup(lost));
 }
 
 void message_overdue(struct message *m)
 {
+	static const char overdue[] = "not acknowledged within ack_wait_ms";
 	struct queue *q = m->share->queue;
 
 	q->counters.lost++;
 	q->broker->counters.lost++;
-	message_return(m, 0, strdup("not acknowledged within ack_wait_ms"));
+	end_attempt(m, overdue);
+	message_return(m, 0, strdup(overdue));
 }
 
 /* ---- timers ---- */

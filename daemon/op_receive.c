@@ -48,6 +48,13 @@ static int put_header_rest(struct buf *out, const struct message *m)
 	return err_trace(r);
 }
 
+static void put_history(struct json_writer *w, const struct message_more *more)
+{
+	json_put_array(w, "history");
+	json_put_raw(w, NULL, more->history, more->history_size);
+	json_put_end(w);
+}
+
 static int begin_delivery(struct peer *peer, uint64_t id, const struct message *m,
 			  bool peek, uint64_t first_piece)
 {
@@ -62,6 +69,8 @@ static int begin_delivery(struct peer *peer, uint64_t id, const struct message *
 		json_put_text(w, "state", message_state_name(m->state));
 		if (m->state == MESSAGE_DEAD && message_reason(m))
 			json_put_text(w, "reason", message_reason(m));
+		if (m->more && m->more->history_size)
+			put_history(w, m->more);
 	} else {
 		format_hex64(lease, message_token(m, peer->who.uid));
 		json_put_string(w, "lease", lease, sizeof(lease));
@@ -427,6 +436,7 @@ static int receive_start(struct call *call, struct queue_list *list,
 	}
 	receiver_init(&receive->receiver, &receiver_ops, &call->server->broker,
 		      peer->who.uid, TAKE_PTR(list->subscriptions), list->n);
+	receive->receiver.pid = peer->pid;
 	receive->receiver.window = o->window;
 	receive->receiver.left = o->max ? o->max : UINT64_MAX;
 	receive->receiver.ack_wait_ms = o->ack_wait_ms;

@@ -346,6 +346,25 @@ void queue_uncharge(struct message *m)
 	share_put(share);
 }
 
+bool queue_has_room_for_more(const struct message *m, uint64_t bytes)
+{
+	const struct queue *q = m->share->queue;
+
+	return q->bytes + bytes <= queue_max_bytes(q) &&
+	       m->share->user->usage.bytes + bytes <= q->broker->limits->user_bytes;
+}
+
+void queue_recharge(struct message *m, uint64_t cost_before)
+{
+	struct share *share = m->share;
+	uint64_t change = message_cost(m) - cost_before; /* it may be less, too */
+
+	share->bytes += change;
+	share->queue->bytes += change;
+	share->user->usage.bytes += change;
+	broker_count_bytes(share->queue->broker, (int64_t)change);
+}
+
 static uint64_t number_at(struct list *link)
 {
 	return LIST_ENTRY(link, struct message, in_queue)->number;

@@ -60,7 +60,7 @@ done <out
 run 0 receive q --dead --lines
 out_is e
 run 0 receive q --dead --json
-out_has '"state":"dead","reason":"no picture"'
+out_has '"state":"dead","reason":"no picture","history":[{"attempt":1,"at_ms":'
 run 3 receive q --dead --filter 'meta.kind=thumb'
 run 0 receive q --dead --lines --filter 'meta.kind=dead attempt=1'
 out_is e

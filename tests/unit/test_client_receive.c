@@ -247,10 +247,11 @@ static void test_looking_at_the_dead(void **state)
 {
 	static const char header[] =
 		"{\"re\":2,\"size\":1,\"message\":1,\"state\":\"dead\",\"reason\":\"no\","
-		"\"attempt\":2}";
+		"\"attempt\":2,\"history\":[{\"attempt\":1},{}]}";
 	struct fake *f = *state;
 	struct ipc_receiver *r;
 	struct ipc_message *m;
+	char *json;
 
 	assert_int_equal(ipc_receiver_new(f->client, &r), 0);
 	assert_int_equal(ipc_receiver_add_queue(r, "q"), 0);
@@ -268,6 +269,11 @@ static void test_looking_at_the_dead(void **state)
 		assert_int_equal(ipc_receiver_next(r, IPC_FOREVER, &m), 1);
 		assert_string_equal(ipc_message_get_state(m), "dead");
 		assert_string_equal(ipc_message_get_reason(m), "no");
+		assert_string_equal(ipc_message_get_history(m), "[{\"attempt\":1},{}]");
+		assert_int_equal(ipc_message_to_json(m, false, &json), 0);
+		assert_non_null(strstr(json, "\"state\":\"dead\",\"reason\":\"no\","
+					     "\"history\":[{\"attempt\":1},{}],"));
+		free(json);
 		assert_int_equal(ipc_ack(f->client, m), -EINVAL);
 		ipc_message_free(m);
 	}

@@ -2,72 +2,12 @@
 
 /* Looking through queues: turns end, and the next one comes with the next pass. */
 
-#include "unit/base.h"
+#include "unit/queue_world.h"
 
 #include "base/clock.h"
-#include "broker.h"
-#include "queue.h"
 #include "scan.h"
 
 enum { MANY = 10000 };
-
-static struct world {
-	struct loop loop;
-	struct users users;
-	struct limits limits;
-	struct rules rules;
-	struct broker broker;
-	struct user *user;
-	struct queue *queue;
-	struct bytes *from;
-} w;
-
-static int setup(void **state)
-{
-	const struct credentials root = { .uid = 0 };
-	struct name_ref ref = { .text = "q", .size = 1 };
-	struct fault fault;
-
-	(void)state;
-	memset(&w, 0, sizeof(w));
-	w.limits = limits_default;
-	assert_int_equal(loop_init(&w.loop), 0);
-	assert_int_equal(users_init(&w.users, &w.loop, NULL), 0);
-	assert_int_equal(
-		broker_init(&w.broker, &w.loop, &w.users, &w.limits, &w.rules, true), 0);
-	w.from = bytes_new_copy("\"from\":{}", 9);
-	assert_int_equal(user_get(&w.users, 1000, &w.user), 0);
-	assert_int_equal(queue_open(&w.broker, &ref, &root, RIGHT_WRITE, "send to",
-				    &w.queue, &fault),
-			 0);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	broker_deinit(&w.broker);
-	user_unref(w.user);
-	bytes_unref(w.from);
-	users_deinit(&w.users);
-	loop_deinit(&w.loop);
-	return 0;
-}
-
-static struct message *send_one(const char *meta)
-{
-	struct message_content content = { .from = w.from,
-					   .ttl_ms = UINT64_MAX,
-					   .meta = meta,
-					   .meta_size = meta ? strlen(meta) : 0,
-					   .priority = LIMIT_PRIORITY_DEFAULT };
-	struct message *m = message_new(&content);
-	struct fault fault;
-	uint64_t number;
-
-	assert_int_equal(queue_send(w.queue, w.user, m, &number, &fault), 0);
-	return m;
-}
 
 static void end_all(void)
 {
@@ -256,7 +196,7 @@ static void test_long_meta_makes_turns_short(void **state)
 	assert_true(plain > small && small > large && large > 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void)
 {

@@ -523,6 +523,17 @@ IPC_PUBLIC const char *ipc_message_get_state(const struct ipc_message *message);
 IPC_PUBLIC const char *ipc_message_get_reason(const struct ipc_message *message);
 
 /**
+ * ipc_message_get_history - how its attempts ended
+ * @message: a message that was looked at, see ipc_receiver_set_peek()
+ *
+ * Returns: a JSON array, oldest first and at most the last 8, of objects with attempt, at_ms
+ * (since 1970), uid and pid (0 if unknown) of the receiver, and reason ("" if none was given);
+ * NULL if there were none
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC const char *ipc_message_get_history(const struct ipc_message *message);
+
+/**
  * ipc_message_get_from - who sent it, by the kernel's word
  * @message: a received message
  * @ret_uid: user ID; may be NULL
