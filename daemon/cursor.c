@@ -35,6 +35,16 @@ struct message *cursor_next(struct cursor *cursor)
 	return LIST_ENTRY(at, struct message, in_queue);
 }
 
+/* What stands before the oldest one is dead, so the one before will be passed again. */
+static void move_oldest(struct queue *queue, const struct list *gone)
+{
+	if (queue->oldest != gone)
+		return;
+	queue->oldest = gone->next != &queue->all ? gone->next : gone->prev;
+	if (queue->oldest == &queue->all)
+		queue->oldest = NULL;
+}
+
 void cursors_unlist(struct queue *queue, struct message *message)
 {
 	struct list *gone = &message->in_queue, *next = gone->next;
@@ -45,6 +55,7 @@ void cursors_unlist(struct queue *queue, struct message *message)
 		if (cursor->at == gone)
 			cursor->at = next;
 	}
+	move_oldest(queue, gone);
 	list_remove(gone);
 }
 

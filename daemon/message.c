@@ -252,6 +252,7 @@ void message_revive(struct message *m)
 	if (m->state != MESSAGE_NEW)
 		message_leave(m);
 	set_reason(m, NULL);
+	queue_note_alive(m->share->queue, m);
 	message_set_state(m, MESSAGE_READY, 0);
 }
 
@@ -289,6 +290,7 @@ void message_ack(struct message *m)
 {
 	m->share->queue->counters.acked++;
 	m->share->queue->broker->counters.acked++;
+	rate_count(&m->share->queue->acked_rate, m->share->queue->broker->loop->now_ns);
 	message_end(m, "acked");
 }
 

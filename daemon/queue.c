@@ -383,6 +383,31 @@ static void insert_by_number(struct queue *q, struct message *m, struct cursor *
 	place->at = &m->in_queue;
 }
 
+/* Each dead message is passed once: what is revived before it is gone back to. */
+const struct message *queue_oldest(struct queue *q)
+{
+	enum { ALIVE = 1 << MESSAGE_READY | 1 << MESSAGE_DELAYED | 1 << MESSAGE_LEASED };
+	struct list *at = q->oldest ? q->oldest : q->all.next;
+	const struct message *m = NULL;
+
+	for (; at != &q->all; at = at->next) {
+		m = LIST_ENTRY(at, struct message, in_queue);
+		if (m->state != MESSAGE_DEAD)
+			break;
+	}
+	if (at != &q->all)
+		q->oldest = at;
+	else
+		q->oldest = list_is_empty(&q->all) ? NULL : q->all.prev;
+	return at != &q->all && ALIVE >> m->state & 1 ? m : NULL;
+}
+
+void queue_note_alive(struct queue *q, struct message *m)
+{
+	if (q->oldest && number_at(q->oldest) > m->number)
+		q->oldest = &m->in_queue;
+}
+
 int queue_move(struct message *m, struct queue *to, struct cursor *place,
 	       struct fault *fault)
 {
@@ -445,6 +470,7 @@ static int enter(struct share *share, struct message *m, uint64_t *ret_number)
 	charge(share, m, message_cost(m));
 	q->counters.sent++;
 	q->broker->counters.sent++;
+	rate_count(&q->sent_rate, q->broker->loop->now_ns);
 	*ret_number = m->number;
 	message_set_state(m, delay_ms ? MESSAGE_DELAYED : MESSAGE_READY, delay_ms);
 	queue_dispatch(q); /* not later: it saves a round through the deferred work */

@@ -23,6 +23,7 @@
 #include "cursor.h"
 #include "message.h"
 #include "name.h"
+#include "rate.h"
 
 /* What one user has in one queue. Lives while it counts anything. */
 struct share {
@@ -41,7 +42,9 @@ struct queue {
 	struct heap returned;			   /* messages, by priority and number */
 	uint16_t fresh_priorities;		   /* bit p: fresh[p] is not empty */
 	struct list all;			   /* messages, by number */
-	struct list cursors;			   /* those that stand in `all` */
+	struct list
+		*oldest; /* in `all`, where queue_oldest() goes on; NULL: at its first */
+	struct list cursors; /* those that stand in `all` */
 	uint64_t n_in_state[MESSAGE_N_STATES];
 	uint64_t messages, bytes;
 	struct map shares;
@@ -53,6 +56,7 @@ struct queue {
 	uint64_t admission_round;
 	struct deferred work; /* dispatch and admission, once a pass */
 	struct counters counters;
+	struct rate sent_rate, acked_rate;
 	struct queue_settings settings;
 	bool has_own_settings; /* set for it: no rule changes them any more */
 	struct buf fragment;   /* "queue":"name", as deliveries show it */
@@ -98,6 +102,12 @@ struct queue *queue_delete(struct queue *queue);
  * 0; FAULT: no room there; -ENOMEM. */
 int queue_move(struct message *message, struct queue *to, struct cursor *place,
 	       struct fault *fault) MUST_CHECK;
+
+/* The oldest message that is alive: ready, delayed or leased; NULL if there is none. */
+const struct message *queue_oldest(struct queue *queue);
+
+/* A dead message is going to be alive: it may be the oldest one. */
+void queue_note_alive(struct queue *queue, struct message *message);
 
 /* Rights have changed: waiting sends that may no longer are refused. */
 void queue_recheck(struct queue *queue);

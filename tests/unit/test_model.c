@@ -572,6 +572,7 @@ static void check_cursor(const struct cursor *cursor)
 static void compare_order(void)
 {
 	for (int q = 0; q < QUEUES; q++) {
+		const struct message *oldest = NULL;
 		uint64_t last = 0, n = 0;
 
 		LIST_FOREACH(link, &w.queue[q]->all) {
@@ -581,8 +582,11 @@ static void compare_order(void)
 			check(m->number > last);
 			last = m->number;
 			n++;
+			if (!oldest && m->state != MESSAGE_DEAD)
+				oldest = m;
 		}
 		check(n == count_in(q));
+		check(queue_oldest(w.queue[q]) == oldest);
 		check_cursor(&w.cursors[q]);
 		check_cursor(&w.places[q]);
 	}

@@ -118,6 +118,53 @@ static void test_what_comes_and_goes(void **state)
 	scan_deinit(&scan);
 }
 
+/* ---- the oldest one ---- */
+
+static void expect_oldest(const struct message *m)
+{
+	assert_ptr_equal(queue_oldest(w.queue), m);
+	assert_ptr_equal(queue_oldest(w.queue), m);
+}
+
+static void kill(struct message *m)
+{
+	message_set_state(m, MESSAGE_DEAD, 0);
+}
+
+static void test_the_oldest_alive(void **state)
+{
+	struct message *m[4];
+
+	(void)state;
+	expect_oldest(NULL);
+	for (int i = 0; i < 3; i++)
+		m[i] = send_one(NULL);
+	expect_oldest(m[0]);
+	kill(m[0]);
+	expect_oldest(m[1]);
+	kill(m[2]);
+	message_end(m[1], "deleted");
+	expect_oldest(NULL);
+	m[3] = send_one(NULL);
+	expect_oldest(m[3]);
+	message_revive(m[2]);
+	expect_oldest(m[2]);
+	message_revive(m[0]);
+	expect_oldest(m[0]);
+	message_end(m[0], "deleted");
+	expect_oldest(m[2]);
+	kill(m[2]);
+	message_end(m[3], "deleted");
+	expect_oldest(NULL);
+	message_end(m[2], "deleted");
+	expect_oldest(NULL);
+	m[0] = send_one(NULL);
+	m[0]->state = MESSAGE_N_STATES; /* one that is not known yet */
+	expect_oldest(NULL);
+	m[0]->state = MESSAGE_READY;
+	expect_oldest(m[0]);
+}
+
 /* ---- filters ---- */
 
 static struct filter *filter_of(const char *json)
@@ -205,6 +252,7 @@ int main(void)
 		TEST(test_a_turn_each_pass),
 		TEST(test_a_state_not_named_is_not_seen),
 		TEST(test_what_comes_and_goes),
+		TEST(test_the_oldest_alive),
 		TEST(test_ages),
 		TEST(test_long_meta_makes_turns_short),
 	};

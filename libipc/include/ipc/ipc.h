@@ -1040,6 +1040,17 @@ IPC_PUBLIC int64_t ipc_record_get_integer(const struct ipc_record *record,
 					  const char *key);
 
 /**
+ * ipc_record_get_number - a number of a record, also one with a fraction
+ * @record: the record
+ * @key: its key
+ *
+ * Returns: the number, whatever the program's locale; -1 if there is none of that name and
+ * type (no record has negative numbers)
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) names, peers, stats
+ */
+IPC_PUBLIC double ipc_record_get_number(const struct ipc_record *record, const char *key);
+
+/**
  * ipc_record_get_bool - a yes or no of a record
  * @record: the record
  * @key: its key
