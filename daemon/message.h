@@ -53,12 +53,12 @@ enum message_state {
 struct message_more {
 	struct message *message;
 	struct heap_node expiry; /* in broker->expiring */
-	char *reason;		 /* why it came back or died, or NULL */
 	char *history;		 /* how its attempts ended, see history.h; or NULL */
 	size_t history_size;
 	bool holder_known; /* whose the last attempt was, that ended */
 	uid_t holder_uid;
 	pid_t holder_pid; /* 0: unknown */
+	char *reason;	  /* why it came back or died, or NULL */
 };
 
 struct message {

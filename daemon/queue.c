@@ -98,10 +98,10 @@ struct queue *queue_free(struct queue *queue)
 
 	while ((m = LIST_FIRST(&queue->all, struct message, in_queue)))
 		message_end(m, "deleted");
-	cursors_close_all(queue);
 	deferred_cancel(&queue->work);
 	heap_deinit(&queue->returned);
 	map_deinit(&queue->shares);
+	cursors_close_all(queue);
 	name_deinit(&queue->name);
 	buf_deinit(&queue->fragment);
 	free(queue);

@@ -144,13 +144,13 @@ void queue_dispatch(struct queue *queue);
  * several become ready at once all are there before the first is handed out. */
 void queue_work_later(struct queue *queue);
 
+/* Takes the message's charge back; who waits for room is looked at later. */
+void queue_uncharge(struct message *message);
+
 /* Is there room for so many bytes more of it, in the queue and for its sender? */
 bool queue_has_room_for_more(const struct message *message, uint64_t bytes);
 
 /* It costs another amount than cost_before, with which it was charged. */
 void queue_recharge(struct message *message, uint64_t cost_before);
-
-/* Takes the message's charge back; who waits for room is looked at later. */
-void queue_uncharge(struct message *message);
 
 #endif

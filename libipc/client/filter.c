@@ -376,6 +376,23 @@ static bool is_empty(const struct parser *p)
 	return !any;
 }
 
+static int parse(struct parser *p, const char *text)
+{
+	int r = json_writer_new(&p->writer);
+
+	if (r < 0)
+		return err_trace(r);
+	json_writer_begin(p->writer, &p->meta);
+	r = add_words(p, text);
+	/* an empty one is a mistake, and would let everything through */
+	if (!r && is_empty(p))
+		r = client_error_set(
+			p->error, err_origin(-EINVAL),
+			"the filter is empty; as age>1h it lets some messages "
+			"through");
+	return err_trace(r);
+}
+
 int filter_to_json(const char *text, struct buf *json, struct client_error *error)
 {
 	CLEANUP(parser_deinit) struct parser p = { .error = error };
@@ -384,17 +401,7 @@ int filter_to_json(const char *text, struct buf *json, struct client_error *erro
 	if (!utf8_is_valid(text, strlen(text)))
 		return client_error_set(error, err_origin(-EINVAL),
 					"the filter is not valid UTF-8");
-	r = json_writer_new(&p.writer);
-	if (r < 0)
-		return err_trace(r);
-	json_writer_begin(p.writer, &p.meta);
-	r = add_words(&p, text);
-	/* an empty one is a mistake, and would let everything through */
-	if (!r && is_empty(&p))
-		r = client_error_set(
-			error, err_origin(-EINVAL),
-			"the filter is empty; as age>1h it lets some messages "
-			"through");
+	r = parse(&p, text);
 	if (!r)
 		r = put_all(&p, json);
 	return r == -ENOMEM ? client_error_set(error, r, "no memory for a filter")

@@ -2,7 +2,7 @@
 
 /* Filters as people write them, to what goes to the daemon. */
 
-#include "unit/base.h"
+#include "unit/alloc.h"
 
 #include "client/filter.h"
 
@@ -150,12 +150,31 @@ static void test_a_long_word(void **state)
 	assert_null(strstr(error.text, "\xc3'"));
 }
 
+static void test_no_memory(void **state)
+{
+	static const char text[] = "age>1h meta.title=\"two words\" meta.n=3 meta.k=x";
+	int r = -ENOMEM;
+
+	(void)state;
+	for (unsigned long n = 1; r; n++) {
+		_cleanup_buf_ struct buf json = BUF_INIT;
+		struct client_error error;
+
+		fail_allocation(n);
+		r = filter_to_json(text, &json, &error);
+		assert_int_equal(r, allocation_failed() ? -ENOMEM : 0);
+		if (r)
+			assert_string_equal(error.text, "no memory for a filter");
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_is_sent),
 		cmocka_unit_test(test_mistakes),
 		cmocka_unit_test(test_a_long_word),
+		cmocka_unit_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
 
 /* How attempts ended: what is noted, how much of it is kept, what it costs. */
 
+#include "unit/alloc.h"
 #include "unit/queue_world.h"
 
 #include "base/clock.h"
@@ -236,6 +237,32 @@ static void test_no_room(void **state)
 	receiver_deinit(&receiver);
 }
 
+/* A verdict never fails: without memory nothing is noted, or all of it. */
+static void test_no_memory(void **state)
+{
+	bool failed = true;
+
+	(void)state;
+	open_receiver(7, 1);
+	for (unsigned long n = 1; failed; n++) {
+		struct message *m = send_one(NULL);
+
+		assert_int_equal(m->state, MESSAGE_LEASED);
+		fail_allocation(n);
+		message_reject(m, NULL);
+		failed = allocation_failed();
+		assert_int_equal(m->state, MESSAGE_DEAD);
+		expect_charges();
+		if (m->more && m->more->history)
+			expect_history(m, "\"uid\":7,\"pid\":1,\"reason\":\"\"}");
+		else
+			assert_true(failed);
+		pass();
+	}
+	receiver_lose(&receiver, 1);
+	receiver_deinit(&receiver);
+}
+
 /* Attempts do not wrap, wherever they have come to. */
 static void test_many_attempts(void **state)
 {
@@ -267,10 +294,8 @@ static void test_many_attempts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_text),
-		TEST(test_who_and_why),
-		TEST(test_no_room),
-		TEST(test_many_attempts),
+		cmocka_unit_test(test_text), TEST(test_who_and_why),   TEST(test_no_room),
+		TEST(test_no_memory),	     TEST(test_many_attempts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
