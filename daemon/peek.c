@@ -74,6 +74,21 @@ static bool open_queue(struct peek *p)
 	return name;
 }
 
+/* Rights may have changed between two turns. False: it was refused, and is gone. */
+static bool may_still_read(struct peek *p)
+{
+	struct peer *peer = p->request.peer;
+	struct fault *fault = &peer->server->fault;
+
+	if (!scan_is_open(&p->scan) ||
+	    name_check(&p->scan.cursor.queue->name, &peer->who, RIGHT_READ,
+		       "receive any longer from", fault) == 0)
+		return true;
+	peer_refuse(peer, true, p->request.id, "receive", fault);
+	peek_free(p);
+	return false;
+}
+
 static void peek_some(struct peek *p)
 {
 	struct loop *loop = &p->request.peer->server->loop;
@@ -81,6 +96,8 @@ static void peek_some(struct peek *p)
 
 	scan_begin_turn(&p->scan);
 	while (r == SCAN_END && p->left && (scan_is_open(&p->scan) || open_queue(p))) {
+		if (!may_still_read(p))
+			return;
 		r = show_queue(p);
 		if (r == SCAN_END)
 			scan_close(&p->scan);

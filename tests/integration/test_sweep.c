@@ -117,12 +117,45 @@ static void test_a_peeker_who_does_not_read(void **state)
 	assert_string_equal(json_string(f->header, "end"), "peeked");
 }
 
+/* As a receive that waits: one that looks is told when it may no longer. */
+static void test_a_peeker_who_loses_the_right(void **state)
+{
+	enum { LARGE = 100000, N = 100 };
+	char *body = keep(calloc(1, LARGE));
+	struct client *peeker, *c;
+	struct frame *f;
+	int n = 0;
+
+	skip_unless_root();
+	start("--system");
+	c = client_connect();
+	peeker = client_connect_as(stranger(0));
+	say(c, "{'op':'create','id':1,'name':'q','mode':'0644'}");
+	hear_reply(c, 1);
+	for (int i = 0; i < N; i++) {
+		say_body(c, body, LARGE, "{'op':'send','id':1,'queue':'q'}");
+		hear_reply(c, 1);
+	}
+	say(peeker, "{'op':'receive','id':1,'queue':'q','max':0,'peek':true}");
+	f = hear_reply(peeker, 1);
+	say(c, "{'op':'set','id':1,'name':'q','mode':'0600'}");
+	hear_reply(c, 1);
+	for (; !json_has(f->header, "error"); n++) {
+		assert_false(json_has(f->header, "end"));
+		f = hear(peeker);
+	}
+	assert_string_equal(json_string(f->header, "error"), "denied");
+	assert_in_range(n, 1, N - 1);
+	hear_nothing(peeker);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		it(test_others_go_on_during_a_sweep),
 		it(test_peek_while_in_use),
 		it(test_a_peeker_who_does_not_read),
+		it(test_a_peeker_who_loses_the_right),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
