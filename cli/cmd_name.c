@@ -15,8 +15,25 @@ static const struct option options[] = {
 struct names {
 	const struct cli *cli;
 	struct ipc_client *client;
-	struct table *table; /* with -l */
+	bool is_long;
+	struct table table; /* for people */
 };
+
+/* As ls(1): what it is (q: a queue), then read and write for owner, group and others. */
+static void add_mode(struct table *table, const struct ipc_record *record)
+{
+	unsigned long mode = strtoul(list_text(record, "mode"), NULL, 8);
+	char text[] = "----------";
+
+	text[0] = *list_text(record, "kind");
+	for (int i = 0; i < 3; i++) {
+		if (mode >> (6 - 3 * i) & 4)
+			text[1 + 3 * i] = 'r';
+		if (mode >> (6 - 3 * i) & 2)
+			text[2 + 3 * i] = 'w';
+	}
+	table_add(table, "%s", text);
+}
 
 static void add_group(struct table *table, const struct ipc_record *record)
 {
@@ -25,6 +42,8 @@ static void add_group(struct table *table, const struct ipc_record *record)
 
 	if (group)
 		table_add(table, "%s", group->gr_name);
+	else if (gid == UINT32_MAX) /* none */
+		table_add(table, "-");
 	else
 		list_add_number(table, record, "group");
 }
@@ -33,33 +52,33 @@ static void add_row(struct table *table, const struct ipc_record *record)
 {
 	static const char *const counts[] = { "ready", "delayed", "leased", "dead" };
 
-	table_add(table, "%s", list_text(record, "kind"));
-	table_add(table, "%s", list_text(record, "mode"));
+	add_mode(table, record);
 	table_add(table, "%s", list_text(record, "owner"));
 	add_group(table, record);
 	for (size_t i = 0; i < ARRAY_SIZE(counts); i++)
 		list_add_number(table, record, counts[i]);
 	list_add_size(table, record, "bytes");
+	list_add_age(table, record, "oldest_ms");
 	list_add_number(table, record, "receivers");
 	table_add(table, "%s", list_text(record, "name"));
 }
 
-static void show(const struct names *names, struct ipc_list *list)
+static void show(struct names *names, struct ipc_list *list)
 {
 	const struct ipc_record *record;
 
 	while ((record = ipc_list_next(list))) {
 		if (names->cli->json)
 			out_json(ipc_record_get_json(record));
-		else if (names->table)
-			add_row(names->table, record);
+		else if (names->is_long)
+			add_row(&names->table, record);
 		else
-			out_print("%s\n", list_text(record, "name"));
+			table_add(&names->table, "%s", list_text(record, "name"));
 	}
 }
 
 /* name: one of them, or NULL: all. */
-static int list(const struct names *names, const char *name)
+static int list(struct names *names, const char *name)
 {
 	_cleanup_list_ struct ipc_list *list = NULL;
 	int r = ipc_list_open(names->client, IPC_LIST_NAMES, name, &list);
@@ -71,7 +90,7 @@ static int list(const struct names *names, const char *name)
 }
 
 /* All that are named; the first failure is the status, as with ls(1). */
-static int list_all(const struct names *names, char **wanted)
+static int list_all(struct names *names, char **wanted)
 {
 	int status = STATUS_OK;
 
@@ -85,20 +104,21 @@ static int list_all(const struct names *names, char **wanted)
 	return status;
 }
 
-static int list_long(struct names *names, char **wanted)
+/* Sorted, as ls(1) does. */
+static int list_table(struct names *names, char **wanted)
 {
-	static const char *const heads[] = { "KIND",  "MODE",	   "OWNER",  "GROUP",
-					     "READY", "DELAYED",   "LEASED", "DEAD",
-					     "BYTES", "RECEIVERS", "NAME" };
-	struct table table;
+	static const char *const heads[] = { "MODE",	"OWNER",     "GROUP", "READY",
+					     "DELAYED", "LEASED",    "DEAD",  "BYTES",
+					     "OLDEST",	"RECEIVERS", "NAME" };
+	struct table *table = &names->table;
 	int status;
 
-	table_init(&table, "<<<<>>>>>><");
-	for (size_t i = 0; i < ARRAY_SIZE(heads); i++)
-		table_add(&table, "%s", heads[i]);
-	names->table = &table;
+	table_init(table, names->is_long ? "<<<>>>>>>><" : "<");
+	for (size_t i = 0; names->is_long && i < ARRAY_SIZE(heads); i++)
+		table_add(table, "%s", heads[i]);
 	status = list_all(names, wanted);
-	if (table_print(&table) < 0)
+	table_sort(table, names->is_long);
+	if (table_print(table) < 0)
 		return cli_fail(names->cli, NULL, "no memory");
 	return status;
 }
@@ -107,19 +127,18 @@ static int run(struct cli *cli, int argc, char **argv)
 {
 	_cleanup_client_ struct ipc_client *client = NULL;
 	struct names names = { .cli = cli };
-	bool is_long = false;
 	int c, status;
 
 	while ((c = cli_getopt(cli, argc, argv, ":l" CLI_LETTERS, options)) >= 0)
-		is_long = true;
+		names.is_long = true;
 	if (c != GETOPT_END)
 		return cli_getopt_status(c);
 	status = cli_connect(cli, &client);
 	if (status != STATUS_OK)
 		return status;
 	names.client = client;
-	return is_long && !cli->json ? list_long(&names, argv + optind)
-				     : list_all(&names, argv + optind);
+	return cli->json ? list_all(&names, argv + optind)
+			 : list_table(&names, argv + optind);
 }
 
 const struct command cmd_name_ls = {
@@ -128,8 +147,9 @@ const struct command cmd_name_ls = {
 	.summary = "which names there are",
 	.help = "Lists the names one may read from or write to; or only those given.\n"
 		"\n"
-		"  -l, --long  with kind, mode, owner, group, and how many messages are ready,\n"
-		"              delayed, leased (received, not acknowledged) and dead\n",
+		"  -l, --long  with mode, owner, group, how many messages are ready, delayed,\n"
+		"              leased (received, not acknowledged) and dead, their size, the age\n"
+		"              of the oldest that is not dead, and how many receivers there are\n",
 	.autostart = true,
 	.run = run,
 };

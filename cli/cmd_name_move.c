@@ -12,18 +12,21 @@
 enum {
 	OPTION_STATE = OPTION_OF_VERB,
 	OPTION_TO,
+	OPTION_FILTER,
 };
 
 struct sweep {
-	const char *name, *to, *state;
+	const char *name, *to, *state, *filter;
 };
 
 static const struct option purge_options[] = {
 	{ "state", required_argument, NULL, OPTION_STATE },
+	{ "filter", required_argument, NULL, OPTION_FILTER },
 	CLI_OPTIONS,
 };
 static const struct option move_options[] = {
 	{ "state", required_argument, NULL, OPTION_STATE },
+	{ "filter", required_argument, NULL, OPTION_FILTER },
 	{ "to", required_argument, NULL, OPTION_TO },
 	CLI_OPTIONS,
 };
@@ -49,6 +52,8 @@ static int parse(struct cli *cli, int argc, char **argv, const struct option *op
 	while ((c = cli_getopt(cli, argc, argv, ":" CLI_LETTERS, options)) >= 0) {
 		if (c == OPTION_TO)
 			sweep->to = optarg;
+		else if (c == OPTION_FILTER)
+			sweep->filter = optarg;
 		else if (check_state(cli, optarg) < 0)
 			return GETOPT_ERROR;
 		else
@@ -86,7 +91,7 @@ static int run_purge(struct cli *cli, int argc, char **argv)
 	r = cli_connect(cli, &client);
 	if (r != STATUS_OK)
 		return r;
-	r = ipc_name_purge(client, sweep.name, sweep.state, &n);
+	r = ipc_name_purge(client, sweep.name, sweep.state, sweep.filter, &n);
 	return end(cli, &sweep, "purged", client, r, n);
 }
 
@@ -102,31 +107,35 @@ static int run_move(struct cli *cli, int argc, char **argv)
 	r = cli_connect(cli, &client);
 	if (r != STATUS_OK)
 		return r;
-	r = ipc_name_move(client, sweep.name, sweep.to, sweep.state, &n);
+	r = ipc_name_move(client, sweep.name, sweep.to, sweep.state, sweep.filter, &n);
 	return end(cli, &sweep, "moved", client, r, n);
 }
 
 const struct command cmd_name_purge = {
 	.name = "name purge",
-	.arguments = "NAME [--state STATE]",
+	.arguments = "NAME [--state STATE] [--filter EXPR]",
 	.summary = "throw messages away",
 	.help = "Throws away the messages of a queue of one's own and prints how many it were.\n"
 		"What is leased (received, not acknowledged) stays.\n"
 		"\n"
 		"      --state STATE  only those: ready, delayed, dead or all of these;\n"
-		"                     else the ready and the delayed\n",
+		"                     else the ready and the delayed\n"
+		"      --filter EXPR  and of those only some, as 'age>1h sender=ann attempt>=3\n"
+		"                     priority<4 meta.kind=thumb': all of it must hold\n",
 	.autostart = true,
 	.run = run_purge,
 };
 
 const struct command cmd_name_move = {
 	.name = "name move",
-	.arguments = "NAME [--state STATE] [--to NAME]",
+	.arguments = "NAME [--state STATE] [--filter EXPR] [--to NAME]",
 	.summary = "put messages elsewhere, or dead ones back",
 	.help = "Makes the dead messages of a queue of one's own ready again, or puts messages\n"
 		"into another queue, and prints how many it were.\n"
 		"\n"
 		"      --state STATE  only those: ready, delayed, dead or all of these; else dead\n"
+		"      --filter EXPR  and of those only some, as 'age>1h sender=ann attempt>=3\n"
+		"                     priority<4 meta.kind=thumb': all of it must hold\n"
 		"      --to NAME      the queue they go to; else they stay in theirs\n",
 	.autostart = true,
 	.run = run_move,

@@ -15,6 +15,8 @@
 enum {
 	OPTION_LINES = OPTION_OF_VERB,
 	OPTION_PEEK,
+	OPTION_DEAD,
+	OPTION_FILTER,
 	OPTION_NO_ACK,
 	OPTION_ACK_WAIT,
 	OPTION_EXEC,
@@ -36,6 +38,8 @@ static const struct option options[] = {
 	{ "window", required_argument, NULL, 'W' },
 	{ "lines", no_argument, NULL, OPTION_LINES },
 	{ "peek", no_argument, NULL, OPTION_PEEK },
+	{ "dead", no_argument, NULL, OPTION_DEAD },
+	{ "filter", required_argument, NULL, OPTION_FILTER },
 	{ "no-ack", no_argument, NULL, OPTION_NO_ACK },
 	{ "ack-wait", required_argument, NULL, OPTION_ACK_WAIT },
 	{ "exec", no_argument, NULL, OPTION_EXEC },
@@ -92,6 +96,12 @@ static int take_option(struct receive *rx, int c, struct given *given)
 	case OPTION_PEEK:
 		rx->peek = true;
 		return 0;
+	case OPTION_DEAD:
+		rx->peek = rx->dead = true;
+		return 0;
+	case OPTION_FILTER:
+		rx->filter = optarg;
+		return 0;
 	case OPTION_NO_ACK:
 		rx->no_ack = true;
 		return 0;
@@ -108,17 +118,18 @@ static int take_option(struct receive *rx, int c, struct given *given)
 
 static int check(const struct receive *rx, const struct given *given)
 {
+	const char *peek = rx->dead ? "--dead" : "--peek";
 	const struct {
 		bool a, b;
 		const char *a_name, *b_name;
 	} clashes[] = {
 		{ rx->forever, given->count, "-f", "-n" },
-		{ rx->peek, rx->exec, "--peek", "--exec" },
-		{ rx->peek, rx->no_ack, "--peek", "--no-ack" },
-		{ rx->peek, rx->forever, "--peek", "-f" },
-		{ rx->peek, rx->wait_text, "--peek", "-w" },
-		{ rx->peek, given->ack_wait, "--peek", "--ack-wait" },
-		{ rx->peek, given->window, "--peek", "-W" },
+		{ rx->peek, rx->exec, peek, "--exec" },
+		{ rx->peek, rx->no_ack, peek, "--no-ack" },
+		{ rx->peek, rx->forever, peek, "-f" },
+		{ rx->peek, rx->wait_text, peek, "-w" },
+		{ rx->peek, given->ack_wait, peek, "--ack-wait" },
+		{ rx->peek, given->window, peek, "-W" },
 		{ rx->no_ack, rx->exec, "--no-ack", "--exec" },
 		{ rx->no_ack, rx->forever, "--no-ack", "-f" },
 		{ rx->no_ack, given->window, "--no-ack", "-W" },
@@ -132,6 +143,11 @@ static int check(const struct receive *rx, const struct given *given)
 		if (clashes[i].a && clashes[i].b)
 			return cli_usage(rx->cli, "%s does not go together with %s",
 					 clashes[i].a_name, clashes[i].b_name);
+	if (rx->filter && !rx->peek)
+		return cli_usage(
+			rx->cli,
+			"--filter is for --peek and --dead; 'ipc name move' puts "
+			"the messages of a filter into another queue");
 	if (given->jobs && !rx->exec)
 		return cli_usage(rx->cli, "-j is for --exec");
 	if (rx->exec && !rx->exec[0])
@@ -221,8 +237,11 @@ static int prepare(struct receive *rx)
 		r = add_queues(rx);
 	if (r == 0)
 		r = ipc_receiver_set_max(rx->receiver, rx->count);
+	if (r == 0 && rx->filter)
+		r = ipc_receiver_set_filter(rx->receiver, rx->filter);
 	if (r == 0 && rx->peek)
-		return ipc_receiver_set_peek(rx->receiver, true);
+		return rx->dead ? ipc_receiver_set_dead(rx->receiver, true)
+				: ipc_receiver_set_peek(rx->receiver, true);
 	if (r == 0)
 		r = ipc_receiver_set_window(rx->receiver, rx->window);
 	if (r == 0)
@@ -340,6 +359,9 @@ const struct command cmd_receive = {
 		"                    nothing came, or fewer than N\n"
 		"      --lines       add a newline to each body\n"
 		"      --peek        show what is there (-n: the first N) and leave it there\n"
+		"      --dead        likewise, but what is dead: rejected, or handed out too often\n"
+		"      --filter EXPR of --peek and --dead only some, as 'age>1h sender=ann\n"
+		"                    attempt>=3 priority<4 meta.kind=thumb': all of it must hold\n"
 		"      --no-ack      do not acknowledge: tell number and lease, see 'ipc ack'\n"
 		"      --ack-wait T  let the daemon hand out anew what is not acknowledged in T\n"
 		"  -W, --window N    take up to N at a time, which is faster\n"

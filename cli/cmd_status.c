@@ -129,6 +129,17 @@ static void show_owner(const struct ipc_record *record)
 		  (long long)ipc_record_get_integer(record, "group"));
 }
 
+/* Messages a second, by the last minute. */
+static void show_rates(const struct ipc_record *record)
+{
+	double sent = ipc_record_get_number(record, "sent_rate");
+	double acked = ipc_record_get_number(record, "acked_rate");
+
+	if (sent >= 0 && acked >= 0)
+		out_print(HEAD "sent %.2f/s, acknowledged %.2f/s\n", "last minute", sent,
+			  acked);
+}
+
 static void show_name(const struct ipc_client *client, const struct ipc_record *record)
 {
 	static const char *const now[][2] = { { "ready", "ready" },
@@ -146,8 +157,10 @@ static void show_name(const struct ipc_client *client, const struct ipc_record *
 	show_owner(record);
 	show_counts("messages", record, now, ARRAY_SIZE(now));
 	show_size("size", record, "bytes");
+	show_time("oldest", record, "oldest_ms");
 	show_counts("peers", record, peers, ARRAY_SIZE(peers));
 	show_counts("in all", record, total, ARRAY_SIZE(total));
+	show_rates(record);
 	out_print(HEAD "%s\n", "socket", ipc_client_get_socket(client));
 }
 

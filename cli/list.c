@@ -2,6 +2,8 @@
 
 #include "list.h"
 
+#include <string.h>
+
 const char *list_text(const struct ipc_record *record, const char *key)
 {
 	const char *text = ipc_record_get_string(record, key);
@@ -68,6 +70,17 @@ void list_add_time(struct table *table, const struct ipc_record *record, const c
 
 	table_add(table, "%s",
 		  list_format_time(text, ipc_record_get_integer(record, key)));
+}
+
+void list_add_age(struct table *table, const struct ipc_record *record, const char *key)
+{
+	char text[LIST_TEXT], *blank;
+
+	list_format_time(text, ipc_record_get_integer(record, key));
+	blank = strchr(text, ' ');
+	if (blank)
+		memmove(blank, blank + 1, strlen(blank));
+	table_add(table, "%s", text);
 }
 
 int list_print_json(struct ipc_list *list)

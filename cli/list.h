@@ -17,6 +17,9 @@ void list_add_number(struct table *table, const struct ipc_record *record,
 void list_add_size(struct table *table, const struct ipc_record *record, const char *key);
 void list_add_time(struct table *table, const struct ipc_record *record, const char *key);
 
+/* A time in one word, as "2h5m". */
+void list_add_age(struct table *table, const struct ipc_record *record, const char *key);
+
 /* The same as text; room for any value. */
 enum { LIST_TEXT = 40 };
 const char *list_format_size(char text[static LIST_TEXT], int64_t bytes);

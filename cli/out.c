@@ -281,6 +281,22 @@ void table_add(struct table *table, const char *format, ...)
 	table->cells[table->n_cells++] = cell;
 }
 
+static int compare_rows(const void *a, const void *b, void *n_columns)
+{
+	size_t last = *(const size_t *)n_columns - 1;
+
+	return strcmp(((char *const *)a)[last], ((char *const *)b)[last]);
+}
+
+void table_sort(struct table *table, size_t n_fixed_rows)
+{
+	size_t n = table->n_columns, first = n_fixed_rows * n;
+
+	if (!table->no_memory && table->n_cells > first)
+		qsort_r(table->cells + first, (table->n_cells - first) / n,
+			n * sizeof(*table->cells), compare_rows, &table->n_columns);
+}
+
 static int column_width(const struct table *table, size_t column)
 {
 	size_t width = 0;

@@ -50,6 +50,8 @@ struct table {
 
 void table_init(struct table *table, const char *alignment);
 void table_add(struct table *table, const char *format, ...) PRINTF_LIKE(2, 3);
+/* By the last column; the first rows, as a head, stay where they are. */
+void table_sort(struct table *table, size_t n_fixed_rows);
 /* Prints all rows and frees the cells; -ENOMEM if one could not be kept. */
 int table_print(struct table *table);
 

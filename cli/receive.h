@@ -20,8 +20,10 @@ struct receive {
 	int64_t wait_ms;
 	int64_t ack_wait_ms;
 	unsigned int window; /* -W or -j; 0: not given */
-	bool forever, peek, no_ack, lines;
-	char **exec; /* --exec, NULL-ended; or NULL */
+	bool forever, no_ack, lines;
+	bool peek, dead;    /* dead: peek as well */
+	const char *filter; /* --filter, or NULL */
+	char **exec;	    /* --exec, NULL-ended; or NULL */
 
 	struct ipc_client *client;
 	struct ipc_receiver *receiver;

@@ -85,6 +85,8 @@ void broker_deinit(struct broker *broker)
 	map_deinit(&broker->confirms);
 	map_deinit(&broker->messages);
 	map_deinit(&broker->names);
+	json_free(broker->meta_parser);
+	json_writer_free(broker->history_writer);
 }
 
 static void arm(struct broker *broker, struct timer *timer, const struct heap *heap)

@@ -13,6 +13,7 @@
 #include "loop.h"
 #include "rules.h"
 #include "user.h"
+#include "wire/json.h"
 
 struct counters {
 	uint64_t sent, delivered, acked, nacked, rejected, died, expired, lost;
@@ -35,6 +36,8 @@ struct broker {
 	struct heap expiring; /* messages, by the end of their ttl (CLOCK_BOOTTIME) */
 	struct timer delayed_timer, expiring_timer;
 	struct hash_key name_key, lease_key;
+	struct json *meta_parser;	    /* of filters; made when one first needs it */
+	struct json_writer *history_writer; /* likewise */
 	uint64_t next_number;
 	uint64_t message_bytes;
 	uint64_t peak_bytes; /* of message_bytes since memory was given back last */

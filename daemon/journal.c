@@ -61,6 +61,7 @@ static struct message_record record_of(const struct message *m)
 		.deliveries = m->deliveries,
 		.due_ms = due_ms(m),
 		.reason = text_slice(message_reason(m)),
+		.history = { more ? more->history : NULL, more ? more->history_size : 0 },
 	};
 }
 

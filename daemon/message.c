@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "dedup.h"
+#include "history.h"
 #include "journal.h"
 #include "queue.h"
 #include "receiver.h"
@@ -81,6 +82,7 @@ struct message *message_free(struct message *m)
 		if (m->more) {
 			free(m->more->reason);
 			dedup_abandon(m->more->dedup);
+			free(m->more->history);
 		}
 		free(m->more);
 		free(m);
@@ -90,7 +92,8 @@ struct message *message_free(struct message *m)
 
 uint64_t message_cost(const struct message *m)
 {
-	return sizeof(*m) + m->meta_size + (uint64_t)m->body_size;
+	return sizeof(*m) + m->meta_size + (uint64_t)m->body_size +
+	       (m->more ? m->more->history_size : 0);
 }
 
 const char *message_state_name(enum message_state state)
@@ -119,7 +122,20 @@ uint64_t message_token(const struct broker *broker, uint64_t number, uint64_t de
 	return hash_bytes(&broker->lease_key, words, sizeof(words));
 }
 
-/* A lost reason is better than a lost message. */
+int message_set_history(struct message *m, const char *text, size_t size)
+{
+	struct message_more *more = more_get(m);
+
+	if (!more)
+		return err_origin(-ENOMEM);
+	more->history = malloc(size);
+	if (!more->history)
+		return err_origin(-ENOMEM);
+	memcpy(more->history, text, size);
+	more->history_size = size;
+	return 0;
+}
+
 void message_set_reason(struct message *m, char *reason)
 {
 	struct message_more *more = reason ? more_get(m) : m->more;
@@ -284,6 +300,7 @@ void message_revive(struct message *m)
 	if (m->state != MESSAGE_NEW)
 		message_leave(m);
 	message_set_reason(m, NULL);
+	queue_note_alive(m->share->queue, m);
 	message_set_state(m, MESSAGE_READY, 0);
 	journal_set(m);
 }
@@ -313,7 +330,7 @@ void message_end(struct message *m, const char *outcome)
 		tell_outcome(m, outcome);
 	message_end_ttl(m);
 	journal_drop(m);
-	list_remove(&m->in_queue);
+	cursors_unlist(m->share->queue, m);
 	map_remove(&broker->messages, &m->by_number);
 	queue_uncharge(m);
 	message_free(m);
@@ -323,6 +340,7 @@ void message_ack(struct message *m)
 {
 	m->share->queue->counters.acked++;
 	m->share->queue->broker->counters.acked++;
+	rate_count(&m->share->queue->acked_rate, m->share->queue->broker->loop->now_ns);
 	message_end(m, "acked");
 }
 
@@ -349,6 +367,15 @@ static void message_expire(struct message *m)
 	message_end(m, "expired");
 }
 
+/* The one place that notes how an attempt ended: before it is anything else. */
+static void end_attempt(struct message *m, const char *reason)
+{
+	struct message_more *more = m->expired ? NULL : more_get(m);
+
+	if (more)
+		history_note(m, more, reason);
+}
+
 /* Due again after delay_ms, or dead if that was the last attempt. reason is taken. */
 static void message_return(struct message *m, uint64_t delay_ms, char *reason)
 {
@@ -372,6 +399,8 @@ void message_nack(struct message *m, uint64_t delay_ms, bool count, char *reason
 
 	q->counters.nacked++;
 	q->broker->counters.nacked++;
+	if (count || reason) /* what does not count is noted only if something was said */
+		end_attempt(m, reason);
 	if (!count && m->attempts)
 		m->attempts--;
 	if (delay_ms == UINT64_MAX)
@@ -386,11 +415,13 @@ void message_reject(struct message *m, char *reason)
 
 	q->counters.rejected++;
 	q->broker->counters.rejected++;
+	end_attempt(m, reason);
 	message_die(m, "rejected", reason);
 }
 
 void message_lost(struct message *m, bool left)
 {
+	static const char lost[] = "the receiver's connection ended";
 	struct queue *q = m->share->queue;
 
 	if (q->broker->stopping) { /* whoever has it may acknowledge it after the start */
@@ -409,17 +440,19 @@ void message_lost(struct message *m, bool left)
 	}
 	q->counters.lost++;
 	q->broker->counters.lost++;
-	message_return(m, queue_lost_delay_ms(q),
-		       strdup("the receiver's connection ended"));
+	end_attempt(m, lost);
+	message_return(m, queue_lost_delay_ms(q), strdup(lost));
 }
 
 void message_overdue(struct message *m)
 {
+	static const char overdue[] = "not acknowledged within ack_wait_ms";
 	struct queue *q = m->share->queue;
 
 	q->counters.lost++;
 	q->broker->counters.lost++;
-	message_return(m, 0, strdup("not acknowledged within ack_wait_ms"));
+	end_attempt(m, overdue);
+	message_return(m, 0, strdup(overdue));
 }
 
 /* ---- timers ---- */

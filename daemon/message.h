@@ -57,8 +57,13 @@ enum message_state {
 struct message_more {
 	struct message *message;
 	struct heap_node expiry; /* in broker->expiring */
-	char *reason;		 /* why it came back or died, or NULL */
-	struct dedup *dedup;	 /* NEW, STORING: its dedup_id */
+	char *history;		 /* how its attempts ended, see history.h; or NULL */
+	size_t history_size;
+	bool holder_known; /* whose the last attempt was, that ended */
+	uid_t holder_uid;
+	pid_t holder_pid;    /* 0: unknown */
+	char *reason;	     /* why it came back or died, or NULL */
+	struct dedup *dedup; /* NEW, STORING: its dedup_id */
 };
 
 struct message {
@@ -162,8 +167,11 @@ uint64_t message_token(const struct broker *broker, uint64_t number, uint64_t de
 /* What waited for the disk is there, or (the message ends) never will be. */
 void message_stored(struct message *m, bool ok);
 
-/* Takes reason. */
+/* Takes reason. A lost reason is better than a lost message. */
 void message_set_reason(struct message *m, char *reason);
+
+/* For one that comes from the store, before it is in its queue. 0 or -ENOMEM. */
+int message_set_history(struct message *m, const char *text, size_t size) MUST_CHECK;
 
 /* ---- the outcomes; each ends a lease, if there is one ---- */
 

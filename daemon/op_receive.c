@@ -48,6 +48,13 @@ static int put_header_rest(struct buf *out, const struct message *m)
 	return err_trace(r);
 }
 
+static void put_history(struct json_writer *w, const struct message_more *more)
+{
+	json_put_array(w, "history");
+	json_put_raw(w, NULL, more->history, more->history_size);
+	json_put_end(w);
+}
+
 static int begin_delivery(struct peer *peer, uint64_t id, const struct message *m,
 			  bool peek, uint64_t first_piece)
 {
@@ -62,6 +69,8 @@ static int begin_delivery(struct peer *peer, uint64_t id, const struct message *
 		json_put_text(w, "state", message_state_name(m->state));
 		if (m->state == MESSAGE_DEAD && message_reason(m))
 			json_put_text(w, "reason", message_reason(m));
+		if (m->more && m->more->history_size)
+			put_history(w, m->more);
 	} else {
 		format_hex64(lease, message_token(&peer->server->broker, m->number,
 						  m->deliveries, peer->who.uid));
@@ -303,7 +312,8 @@ uint64_t op_receive_leases(const struct peer *peer)
 
 struct receive_options {
 	uint64_t max, window, wait_ms, ack_wait_ms;
-	bool peek;
+	bool peek, dead;
+	struct filter *filter; /* with these only */
 };
 
 static int get_options(struct call *call, struct receive_options *o)
@@ -311,19 +321,21 @@ static int get_options(struct call *call, struct receive_options *o)
 	const struct header *h = call->header;
 
 	*o = (struct receive_options){ .max = 1, .window = 1, .ack_wait_ms = UINT64_MAX };
-	if (header_has(h, KEY_DEAD) || header_has(h, KEY_FILTER))
-		return fault_set(
-			call->fault, FAULT_BAD_REQUEST,
-			"\"dead\" and \"filter\" are not supported by this version of "
-			"ipcd");
 	if (header_get_u64(h, KEY_MAX, 0, LIMIT_NUMBER_MAX, &o->max, call->fault) < 0 ||
 	    header_get_u64(h, KEY_WINDOW, 1, LIMIT_WINDOW_MAX, &o->window, call->fault) <
 		    0 ||
 	    header_get_ms(h, KEY_WAIT_MS, true, &o->wait_ms, call->fault) < 0 ||
 	    header_get_ms(h, KEY_ACK_WAIT_MS, true, &o->ack_wait_ms, call->fault) < 0 ||
-	    header_get_bool(h, KEY_PEEK, &o->peek, call->fault) < 0)
+	    header_get_bool(h, KEY_PEEK, &o->peek, call->fault) < 0 ||
+	    header_get_bool(h, KEY_DEAD, &o->dead, call->fault) < 0)
 		return FAULT;
-	return 0;
+	if (header_has(h, KEY_FILTER) && !o->peek && !o->dead)
+		return fault_set(
+			call->fault, FAULT_BAD_REQUEST,
+			"\"filter\" goes with \"peek\" or \"dead\" only: messages are taken "
+			"in their order; move those of a filter to another queue and take "
+			"them there");
+	return filter_get(h, &o->filter, call->fault);
 }
 
 struct queue_list {
@@ -426,6 +438,7 @@ static int receive_start(struct call *call, struct queue_list *list,
 	}
 	receiver_init(&receive->receiver, &receiver_ops, &call->server->broker,
 		      peer->who.uid, TAKE_PTR(list->subscriptions), list->n);
+	receive->receiver.pid = peer->pid;
 	receive->receiver.window = o->window;
 	receive->receiver.left = o->max ? o->max : UINT64_MAX;
 	receive->receiver.ack_wait_ms = o->ack_wait_ms;
@@ -433,6 +446,18 @@ static int receive_start(struct call *call, struct queue_list *list,
 	list_add_tail(&peer->receives, &receive->link);
 	receiver_feed(&receive->receiver);
 	return 0;
+}
+
+static int start_peek(struct call *call, const struct queue_list *list,
+		      struct receive_options *o)
+{
+	const struct peek_options peek = {
+		.max = o->max ? o->max : UINT64_MAX,
+		.dead = o->dead,
+		.filter = TAKE_PTR(o->filter),
+	};
+
+	return err_trace(peek_start(call, list->subscriptions, list->n, &peek));
 }
 
 int op_receive(struct call *call)
@@ -443,11 +468,11 @@ int op_receive(struct call *call)
 
 	if (r == 0)
 		r = get_queues(call, &list);
-	if (r == 0 && options.peek)
-		r = peek_start(call, list.subscriptions, list.n,
-			       options.max ? options.max : UINT64_MAX);
+	if (r == 0 && (options.peek || options.dead))
+		r = start_peek(call, &list, &options);
 	else if (r == 0)
 		r = receive_start(call, &list, &options);
 	free(list.subscriptions);
+	filter_free(options.filter);
 	return err_trace(r);
 }

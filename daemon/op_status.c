@@ -53,10 +53,32 @@ static unsigned int count_waiting(const struct queue *q)
 	return n;
 }
 
+static void put_rate(struct json_writer *w, const char *key, struct rate *rate,
+		     uint64_t now_ns)
+{
+	uint64_t n = rate_per_100s(rate, now_ns);
+	char text[32];
+	int size = snprintf(text, sizeof(text), "%llu.%02llu",
+			    (unsigned long long)(n / 100), (unsigned long long)(n % 100));
+
+	json_put_raw(w, key, text, (size_t)size);
+}
+
+static void put_oldest(struct json_writer *w, struct queue *q)
+{
+	uint64_t now_ms = clock_ns(CLOCK_REALTIME) / NS_PER_MS;
+	const struct message *m = queue_oldest(q);
+
+	if (m) /* the clock may have been set back */
+		json_put_u64(w, "oldest_ms",
+			     now_ms > m->sent_ms ? now_ms - m->sent_ms : 0);
+}
+
 static int put_queue(struct call *call, struct buf *out, struct name *name)
 {
 	struct json_writer *w = call->server->writer;
-	const struct queue *q = queue_of_name(name);
+	struct queue *q = queue_of_name(name);
+	uint64_t now_ns = call->server->loop.now_ns;
 	char mode[8];
 	int r;
 
@@ -72,6 +94,9 @@ static int put_queue(struct call *call, struct buf *out, struct name *name)
 	for (enum message_state i = MESSAGE_READY; i < MESSAGE_N_STATES; i++)
 		json_put_u64(w, message_state_name(i), q->n_in_state[i]);
 	json_put_u64(w, "bytes", q->bytes);
+	put_oldest(w, q);
+	put_rate(w, "sent_rate", &q->sent_rate, now_ns);
+	put_rate(w, "acked_rate", &q->acked_rate, now_ns);
 	json_put_u64(w, "receivers", q->n_receivers);
 	json_put_u64(w, "waiting", count_waiting(q));
 	put_counters(w, &q->counters);

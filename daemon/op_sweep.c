@@ -7,17 +7,16 @@
 #include "base/err.h"
 #include "op_name.h"
 #include "ops.h"
+#include "scan.h"
 #include "store.h"
 
-/* Messages of a queue in some states, a few at a time, so that a million of them hold up
- * nobody. The queue is looked up anew each time: it may be deleted meanwhile. */
+/* Messages of a queue in some states. */
 struct sweep {
 	struct request request;
 	struct timer again;
-	struct name_ref from, to;
+	struct scan scan;
+	struct cursor place; /* of a move: in the queue it goes to */
 	bool moves;
-	uint16_t states;     /* bits of enum message_state */
-	uint64_t next, last; /* message numbers still to be looked at */
 	uint64_t done;
 	bool changed, storing;
 	struct store_wait stored;
@@ -26,14 +25,14 @@ struct sweep {
 /* What is leased is somebody's. */
 enum { SWEEPABLE = 1 << MESSAGE_READY | 1 << MESSAGE_DELAYED | 1 << MESSAGE_DEAD };
 
-enum { SWEEP_AT_ONCE = 2000 };
-
 static void sweep_free(struct sweep *s)
 {
 	if (s->storing)
 		peer_end_storing(s->request.peer, &s->stored);
 	timer_cancel(&s->request.peer->server->loop, &s->again);
 	request_close(&s->request);
+	scan_deinit(&s->scan);
+	cursor_close(&s->place);
 	free(s);
 }
 
@@ -75,64 +74,49 @@ static void sweep_finish(struct sweep *s, const struct fault *fault)
 	peer_begin_storing(s->request.peer, &s->stored);
 }
 
-static struct queue *sweep_queue(const struct sweep *s, const struct name_ref *ref)
-{
-	struct name *name = name_find(&s->request.peer->server->broker, ref);
-
-	return name ? queue_of_name(name) : NULL;
-}
-
-static int sweep_one(struct sweep *s, struct message *m, struct queue *to,
-		     struct list **place, struct fault *fault)
+static int sweep_one(struct sweep *s, struct message *m, struct fault *fault)
 {
 	int r = 0;
 
-	if (!(s->states >> m->state & 1))
-		return 0;
-	s->changed |= m->stored || queue_is_durable(to);
+	s->changed |= m->stored || (s->moves && queue_is_durable(s->place.queue));
 	if (s->moves)
-		r = queue_move(m, to, place, fault);
+		r = queue_move(m, s->place.queue, &s->place, fault);
 	else
 		message_end(m, "deleted");
 	s->done += r == 0;
 	return r;
 }
 
+/* SCAN_END, SCAN_PAUSE, or -1 with the fault said. */
+static int sweep_turn(struct sweep *s, struct fault *fault)
+{
+	struct message *m;
+	int r, failed = 0;
+
+	if (!scan_is_open(&s->scan) || !s->place.queue) {
+		fault_set(fault, FAULT_NOT_FOUND, "the queue was deleted meanwhile");
+		return -1;
+	}
+	scan_begin_turn(&s->scan);
+	while ((r = scan_next(&s->scan, &m)) == SCAN_FOUND && !failed)
+		failed = sweep_one(s, m, fault);
+	if (r < 0 || failed < 0)
+		fault_set(fault, FAULT_INTERNAL, "no memory");
+	return failed ? -1 : r;
+}
+
 static void sweep_some(struct sweep *s)
 {
 	struct server *server = s->request.peer->server;
-	struct queue *from = sweep_queue(s, &s->from);
-	struct queue *to = s->moves ? sweep_queue(s, &s->to) : from;
 	struct fault *fault = &server->fault;
-	struct list *place = NULL;
-	unsigned int n = 0;
-	int r = 0;
+	int r = sweep_turn(s, fault);
 
-	if (!from || !to) {
-		fault_set(fault, FAULT_NOT_FOUND, "the queue was deleted meanwhile");
-		sweep_finish(s, fault);
-		return;
+	if (r == SCAN_PAUSE && scan_set_timer(&server->loop, &s->again) < 0) {
+		fault_set(fault, FAULT_INTERNAL, "no memory");
+		r = -1;
 	}
-	LIST_FOREACH_SAFE(link, &from->all) {
-		struct message *m = LIST_ENTRY(link, struct message, in_queue);
-
-		if (m->number < s->next)
-			continue;
-		if (m->number > s->last)
-			break;
-		if (n++ == SWEEP_AT_ONCE) {
-			s->next = m->number;
-			r = timer_set(&server->loop, &s->again, server->loop.now_ns);
-			break;
-		}
-		r = sweep_one(s, m, to, &place, fault);
-		if (r)
-			break;
-	}
-	if (r < 0)
-		r = fault_set(fault, FAULT_INTERNAL, "no memory");
-	if (r || !timer_is_set(&s->again))
-		sweep_finish(s, r ? fault : NULL);
+	if (r != SCAN_PAUSE)
+		sweep_finish(s, r < 0 ? fault : NULL);
 }
 
 static void on_again(struct timer *timer)
@@ -153,6 +137,13 @@ static void on_end(struct request *request, const char *why)
 		  "%s; what was done stays done", why);
 	sweep_finish(s, fault);
 }
+
+struct sweep_options {
+	uint16_t states; /* bits of enum message_state */
+	bool moves;
+	struct queue *from, *to;
+	struct filter *filter;
+};
 
 static int get_states(struct call *call, uint16_t *states)
 {
@@ -182,58 +173,69 @@ static int get_states(struct call *call, uint16_t *states)
 		"messages are somebody's)");
 }
 
-static int sweep_start(struct call *call, struct sweep *s)
+static int sweep_start(struct call *call, struct sweep_options *o)
 {
-	struct sweep *heap = malloc(sizeof(*heap));
+	struct sweep *s = calloc(1, sizeof(*s));
 
-	if (!heap)
+	if (!s)
 		return err_origin(-ENOMEM);
-	*heap = *s;
-	timer_init(&heap->again, TIMER_MONOTONIC, on_again);
-	heap->last = call->server->broker.next_number - 1;
-	if (request_open(&heap->request, call->peer, true, call->id, on_end) < 0) {
-		free(heap);
+	timer_init(&s->again, TIMER_MONOTONIC, on_again);
+	scan_init(&s->scan, o->states, TAKE_PTR(o->filter),
+		  call->server->broker.next_number - 1);
+	cursor_init(&s->place);
+	s->moves = o->moves;
+	if (request_open(&s->request, call->peer, true, call->id, on_end) < 0) {
+		scan_deinit(&s->scan);
+		free(s);
 		return err_origin(-ENOMEM);
 	}
-	sweep_some(heap);
+	scan_open(&s->scan, o->from);
+	cursor_open_at_end(&s->place, o->to);
+	sweep_some(s);
 	return 0;
 }
 
 /* The caller's own queue, and which of its messages. */
-static int sweep_prepare(struct call *call, struct sweep *s)
+static int get_options(struct call *call, struct sweep_options *o)
 {
 	struct name *name;
 	int r = op_name_find_own(call, &name);
 
 	if (r == 0)
-		r = get_states(call, &s->states);
+		r = get_states(call, &o->states);
+	if (r == 0)
+		r = filter_get(call->header, &o->filter, call->fault);
 	if (r)
 		return err_trace(r);
-	s->from = (struct name_ref){ .size = name->size };
-	memcpy(s->from.text, name->text, name->size + 1);
-	s->to = s->from;
+	o->from = o->to = queue_of_name(name);
 	return 0;
 }
 
 int op_purge(struct call *call)
 {
-	struct sweep s = { .states = 1 << MESSAGE_READY | 1 << MESSAGE_DELAYED };
-	int r = sweep_prepare(call, &s);
+	struct sweep_options o = { .states = 1 << MESSAGE_READY | 1 << MESSAGE_DELAYED };
+	int r = get_options(call, &o);
 
-	return err_trace(r ? r : sweep_start(call, &s));
+	if (r == 0)
+		r = sweep_start(call, &o);
+	filter_free(o.filter);
+	return err_trace(r);
 }
 
 int op_move(struct call *call)
 {
-	struct sweep s = { .states = 1 << MESSAGE_DEAD, .moves = true };
-	struct queue *to;
-	int r = sweep_prepare(call, &s);
+	struct sweep_options o = { .states = 1 << MESSAGE_DEAD, .moves = true };
+	struct name_ref to;
+	int r = get_options(call, &o);
 
 	if (r == 0 && header_has(call->header, KEY_TO)) {
-		r = op_name_get(call, KEY_TO, &s.to);
+		r = op_name_get(call, KEY_TO, &to);
 		if (r == 0)
-			r = queue_open(&call->server->broker, &s.to, &call->peer->who,
-				       RIGHT_WRITE, "send to", &to, call->fault);
+			r = queue_open(&call->server->broker, &to, &call->peer->who,
+				       RIGHT_WRITE, "send to", &o.to, call->fault);
 	}
-	return err_trace(r ? r : sweep_start(call, &s));
+	if (r == 0)
+		r = sweep_start(call, &o);
+	filter_free(o.filter);
+	return err_trace(r);
 }

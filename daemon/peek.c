@@ -6,19 +6,28 @@
 
 #include "base/err.h"
 #include "op_receive.h"
+#include "scan.h"
+
+enum {
+	PEEKABLE = 1 << MESSAGE_READY | 1 << MESSAGE_DELAYED | 1 << MESSAGE_LEASED |
+		   1 << MESSAGE_DEAD,
+};
 
 struct peek {
 	struct request request;
 	struct list link; /* peer->peeks */
-	uint64_t left;	  /* until max */
-	uint64_t next;	  /* message number to go on with, in queue i */
-	uint64_t last;	  /* the newest there was at the start */
-	unsigned int i, n;
-	struct name_ref names[]; /* looked up anew: a queue may be deleted meanwhile */
+	struct timer again;
+	struct scan scan;
+	uint64_t left;		 /* until max */
+	unsigned int i, n;	 /* queue i is being shown, or is the next */
+	bool starved;		 /* the peer's output is full */
+	struct name_ref names[]; /* looked up when it is their turn: one may be gone then */
 };
 
 static void peek_free(struct peek *p)
 {
+	timer_cancel(&p->request.peer->server->loop, &p->again);
+	scan_deinit(&p->scan);
 	list_remove(&p->link);
 	request_close(&p->request);
 	free(p);
@@ -30,38 +39,80 @@ static void peek_end(struct peek *p, const char *why)
 	peek_free(p);
 }
 
-/* False: the output is full (or the peer ended), p->next is where to go on. */
-static bool show_queue(struct peek *p, const struct queue *queue)
+/* SCAN_END; SCAN_PAUSE, also when the output is full; or why the peer is to be ended. */
+static int show_queue(struct peek *p)
 {
 	struct peer *peer = p->request.peer;
+	struct message *m;
+	int r = SCAN_END;
 
-	LIST_FOREACH(link, &queue->all) {
-		const struct message *m = LIST_ENTRY(link, struct message, in_queue);
-
-		if (m->number < p->next)
-			continue;
-		if (m->number > p->last || !p->left)
-			break;
-		p->next = m->number;
-		if (!peer_has_room(peer) ||
-		    op_receive_write(peer, p->request.id, m, true) < 0)
-			return false;
-		p->next++;
+	while (p->left) {
+		p->starved = !peer_has_room(peer);
+		if (p->starved)
+			return SCAN_PAUSE;
+		r = scan_next(&p->scan, &m);
+		if (r != SCAN_FOUND)
+			return r;
+		r = op_receive_write(peer, p->request.id, m, true);
+		if (r < 0)
+			return err_trace(r);
 		p->left--;
 	}
-	return true;
+	return SCAN_END;
+}
+
+/* The next queue that is still there. */
+static bool open_queue(struct peek *p)
+{
+	struct broker *broker = &p->request.peer->server->broker;
+	struct name *name = NULL;
+
+	while (!name && p->i < p->n)
+		name = name_find(broker, &p->names[p->i++]);
+	if (name)
+		scan_open(&p->scan, queue_of_name(name));
+	return name;
+}
+
+/* Rights may have changed between two turns. False: it was refused, and is gone. */
+static bool may_still_read(struct peek *p)
+{
+	struct peer *peer = p->request.peer;
+	struct fault *fault = &peer->server->fault;
+
+	if (!scan_is_open(&p->scan) ||
+	    name_check(&p->scan.cursor.queue->name, &peer->who, RIGHT_READ,
+		       "receive any longer from", fault) == 0)
+		return true;
+	peer_refuse(peer, true, p->request.id, "receive", fault);
+	peek_free(p);
+	return false;
 }
 
 static void peek_some(struct peek *p)
 {
-	for (; p->i < p->n && p->left; p->i++, p->next = 0) {
-		struct name *name =
-			name_find(&p->request.peer->server->broker, &p->names[p->i]);
+	struct loop *loop = &p->request.peer->server->loop;
+	int r = SCAN_END;
 
-		if (name && !show_queue(p, queue_of_name(name)))
+	scan_begin_turn(&p->scan);
+	while (r == SCAN_END && p->left && (scan_is_open(&p->scan) || open_queue(p))) {
+		if (!may_still_read(p))
 			return;
+		r = show_queue(p);
+		if (r == SCAN_END)
+			scan_close(&p->scan);
 	}
-	peek_end(p, "peeked");
+	if (r == SCAN_PAUSE && !p->starved)
+		r = scan_set_timer(loop, &p->again) < 0 ? -ENOMEM : SCAN_PAUSE;
+	if (r < 0)
+		peer_fail(p->request.peer, r);
+	else if (r == SCAN_END)
+		peek_end(p, "peeked");
+}
+
+static void on_again(struct timer *timer)
+{
+	peek_some(CONTAINER_OF(timer, struct peek, again));
 }
 
 static void on_end(struct request *request, const char *why)
@@ -75,14 +126,18 @@ static void on_end(struct request *request, const char *why)
 }
 
 int peek_start(struct call *call, const struct subscription *queues, unsigned int n,
-	       uint64_t max)
+	       const struct peek_options *o)
 {
 	struct peek *p = calloc(1, sizeof(*p) + n * sizeof(p->names[0]));
 
-	if (!p)
+	if (!p) {
+		filter_free(o->filter);
 		return err_origin(-ENOMEM);
-	p->left = max;
-	p->last = call->server->broker.next_number - 1;
+	}
+	timer_init(&p->again, TIMER_MONOTONIC, on_again);
+	scan_init(&p->scan, o->dead ? 1 << MESSAGE_DEAD : PEEKABLE, o->filter,
+		  call->server->broker.next_number - 1);
+	p->left = o->max;
 	p->n = n;
 	for (unsigned int i = 0; i < n; i++) {
 		const struct name *name = &queues[i].queue->name;
@@ -91,6 +146,7 @@ int peek_start(struct call *call, const struct subscription *queues, unsigned in
 		memcpy(p->names[i].text, name->text, name->size + 1);
 	}
 	if (request_open(&p->request, call->peer, true, call->id, on_end) < 0) {
+		scan_deinit(&p->scan);
 		free(p);
 		return err_origin(-ENOMEM);
 	}
@@ -102,8 +158,11 @@ int peek_start(struct call *call, const struct subscription *queues, unsigned in
 void peek_resume(struct peer *peer)
 {
 	LIST_FOREACH_SAFE(link, &peer->peeks) {
+		struct peek *p = LIST_ENTRY(link, struct peek, link);
+
 		if (!peer_has_room(peer))
 			return;
-		peek_some(LIST_ENTRY(link, struct peek, link));
+		if (p->starved)
+			peek_some(p);
 	}
 }

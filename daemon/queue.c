@@ -34,6 +34,7 @@ static void queue_init(struct queue *queue, struct broker *broker)
 		list_init(&queue->fresh[i]);
 	heap_init(&queue->returned);
 	list_init(&queue->all);
+	list_init(&queue->cursors);
 	map_init(&queue->shares);
 	list_init(&queue->subscriptions);
 	list_init(&queue->hungry);
@@ -118,6 +119,7 @@ struct queue *queue_free(struct queue *queue)
 	deferred_cancel(&queue->work);
 	heap_deinit(&queue->returned);
 	map_deinit(&queue->shares);
+	cursors_close_all(queue);
 	name_deinit(&queue->name);
 	buf_deinit(&queue->fragment);
 	free(queue);
@@ -370,25 +372,69 @@ void queue_uncharge(struct message *m)
 	share_put(share);
 }
 
+bool queue_has_room_for_more(const struct message *m, uint64_t bytes)
+{
+	const struct queue *q = m->share->queue;
+
+	return q->bytes + bytes <= queue_max_bytes(q) &&
+	       m->share->user->usage.bytes + bytes <= q->broker->limits->user_bytes;
+}
+
+void queue_recharge(struct message *m, uint64_t cost_before)
+{
+	struct share *share = m->share;
+	uint64_t change = message_cost(m) - cost_before; /* it may be less, too */
+
+	share->bytes += change;
+	share->queue->bytes += change;
+	share->user->usage.bytes += change;
+	broker_count_bytes(share->queue->broker, (int64_t)change);
+}
+
 static uint64_t number_at(struct list *link)
 {
 	return LIST_ENTRY(link, struct message, in_queue)->number;
 }
 
 /* `all` is in the order of the numbers, also where a message comes from another queue. */
-static void insert_by_number(struct queue *q, struct message *m, struct list **place)
+static void insert_by_number(struct queue *q, struct message *m, struct cursor *place)
 {
-	struct list *at = *place ? *place : q->all.prev;
+	struct list *at = place->at == &q->all ? q->all.prev : place->at;
 
 	while (at != &q->all && number_at(at) > m->number)
 		at = at->prev;
 	while (at->next != &q->all && number_at(at->next) < m->number)
 		at = at->next;
 	list_add_tail(at->next, &m->in_queue); /* that is behind at */
-	*place = &m->in_queue;
+	place->at = &m->in_queue;
 }
 
-int queue_move(struct message *m, struct queue *to, struct list **place,
+/* Each dead message is passed once: what is revived before it is gone back to. */
+const struct message *queue_oldest(struct queue *q)
+{
+	enum { ALIVE = 1 << MESSAGE_READY | 1 << MESSAGE_DELAYED | 1 << MESSAGE_LEASED };
+	struct list *at = q->oldest ? q->oldest : q->all.next;
+	const struct message *m = NULL;
+
+	for (; at != &q->all; at = at->next) {
+		m = LIST_ENTRY(at, struct message, in_queue);
+		if (m->state != MESSAGE_DEAD)
+			break;
+	}
+	if (at != &q->all)
+		q->oldest = at;
+	else
+		q->oldest = list_is_empty(&q->all) ? NULL : q->all.prev;
+	return at != &q->all && ALIVE >> m->state & 1 ? m : NULL;
+}
+
+void queue_note_alive(struct queue *q, struct message *m)
+{
+	if (q->oldest && number_at(q->oldest) > m->number)
+		q->oldest = &m->in_queue;
+}
+
+int queue_move(struct message *m, struct queue *to, struct cursor *place,
 	       struct fault *fault)
 {
 	uint64_t cost = message_cost(m);
@@ -410,9 +456,9 @@ int queue_move(struct message *m, struct queue *to, struct list **place,
 		return r;
 	}
 	message_leave(m);
+	cursors_unlist(m->share->queue, m);
 	queue_uncharge(m);
 	charge(share, m, cost);
-	list_remove(&m->in_queue);
 	insert_by_number(to, m, place);
 	if (!queue_is_durable(to))
 		journal_drop(m);
@@ -445,7 +491,7 @@ static void unregister_message(struct message *m)
 	message_end_ttl(m);
 	journal_drop(m);
 	map_remove(&m->share->queue->broker->messages, &m->by_number);
-	list_remove(&m->in_queue);
+	cursors_unlist(m->share->queue, m);
 	m->share = NULL;
 	m->state = MESSAGE_NEW;
 }
@@ -507,6 +553,7 @@ static int enter(struct share *share, struct message *m, uint64_t *ret_number)
 	charge(share, m, message_cost(m));
 	q->counters.sent++;
 	q->broker->counters.sent++;
+	rate_count(&q->sent_rate, q->broker->loop->now_ns);
 	*ret_number = m->number;
 	enter_state(m);
 	return 0;

@@ -20,8 +20,10 @@
  */
 
 #include "base/bytes.h"
+#include "cursor.h"
 #include "message.h"
 #include "name.h"
+#include "rate.h"
 
 /* What one user has in one queue. Lives while it counts anything. */
 struct share {
@@ -41,6 +43,9 @@ struct queue {
 	struct heap returned;			   /* messages, by priority and number */
 	uint16_t fresh_priorities;		   /* bit p: fresh[p] is not empty */
 	struct list all;			   /* messages, by number */
+	struct list
+		*oldest; /* in `all`, where queue_oldest() goes on; NULL: at its first */
+	struct list cursors; /* those that stand in `all` */
 	uint64_t n_in_state[MESSAGE_N_STATES];
 	uint64_t messages, bytes;
 	struct map shares;
@@ -52,6 +57,7 @@ struct queue {
 	uint64_t admission_round;
 	struct deferred work; /* dispatch and admission, once a pass */
 	struct counters counters;
+	struct rate sent_rate, acked_rate;
 	struct queue_settings settings;
 	bool has_own_settings; /* set for it: no rule changes them any more */
 	struct list dedups;    /* the oldest first */
@@ -98,10 +104,16 @@ bool queue_is_durable(const struct queue *q);
 struct queue *queue_delete(struct queue *queue);
 
 /* Takes a message that is not leased into another queue (or the same), ready and with no
- * attempts counted. *place, at first NULL, remembers where, for the next one that is moved
- * in the same turn. 0; FAULT: no room there; -ENOMEM. */
-int queue_move(struct message *message, struct queue *to, struct list **place,
+ * attempts counted. place is a cursor in that queue: it remembers where, for the next one.
+ * 0; FAULT: no room there; -ENOMEM. */
+int queue_move(struct message *message, struct queue *to, struct cursor *place,
 	       struct fault *fault) MUST_CHECK;
+
+/* The oldest message that is alive: ready, delayed or leased; NULL if there is none. */
+const struct message *queue_oldest(struct queue *queue);
+
+/* A dead message is going to be alive: it may be the oldest one. */
+void queue_note_alive(struct queue *queue, struct message *message);
 
 /* Rights have changed: waiting sends that may no longer are refused. */
 void queue_recheck(struct queue *queue);
@@ -147,5 +159,11 @@ int queue_restore(struct queue *queue, uid_t sender, struct message *message) MU
 
 /* Takes the message's charge back; who waits for room is looked at later. */
 void queue_uncharge(struct message *message);
+
+/* Is there room for so many bytes more of it, in the queue and for its sender? */
+bool queue_has_room_for_more(const struct message *message, uint64_t bytes);
+
+/* It costs another amount than cost_before, with which it was charged. */
+void queue_recharge(struct message *message, uint64_t cost_before);
 
 #endif

@@ -41,6 +41,7 @@ struct receiver {
 	const struct receiver_ops *ops;
 	struct broker *broker;
 	uid_t uid;
+	pid_t pid; /* for people; 0: unknown */
 	struct subscription *subscriptions;
 	unsigned int n_subscriptions;
 	uint64_t window, n_leased;

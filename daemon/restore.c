@@ -187,6 +187,9 @@ static struct message *make_message(struct restoration *re,
 	m->attempts = r->attempts;
 	m->deliveries = r->deliveries;
 	m->stored = true;
+	if (r->history.size &&
+	    message_set_history(m, r->history.data, r->history.size) < 0)
+		return message_free(m);
 	return m;
 }
 

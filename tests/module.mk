@@ -56,6 +56,8 @@ test_stream_out_LDFLAGS := -Wl,--wrap=sendmsg
 test_client_calls_LDFLAGS := -Wl,--wrap=sendmsg,--wrap=recvmsg,--wrap=poll,--wrap=setsockopt
 test_model_LDFLAGS := -Wl,--wrap=clock_gettime,--wrap=epoll_wait,--wrap=timerfd_settime
 test_client_memory_LDFLAGS := $(WRAP_MEMORY)
+test_client_filter_LDFLAGS := $(WRAP_MEMORY)
+test_history_LDFLAGS := $(WRAP_MEMORY)
 
 # Everything but main(), so that a test can reach into each module and only what it uses
 # is linked. `q` and --thin, since two folders may have files of the same name.

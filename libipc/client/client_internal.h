@@ -364,8 +364,8 @@ struct ipc_message {
 	uid_t uid;
 	gid_t gid;
 	pid_t pid;
-	/* Only meta may be NULL. They lie in text; meta of one to be sent in own_meta. */
-	const char *lease, *queue, *user, *state, *reason, *meta;
+	/* Only meta and history may be NULL. They lie in text; meta of one to be sent in own_meta. */
+	const char *lease, *queue, *user, *state, *reason, *meta, *history;
 
 	int64_t delay_ms, ttl_ms;
 	char *own_meta;

@@ -7,6 +7,7 @@
 
 #include "client/client_internal.h"
 
+#include <locale.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -240,6 +241,23 @@ int64_t ipc_record_get_integer(const struct ipc_record *record, const char *key)
 	if (!at || json_at(record->json, at)->type != JSON_INTEGER)
 		return -1;
 	return json_at(record->json, at)->integer;
+}
+
+double ipc_record_get_number(const struct ipc_record *record, const char *key)
+{
+	uint32_t at = json_member(record->json, 0, key);
+	const struct json_value *v = json_at(record->json, at);
+	locale_t plain; /* the program's may have another decimal point */
+	double value;
+
+	if (!at || (v->type != JSON_INTEGER && v->type != JSON_NUMBER) || !v->size)
+		return -1;
+	plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+	if (!plain)
+		return -1;
+	value = strtod_l(json_text(record->json, v), NULL, plain);
+	freelocale(plain);
+	return value;
 }
 
 bool ipc_record_get_bool(const struct ipc_record *record, const char *key)

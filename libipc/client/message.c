@@ -159,6 +159,21 @@ const char *ipc_message_get_meta(const struct ipc_message *message)
 	return message->meta;
 }
 
+const char *ipc_message_get_state(const struct ipc_message *message)
+{
+	return message->state;
+}
+
+const char *ipc_message_get_reason(const struct ipc_message *message)
+{
+	return message->reason;
+}
+
+const char *ipc_message_get_history(const struct ipc_message *message)
+{
+	return message->history;
+}
+
 const char *ipc_message_get_from(const struct ipc_message *message, uid_t *ret_uid,
 				 gid_t *ret_gid, pid_t *ret_pid)
 {

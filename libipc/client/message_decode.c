@@ -18,7 +18,7 @@ struct slice {
 
 /* What a delivery's header says, still in the parser. */
 struct delivery {
-	struct slice lease, queue, user, state, reason, meta, body;
+	struct slice lease, queue, user, state, reason, meta, history, body;
 	uint64_t number, attempt, priority, uid, gid, pid;
 };
 
@@ -63,6 +63,17 @@ static void get_from(const struct header *h, struct delivery *d)
 	get_member_text(h->json, from, "user", &d->user);
 }
 
+/* Only what was looked at has a state, and perhaps a history. */
+static void get_looked_at(const struct json *json, struct delivery *d)
+{
+	uint32_t at = json_member(json, 0, "history");
+	const struct json_value *v = json_at(json, at);
+
+	get_member_text(json, 0, "state", &d->state);
+	if (at && v->type == JSON_ARRAY)
+		d->history = (struct slice){ json_text(json, v), v->size };
+}
+
 static int get_delivery(const struct header *h, struct delivery *d, struct fault *fault)
 {
 	int r = header_get_u64(h, KEY_MESSAGE, 1, LIMIT_NUMBER_MAX, &d->number, fault);
@@ -79,8 +90,8 @@ static int get_delivery(const struct header *h, struct delivery *d, struct fault
 	    header_get_object(h, KEY_META, LIMIT_HEADER_MAX, &d->meta.data, &d->meta.size,
 			      fault) < 0)
 		return -EINVAL;
-	if (!header_has(h, KEY_LEASE)) /* only what was peeked at has a state */
-		get_member_text(h->json, 0, "state", &d->state);
+	if (!header_has(h, KEY_LEASE))
+		get_looked_at(h->json, d);
 	get_from(h, d);
 	return 0;
 }
@@ -100,7 +111,7 @@ static const char *put_slice(char **p, struct slice s)
 static struct ipc_message *message_of(const struct delivery *d)
 {
 	size_t size = d->lease.size + d->queue.size + d->user.size + d->state.size +
-		      d->reason.size + d->meta.size + d->body.size + 7;
+		      d->reason.size + d->meta.size + d->history.size + d->body.size + 8;
 	struct ipc_message *m = malloc(sizeof(*m) + size);
 	char *p;
 
@@ -121,6 +132,8 @@ static struct ipc_message *message_of(const struct delivery *d)
 	m->reason = put_slice(&p, d->reason);
 	if (d->meta.data)
 		m->meta = put_slice(&p, d->meta);
+	if (d->history.data)
+		m->history = put_slice(&p, d->history);
 	m->body = put_slice(&p, d->body);
 	m->body_size = d->body.size;
 	return m;

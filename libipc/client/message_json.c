@@ -78,6 +78,8 @@ static void put_header(struct json_writer *w, const struct ipc_message *m)
 		json_put_text(w, "state", m->state);
 	if (*m->reason)
 		json_put_text(w, "reason", m->reason);
+	if (m->history)
+		json_put_raw(w, "history", m->history, strlen(m->history));
 	put_from(w, m);
 	if (m->meta)
 		json_put_raw(w, "meta", m->meta, strlen(m->meta));

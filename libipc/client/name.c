@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "client/filter.h"
 #include "client/settings.h"
 
 /* Begins a request about a name; request_call() ends it. */
@@ -68,6 +69,11 @@ int ipc_name_delete(struct ipc_client *client, const char *name)
 
 /* ---- many messages ---- */
 
+struct sweep {
+	const char *op, *count_key;
+	const char *name, *to, *state, *filter; /* to, state, filter: or NULL */
+};
+
 static int put_member(struct ipc_client *client, const char *key, const char *text)
 {
 	int r = text ? client_check_text(client, key, text, LIMIT_NAME_MAX) : 0;
@@ -89,28 +95,55 @@ static int call_counting(struct ipc_request *request, const char *count_key,
 	return err_trace(r);
 }
 
-int ipc_name_purge(struct ipc_client *client, const char *name, const char *state,
-		   uint64_t *ret_n)
+/* The filter is read first: that may wait for the name service, and fail. */
+static int sweep(struct ipc_client *client, const struct sweep *s, uint64_t *ret_n)
 {
 	_cleanup_request_ struct ipc_request request;
-	int r = begin_name(&request, client, "purge", name);
+	_cleanup_buf_ struct buf filter = BUF_INIT;
+	int r;
 
+	request_init(&request, client, &request_call_ops);
+	r = s->filter ? filter_to_json(s->filter, &filter, &client->error) : 0;
 	if (!r)
-		r = put_member(client, "state", state);
-	return err_trace(r < 0 ? r : call_counting(&request, "purged", ret_n));
+		r = begin_name(&request, client, s->op, s->name);
+	if (!r)
+		r = put_member(client, "to", s->to);
+	if (!r)
+		r = put_member(client, "state", s->state);
+	if (r < 0)
+		return err_trace(r);
+	if (s->filter)
+		json_put_raw(client->writer, "filter", filter.data, filter.size);
+	return err_trace(call_counting(&request, s->count_key, ret_n));
+}
+
+int ipc_name_purge(struct ipc_client *client, const char *name, const char *state,
+		   const char *filter, uint64_t *ret_n)
+{
+	const struct sweep s = {
+		.op = "purge",
+		.count_key = "purged",
+		.name = name,
+		.state = state,
+		.filter = filter,
+	};
+
+	return err_trace(sweep(client, &s, ret_n));
 }
 
 int ipc_name_move(struct ipc_client *client, const char *name, const char *to,
-		  const char *state, uint64_t *ret_n)
+		  const char *state, const char *filter, uint64_t *ret_n)
 {
-	_cleanup_request_ struct ipc_request request;
-	int r = begin_name(&request, client, "move", name);
+	const struct sweep s = {
+		.op = "move",
+		.count_key = "moved",
+		.name = name,
+		.to = to,
+		.state = state,
+		.filter = filter,
+	};
 
-	if (!r)
-		r = put_member(client, "to", to);
-	if (!r)
-		r = put_member(client, "state", state);
-	return err_trace(r < 0 ? r : call_counting(&request, "moved", ret_n));
+	return err_trace(sweep(client, &s, ret_n));
 }
 
 /* ---- who may ---- */

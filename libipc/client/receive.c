@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "client/filter.h"
 
 enum { FETCH_NOTHING = 2 /* fetch(): look again later */ };
 
@@ -115,6 +116,31 @@ int ipc_receiver_set_peek(struct ipc_receiver *receiver, bool peek)
 	return 0;
 }
 
+int ipc_receiver_set_dead(struct ipc_receiver *receiver, bool dead)
+{
+	int r = check_new(receiver);
+
+	if (r < 0)
+		return err_trace(r);
+	receiver->dead = dead;
+	return 0;
+}
+
+int ipc_receiver_set_filter(struct ipc_receiver *receiver, const char *filter)
+{
+	_cleanup_buf_ struct buf json = BUF_INIT;
+	int r = check_new(receiver);
+
+	if (!r && filter)
+		r = filter_to_json(filter, &json, &receiver->request.client->error);
+	if (r < 0)
+		return err_trace(r);
+	buf_deinit(&receiver->filter);
+	receiver->filter = json;
+	json = (struct buf)BUF_INIT;
+	return 0;
+}
+
 int ipc_receiver_set_callback(struct ipc_receiver *receiver, ipc_message_fn callback,
 			      void *userdata)
 {
@@ -169,7 +195,7 @@ static int fetch(struct ipc_receiver *receiver, struct ipc_message **ret_message
 					err_origin(-ECANCELED), "the receiver was freed");
 	/* the leases went with the connection: others have these messages now */
 	if (list_is_empty(&receiver->messages) ||
-	    (receiver->request.client->failure && !receiver->peek))
+	    (receiver->request.client->failure && !receiver_only_looks(receiver)))
 		return receiver_is_running(receiver) ? FETCH_NOTHING : ended(receiver);
 	*ret_message = receiver_fetch(receiver);
 	return 1;

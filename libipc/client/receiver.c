@@ -48,6 +48,7 @@ static void destroy(struct ipc_receiver *receiver)
 	while ((message = receiver_pop(receiver)))
 		ipc_message_free(message);
 	drop_partial(receiver);
+	buf_deinit(&receiver->filter);
 	for (unsigned int i = 0; i < receiver->n_queues; i++)
 		free(receiver->queues[i]);
 	list_remove(&receiver->link);
@@ -112,7 +113,7 @@ static int queue_message(struct ipc_receiver *receiver, struct ipc_message *mess
 	receiver_set_ready(receiver);
 	if (r < 0)
 		return err_trace(r);
-	if (receiver->n_messages > receiver->window && !receiver->peek)
+	if (receiver->n_messages > receiver->window && !receiver_only_looks(receiver))
 		return client_error_set(&client->error, err_origin(-EPROTO),
 					"more messages than the window of %u",
 					receiver->window);
@@ -204,7 +205,7 @@ static void end_receiver(struct ipc_receiver *receiver, const char *why, size_t 
 static bool is_resumable(const struct ipc_receiver *receiver)
 {
 	if (!client_reconnects(receiver->request.client) || !receiver->started ||
-	    receiver->freed || receiver->once || receiver->peek)
+	    receiver->freed || receiver->once || receiver_only_looks(receiver))
 		return false;
 	return receiver_is_running(receiver) ||
 	       (!strcmp(receiver->end, "max") && receiver->n_fetched < receiver->max);
@@ -290,6 +291,10 @@ int receiver_put_request(struct ipc_receiver *receiver)
 		json_put_i64(w, "ack_wait_ms", receiver->ack_wait_ms);
 	if (receiver->peek)
 		json_put_bool(w, "peek", true);
+	if (receiver->dead)
+		json_put_bool(w, "dead", true);
+	if (receiver->filter.size)
+		json_put_raw(w, "filter", receiver->filter.data, receiver->filter.size);
 	return err_trace(request_put(request, NULL, 0));
 }
 
@@ -300,7 +305,7 @@ static void put_aside(struct ipc_receiver *receiver)
 	struct list *given_back = &receiver->request.client->reconnect.given_back;
 	struct ipc_message *message;
 
-	if (receiver->peek)
+	if (receiver_only_looks(receiver))
 		return;
 	while ((message = receiver_pop(receiver)))
 		list_add_tail(given_back, &message->link);
@@ -343,7 +348,7 @@ static void drop_lost(struct ipc_receiver *receiver)
 {
 	struct ipc_message *message;
 
-	if (!receiver->request.client->failure || receiver->peek)
+	if (!receiver->request.client->failure || receiver_only_looks(receiver))
 		return;
 	while ((message = receiver_pop(receiver)))
 		ipc_message_free(message);

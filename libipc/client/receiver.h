@@ -28,7 +28,8 @@ struct ipc_receiver {
 	unsigned int n_queues, window;
 	uint64_t max;
 	int64_t wait_ms, ack_wait_ms;
-	bool peek;
+	bool peek, dead;
+	struct buf filter; /* JSON; empty: none */
 
 	struct list messages; /* not fetched yet */
 	uint64_t n_messages, n_received, n_fetched;
@@ -58,6 +59,12 @@ struct ipc_message *receiver_fetch(struct ipc_receiver *receiver);
 static inline bool receiver_is_running(const struct ipc_receiver *receiver)
 {
 	return receiver->suspended || receiver->request.state == REQUEST_OPEN;
+}
+
+/* Without leases: messages are shown, not taken. */
+static inline bool receiver_only_looks(const struct ipc_receiver *receiver)
+{
+	return receiver->peek || receiver->dead;
 }
 
 /* Puts the request, for what has not been fetched yet. */

@@ -97,10 +97,15 @@ static bool parse_int64(const char *text, size_t size, int64_t *ret_value)
 
 static int on_number(void *ctx, const char *text, size_t size)
 {
-	struct json_value *v = json_add(ctx, JSON_NUMBER);
+	struct json *j = ctx;
+	struct json_value *v = json_add(j, JSON_NUMBER);
 
 	if (!v)
 		return 0;
+	if (text >= j->text && text < j->text + j->text_size) {
+		v->offset = (uint32_t)(text - j->text);
+		v->size = (uint32_t)size;
+	}
 	if (parse_int64(text, size, &v->integer))
 		v->type = JSON_INTEGER;
 	return 1;

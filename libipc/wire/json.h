@@ -35,7 +35,7 @@ struct json_value {
 	uint8_t type;
 	bool decoded;	 /* the string had escapes: it lies in the parser's own buffer */
 	uint32_t next;	 /* index of the value after this one and its children */
-	uint32_t offset; /* where it lies; for containers the raw text, braces included */
+	uint32_t offset; /* where it lies; containers and numbers: the raw text */
 	uint32_t size;
 	union {
 		int64_t integer;
@@ -61,7 +61,7 @@ size_t json_line(const struct json *j, uint32_t i);
 /* Value i of the tape; 0 is the root object. */
 const struct json_value *json_at(const struct json *j, uint32_t i);
 
-/* Bytes of a string (decoded, not NUL-ended) or raw text of a container. */
+/* Bytes of a string (decoded, not NUL-ended) or raw text of a container or number. */
 const char *json_text(const struct json *j, const struct json_value *v);
 
 /* Index of the member's value in the object at index `object`, or 0. */

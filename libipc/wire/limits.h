@@ -32,6 +32,7 @@
 	X(LABEL_MAX, label_max, 64, "bytes", "`label` of hello")                           \
 	X(QUEUES_MAX, queues_max, 64, "names", "`queues` of one receive")                  \
 	X(MESSAGES_MAX, messages_max, 1024, "numbers", "`messages` of one ack, nack, reject or touch") \
+	X(FILTER_META_MAX, filter_meta_max, 16, "members", "`meta` of a `filter`")          \
 	X(WINDOW_MAX, window_max, 65536, "messages", "`window` of one receive")            \
 	X(WAIT_MAX, wait_max, 31536000000000, "ms", "any time of a request (1000 years)")  \
 	X(PRIORITY_MAX, priority_max, 9, "", "`priority`: 0 first, 9 last")                \

@@ -245,13 +245,29 @@ static void say_send(struct client *c)
 			: "");
 }
 
+static const char *some_filter(void)
+{
+	static const char *const filters[] = {
+		"",
+		",\"filter\":{}",
+		",\"filter\":{\"older_ms\":0,\"attempt_max\":1}",
+		",\"filter\":{\"newer_ms\":10000,\"priority_min\":3,\"uid\":0}",
+		",\"filter\":{\"meta\":{\"k\":1}}",
+		",\"filter\":{\"meta\":{\"k\":[]}}",
+		",\"filter\":{\"x\":1}",
+	};
+
+	return filters[choose(ARRAY_SIZE(filters))];
+}
+
 static void say_receive(struct client *c)
 {
 	say(c, 0,
 	    "{\"op\":\"receive\",\"id\":%u,\"queues\":[\"%s\",\"%s\"],\"max\":%u,\"window\":%u,"
-	    "\"wait_ms\":%d,\"ack_wait_ms\":%d,\"peek\":%s}",
+	    "\"wait_ms\":%d,\"ack_wait_ms\":%d,\"peek\":%s,\"dead\":%s%s}",
 	    choose(16), some_name(), some_name(), choose(5), 1 + choose(6),
-	    (int)choose(4) - 1, choose(2) ? -1 : 1, choose(6) ? "false" : "true");
+	    (int)choose(4) - 1, choose(2) ? -1 : 1, choose(6) ? "false" : "true",
+	    choose(6) ? "false" : "true", choose(4) ? "" : some_filter());
 }
 
 static void say_verdict(struct client *c)
@@ -288,10 +304,10 @@ static void say_name(struct client *c)
 
 	say(c, 0,
 	    "{\"op\":\"%s\",\"id\":%u,\"name\":\"%s\",\"mode\":\"%s\",\"state\":\"%s\","
-	    "\"queue_messages\":%u,\"max_attempts\":%u,\"backoff\":[0,%u]%s}",
+	    "\"queue_messages\":%u,\"max_attempts\":%u,\"backoff\":[0,%u]%s%s}",
 	    ops[choose(ARRAY_SIZE(ops))], choose(16), some_name(), modes[choose(4)],
 	    states[choose(5)], 1 + choose(30), 1 + choose(3), choose(4),
-	    choose(2) ? ",\"to\":\"b\"" : "");
+	    choose(2) ? ",\"to\":\"b\"" : "", some_filter());
 }
 
 static void say_other(struct client *c)

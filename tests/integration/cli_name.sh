@@ -33,7 +33,7 @@ ls_is() {
 
 run 0 name create made mode=0640 owner="$me" group="$(id -g)" queue_messages=2 backoff=0,5000
 out_is ''
-ls_is made MODE 0640
+ls_is made MODE qrw-r-----
 run 0 send made -m 1
 run 0 send made -m 2
 run 2 send made -m 3
@@ -41,7 +41,7 @@ one_error 'send made: '
 run 2 name create made
 one_error 'name create made: '
 run 0 name set made mode=0660 queue_messages=3
-ls_is made MODE 0660
+ls_is made MODE qrw-rw----
 run 0 send made -m 3
 
 run 2 name set nope mode=0600

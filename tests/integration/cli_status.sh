@@ -53,8 +53,12 @@ case $(line owner) in
 "$(id -un), mode 0600, group "*) ;;
 *) fail "$(cat out)" ;;
 esac
+[[ $(line oldest) =~ ^[0-9.]+s$ ]] || fail "$(cat out)"
+[[ $(line 'last minute') =~ ^sent\ 0.0[0-9]/s,\ acknowledged\ 0.0[0-9]/s$ ]] || fail "$(cat out)"
 run 0 status jobs --json
 out_has '"ready":2,'
+out_has '"oldest_ms":'
+out_has '"sent_rate":0.0'
 run 0 status
 [ "$(line now)" = 'peers 1, names 1, messages 2' ] || fail "$(cat out)"
 [ "$(line 'since start')" = 'sent 3, delivered 1, acknowledged 1' ] || fail "$(cat out)"
@@ -63,7 +67,13 @@ run 0 status
 
 run 0 send more.jobs -m x
 run 0 name ls
-[ "$(sort out)" = $'jobs\nmore.jobs' ] || fail "$(cat out)"
+out_is $'jobs\nmore.jobs'
+run 0 name create a
+run 0 name ls
+out_is $'a\njobs\nmore.jobs'
+run 0 name ls -l
+[ "$(awk 'NR > 1 { print $NF }' out)" = $'a\njobs\nmore.jobs' ] || fail "$(cat out)"
+run 0 name delete a
 run 0 name ls jobs
 out_is jobs
 run 2 name ls nope jobs
@@ -71,10 +81,16 @@ out_is jobs
 one_error 'nope'
 run 0 name ls -l jobs
 [ "$(head -1 out | tr -s ' ')" = \
-	'KIND MODE OWNER GROUP READY DELAYED LEASED DEAD BYTES RECEIVERS NAME' ] ||
+	'MODE OWNER GROUP READY DELAYED LEASED DEAD BYTES OLDEST RECEIVERS NAME' ] ||
 	fail "$(cat out)"
-tail -1 out | tr -s ' ' | grep -q "^queue 0600 $(id -un) .* 2 0 0 0 [^ ]* 0 jobs$" ||
+tail -1 out | tr -s ' ' |
+	grep -qE "^qrw------- $(id -un) [^ ]+ 2 0 0 0 [0-9.K]+ [0-9.]+s 0 jobs$" ||
 	fail "$(cat out)"
+run 0 name create empty mode=0642
+run 0 name ls -l empty
+tail -1 out | tr -s ' ' |
+	grep -qE "^qrw-r---w- $(id -un) [^ ]+ 0 0 0 0 0 - 0 empty$" || fail "$(cat out)"
+run 0 name delete empty
 run 0 --json name ls -l
 [ "$(grep -c '"name":"' out)" = 2 ] || fail "$(cat out)"
 

@@ -68,17 +68,17 @@ static void test_purge_and_move(void **state)
 	assert_int_equal(ipc_receive(client, "q", 0, &message), 0);
 	assert_int_equal(ipc_reject(client, message, "bad"), 0);
 	ipc_message_free(message);
-	assert_int_equal(ipc_name_purge(client, "q", NULL, &n), 0);
+	assert_int_equal(ipc_name_purge(client, "q", NULL, NULL, &n), 0);
 	assert_int_equal(n, 2);
 	assert_int_equal(count_of(client, "q", "dead"), 1);
-	assert_int_equal(ipc_name_move(client, "q", NULL, NULL, &n), 0);
+	assert_int_equal(ipc_name_move(client, "q", NULL, NULL, NULL, &n), 0);
 	assert_int_equal(n, 1);
 	assert_int_equal(count_of(client, "q", "ready"), 1);
-	assert_int_equal(ipc_name_move(client, "q", "other", "ready", &n), 0);
+	assert_int_equal(ipc_name_move(client, "q", "other", "ready", NULL, &n), 0);
 	assert_int_equal(n, 1);
 	assert_int_equal(count_of(client, "other", "ready"), 1);
-	assert_int_equal(ipc_name_purge(client, "q", "leased", &n), -EINVAL);
-	assert_int_equal(ipc_name_purge(client, "none", NULL, &n), -ENOENT);
+	assert_int_equal(ipc_name_purge(client, "q", "leased", NULL, &n), -EINVAL);
+	assert_int_equal(ipc_name_purge(client, "none", NULL, NULL, &n), -ENOENT);
 	ipc_client_close(client);
 }
 

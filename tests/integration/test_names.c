@@ -138,6 +138,34 @@ static void test_what_names_tells(void **state)
 	assert_int_equal(queue_count("other", "receivers"), 1);
 }
 
+/* The head of a queue by what is still to be done, and how busy it is. */
+static void test_age_and_rates(void **state)
+{
+	struct client *c;
+	const char *line;
+	struct frame *f;
+
+	start();
+	c = client_connect();
+	send_text(c, "q", "1");
+	settle(c, "reject", take(c, "q", "1"), "");
+	line = frame_line(list(c, "names"), 0);
+	assert_false(json_has(line, "oldest_ms")); /* it is dead */
+	assert_null(strstr(line, "\"sent_rate\":0.00"));
+	assert_non_null(strstr(line, "\"acked_rate\":0.00"));
+	send_text(c, "q", "2");
+	f = take(c, "q", "2");
+	assert_in_range(queue_count("q", "oldest_ms"), 0, DEADLINE_MS);
+	wait_for(queue_count("q", "oldest_ms") > 20);
+	settle(c, "ack", f, "");
+	line = frame_line(list(c, "names"), 0);
+	assert_false(json_has(line, "oldest_ms"));
+	assert_null(strstr(line, "\"acked_rate\":0.00"));
+	say(c, "{'op':'move','id':1,'name':'q'}");
+	hear_reply(c, 1);
+	assert_true(queue_count("q", "oldest_ms") > 20); /* since it was sent */
+}
+
 static void test_names_of_nothing(void **state)
 {
 	struct client *c;
@@ -246,10 +274,15 @@ static void test_stats(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		it(test_good_names),	      it(test_bad_names),
-		it(test_names_of_the_daemon), it(test_what_names_tells),
-		it(test_names_of_nothing),    it(test_peers),
-		it(test_disconnect),	      it(test_stats),
+		it(test_good_names),
+		it(test_bad_names),
+		it(test_names_of_the_daemon),
+		it(test_what_names_tells),
+		it(test_age_and_rates),
+		it(test_names_of_nothing),
+		it(test_peers),
+		it(test_disconnect),
+		it(test_stats),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -329,7 +329,6 @@ static void test_keys_of_later_versions(void **state)
 		{ "send", "mode", "'0644'" },  { "send", "mtime", "1" },
 		{ "send", "xxh3", "'00'" },    { "send", "sha256", "'00'" },
 		{ "send", "md5", "'00'" },     { "send", "live", "true" },
-		{ "receive", "dead", "true" }, { "receive", "filter", "{}" },
 	};
 	struct client *c;
 

@@ -639,7 +639,7 @@ static void test_list(void **state)
 {
 	static const char lines[] =
 		"{\"name\":\"a.b\",\"n\":3,\"x\":{\"name\":\"no\"},\"t\":\"\\u00e4\\n\\\"\"}\n"
-		"{\"name\":\"c\",\"bad\":-1}\n";
+		"{\"name\":\"c\",\"bad\":-1,\"part\":1.25,\"half\":5e-1}\n";
 	struct fake *f = *state;
 	const struct ipc_record *r;
 	struct ipc_list *list;
@@ -666,11 +666,18 @@ static void test_list(void **state)
 	assert_null(ipc_record_get_string(r, "x"));
 	assert_null(ipc_record_get_string(r, "none"));
 	assert_int_equal(ipc_record_get_integer(r, "none"), -1);
+	assert_true(ipc_record_get_number(r, "n") == 3);
+	assert_true(ipc_record_get_number(r, "none") == -1);
+	assert_true(ipc_record_get_number(r, "name") == -1);
 	assert_int_equal(ipc_record_get_integer(r, "name"), -1);
 	assert_int_equal(strlen(ipc_record_get_json(r)), strchr(lines, '\n') - lines);
 	r = ipc_list_next(list);
 	assert_string_equal(ipc_record_get_string(r, "name"), "c");
-	assert_string_equal(ipc_record_get_json(r), "{\"name\":\"c\",\"bad\":-1}");
+	assert_string_equal(ipc_record_get_json(r),
+			    "{\"name\":\"c\",\"bad\":-1,\"part\":1.25,\"half\":5e-1}");
+	assert_true(ipc_record_get_number(r, "part") == 1.25);
+	assert_true(ipc_record_get_number(r, "half") == 0.5);
+	assert_int_equal(ipc_record_get_integer(r, "part"), -1);
 	assert_null(ipc_list_next(list));
 	assert_null(ipc_list_next(list));
 	ipc_list_free(list);

@@ -86,27 +86,31 @@ static void test_counts(void **state)
 	uint64_t n = 99;
 
 	fake_say(f, "{\"re\":2,\"purged\":7}");
-	assert_int_equal(ipc_name_purge(f->client, "q", NULL, &n), 0);
+	assert_int_equal(ipc_name_purge(f->client, "q", NULL, NULL, &n), 0);
 	assert_int_equal(n, 7);
 	fake_expect(f, "{\"op\":\"purge\",\"id\":2,\"name\":\"q\"}");
 	fake_say(f, "{\"re\":3,\"moved\":0}");
-	assert_int_equal(ipc_name_move(f->client, "q", "other", "dead", &n), 0);
+	assert_int_equal(ipc_name_move(f->client, "q", "other", "dead", NULL, &n), 0);
 	assert_int_equal(n, 0);
 	fake_expect(f, "{\"op\":\"move\",\"id\":3,\"name\":\"q\",\"to\":\"other\","
 		       "\"state\":\"dead\"}");
 	/* what was done stays done */
 	fake_say(f, "{\"re\":4,\"error\":\"full\",\"message\":\"no room\",\"moved\":3}");
-	assert_int_equal(ipc_name_move(f->client, "q", "other", NULL, &n), -EAGAIN);
+	assert_int_equal(ipc_name_move(f->client, "q", "other", NULL, NULL, &n), -EAGAIN);
 	assert_int_equal(n, 3);
 	assert_true(fake_hear(f));
 	fake_say(f, "{\"re\":5,\"error\":\"denied\",\"message\":\"not yours\"}");
-	assert_int_equal(ipc_name_purge(f->client, "q", "all", &n), -EACCES);
+	assert_int_equal(ipc_name_purge(f->client, "q", "all", NULL, &n), -EACCES);
 	assert_int_equal(n, 0);
 	assert_true(fake_hear(f));
-	assert_int_equal(ipc_name_purge(f->client, "q", "\xff", NULL), -EINVAL);
+	assert_int_equal(ipc_name_purge(f->client, "q", "\xff", NULL, NULL), -EINVAL);
+	assert_int_equal(ipc_name_purge(f->client, "q", NULL, "age", NULL), -EINVAL);
+	assert_int_equal(ipc_name_move(f->client, "q", NULL, NULL, "sender=no-such-user",
+				       NULL),
+			 -ENOENT);
 	fake_expect_silence(f);
 	fake_say(f, "{\"re\":7,\"purged\":\"many\"}");
-	assert_int_equal(ipc_name_purge(f->client, "q", NULL, NULL), -EPROTO);
+	assert_int_equal(ipc_name_purge(f->client, "q", NULL, NULL, NULL), -EPROTO);
 }
 
 static void test_explain(void **state)

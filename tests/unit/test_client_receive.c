@@ -234,10 +234,55 @@ static void test_options(void **state)
 	assert_int_equal(ipc_receiver_set_wait(r, 1), -EBUSY);
 	assert_int_equal(ipc_receiver_set_ack_wait(r, 1), -EBUSY);
 	assert_int_equal(ipc_receiver_set_peek(r, false), -EBUSY);
+	assert_int_equal(ipc_receiver_set_dead(r, true), -EBUSY);
+	assert_int_equal(ipc_receiver_set_filter(r, "age>1h"), -EBUSY);
 	assert_string_equal(ipc_receiver_get_end(r), "");
 	assert_null(ipc_receiver_free(r));
 	assert_null(ipc_receiver_free(NULL));
 	fake_expect(f, "{\"op\":\"cancel\",\"request\":2}");
+}
+
+/* A filter is read when it is set; the last one that was right holds. */
+static void test_looking_at_the_dead(void **state)
+{
+	static const char header[] =
+		"{\"re\":2,\"size\":1,\"message\":1,\"state\":\"dead\",\"reason\":\"no\","
+		"\"attempt\":2,\"history\":[{\"attempt\":1},{}]}";
+	struct fake *f = *state;
+	struct ipc_receiver *r;
+	struct ipc_message *m;
+	char *json;
+
+	assert_int_equal(ipc_receiver_new(f->client, &r), 0);
+	assert_int_equal(ipc_receiver_add_queue(r, "q"), 0);
+	assert_int_equal(ipc_receiver_set_dead(r, true), 0);
+	assert_int_equal(ipc_receiver_set_filter(r, "age>1h"), 0);
+	assert_int_equal(ipc_receiver_set_filter(r, NULL), 0);
+	assert_int_equal(ipc_receiver_set_filter(r, "attempt>=2"), 0);
+	assert_int_equal(ipc_receiver_set_filter(r, "attempt>=2 x"), -EINVAL);
+	assert_non_null(strstr(ipc_client_get_error(f->client), "'x'"));
+	assert_int_equal(ipc_receiver_set_filter(r, "sender=no-such-user"), -ENOENT);
+	for (int i = 0; i < 3; i++) /* more than the window: they are not leased */
+		fake_say_body(f, header, "x", 1);
+	fake_say(f, "{\"re\":2,\"end\":\"peeked\"}");
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(ipc_receiver_next(r, IPC_FOREVER, &m), 1);
+		assert_string_equal(ipc_message_get_state(m), "dead");
+		assert_string_equal(ipc_message_get_reason(m), "no");
+		assert_string_equal(ipc_message_get_history(m), "[{\"attempt\":1},{}]");
+		assert_int_equal(ipc_message_to_json(m, false, &json), 0);
+		assert_non_null(strstr(json, "\"state\":\"dead\",\"reason\":\"no\","
+					     "\"history\":[{\"attempt\":1},{}],"));
+		free(json);
+		assert_int_equal(ipc_ack(f->client, m), -EINVAL);
+		ipc_message_free(m);
+	}
+	fake_expect(f, "{\"op\":\"receive\",\"id\":2,\"queues\":[\"q\"],\"max\":0,"
+		       "\"window\":1,\"wait_ms\":-1,\"dead\":true,"
+		       "\"filter\":{\"attempt_min\":2}}");
+	assert_int_equal(ipc_receiver_next(r, 0, &m), 0);
+	ipc_receiver_free(r);
+	fake_expect_silence(f);
 }
 
 static void test_many_queues(void **state)
@@ -551,6 +596,7 @@ int main(void)
 		fake_test(test_receive_none),
 		fake_test(test_receive_unanswered),
 		fake_test(test_options),
+		fake_test(test_looking_at_the_dead),
 		fake_test(test_many_queues),
 		fake_test(test_next),
 		fake_test(test_next_refused),

@@ -124,6 +124,8 @@ static struct world {
 	struct model_receiver receivers[RECEIVERS];
 	struct token tokens[TOKENS_MAX];
 	unsigned int n_tokens;
+	struct cursor cursors[QUEUES], places[QUEUES];
+	uint64_t seen[QUEUES]; /* by the cursor */
 	uint64_t seed, step;
 	uint64_t ended; /* messages that have left */
 } w;
@@ -440,19 +442,38 @@ static void step_settle(void)
 		give_verdict(real, m);
 }
 
-static void step_revive(void)
+/* Into any queue: in its own it only becomes ready again. */
+static void step_move(void)
 {
 	struct model_message *m = &w.messages[chance(MESSAGES_MAX)];
-	struct list *place = NULL;
+	int to = (int)chance(QUEUES), r;
 	struct fault fault;
+	bool full;
 
 	if (!m->number || m->state == MESSAGE_LEASED)
 		return;
+	full = to != m->queue && count_in(to) >= QUEUE_LIMIT;
+	r = queue_move(message_find(&w.broker, m->number), w.queue[to], &w.places[to],
+		       &fault);
+	check(r == (full ? FAULT : 0));
+	if (r)
+		return;
+	m->queue = to;
 	m->state = MESSAGE_READY;
 	m->attempts = 0;
-	assert_int_equal(queue_move(message_find(&w.broker, m->number), w.queue[m->queue],
-				    &place, &fault),
-			 0);
+}
+
+/* Who looks through a queue sees the numbers rise, and begins anew at the end. */
+static void step_look(void)
+{
+	int queue = (int)chance(QUEUES);
+	struct cursor *cursor = &w.cursors[queue];
+	const struct message *m = cursor_next(cursor);
+
+	check(!m || m->number > w.seen[queue]);
+	w.seen[queue] = m ? m->number : 0;
+	if (!m)
+		cursor_open(cursor, w.queue[queue]);
 }
 
 static void step_delete(void)
@@ -539,19 +560,55 @@ static void compare_receivers(void)
 	}
 }
 
+/* A place is one of a message that is there, or the end. */
+static void check_cursor(const struct cursor *cursor)
+{
+	const struct list *at = &cursor->queue->all;
+
+	while (at != cursor->at) {
+		at = at->next;
+		check(at != &cursor->queue->all);
+	}
+}
+
+/* All that a queue has, in the order of the numbers. */
+static void compare_order(void)
+{
+	for (int q = 0; q < QUEUES; q++) {
+		const struct message *oldest = NULL;
+		uint64_t last = 0, n = 0;
+
+		LIST_FOREACH(link, &w.queue[q]->all) {
+			const struct message *m =
+				LIST_ENTRY(link, struct message, in_queue);
+
+			check(m->number > last);
+			last = m->number;
+			n++;
+			if (!oldest && m->state != MESSAGE_DEAD)
+				oldest = m;
+		}
+		check(n == count_in(q));
+		check(queue_oldest(w.queue[q]) == oldest);
+		check_cursor(&w.cursors[q]);
+		check_cursor(&w.places[q]);
+	}
+}
+
 static void one_step(void)
 {
 	static void (*const steps[])(void) = {
-		step_send,   step_send,	  step_send,   step_send,
-		step_settle, step_settle, step_settle, step_time,
-		step_time,   step_open,	  step_end,    step_lose,
-		step_room,   step_revive, step_delete, step_delete,
+		step_send,   step_send,	  step_send, step_send, step_settle,
+		step_settle, step_settle, step_time, step_time, step_open,
+		step_end,    step_lose,	  step_room, step_move, step_delete,
+		step_delete, step_look,	  step_look,
 	};
 
 	steps[chance(ARRAY_SIZE(steps))]();
 	assert_int_equal(loop_pass(&w.loop), 0); /* timers, then deferred work */
 	compare_messages();
 	compare_receivers();
+	compare_order();
 }
 
 /* ---- the test ---- */
@@ -583,6 +640,10 @@ static void world_init(uint64_t seed)
 		assert_int_equal(queue_open(&w.broker, &ref, &root, RIGHT_WRITE,
 					    "send to", &w.queue[i], &fault),
 				 0);
+		cursor_init(&w.cursors[i]);
+		cursor_init(&w.places[i]);
+		cursor_open(&w.cursors[i], w.queue[i]);
+		cursor_open_at_end(&w.places[i], w.queue[i]);
 	}
 }
 
@@ -592,6 +653,8 @@ static void world_deinit(void)
 		if (w.receivers[i].used)
 			receiver_lose(&w.receivers[i].real, 0);
 	broker_deinit(&w.broker);
+	for (int i = 0; i < QUEUES; i++)
+		check(!w.cursors[i].queue && !w.places[i].queue);
 	for (int i = 0; i < USERS; i++) {
 		assert_int_equal(w.user[i]->usage.messages, 0);
 		assert_int_equal(w.user[i]->usage.bytes, 0);

@@ -504,6 +504,36 @@ IPC_PUBLIC unsigned int ipc_message_get_priority(const struct ipc_message *messa
 IPC_PUBLIC const char *ipc_message_get_meta(const struct ipc_message *message);
 
 /**
+ * ipc_message_get_state - what is going on with it
+ * @message: a message that was looked at, see ipc_receiver_set_peek()
+ *
+ * Returns: "ready", "delayed", "leased" or "dead"; "" if it was received
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC const char *ipc_message_get_state(const struct ipc_message *message);
+
+/**
+ * ipc_message_get_reason - why it is dead
+ * @message: a message that was looked at, see ipc_receiver_set_dead()
+ *
+ * Returns: what ipc_nack() or ipc_reject() was given, or the daemon's reason; "" if there is
+ * none
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC const char *ipc_message_get_reason(const struct ipc_message *message);
+
+/**
+ * ipc_message_get_history - how its attempts ended
+ * @message: a message that was looked at, see ipc_receiver_set_peek()
+ *
+ * Returns: a JSON array, oldest first and at most the last 8, of objects with attempt, at_ms
+ * (since 1970), uid and pid (0 if unknown) of the receiver, and reason ("" if none was given);
+ * NULL if there were none
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC const char *ipc_message_get_history(const struct ipc_message *message);
+
+/**
  * ipc_message_get_from - who sent it, by the kernel's word
  * @message: a received message
  * @ret_uid: user ID; may be NULL
@@ -703,6 +733,41 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_ack_wait(struct ipc_receiver *rec
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_peek(struct ipc_receiver *receiver,
 						    bool peek);
+
+/**
+ * ipc_receiver_set_dead - look at the dead messages only
+ * @receiver: not yet started
+ * @dead: true: as ipc_receiver_set_peek(), but only what is dead: rejected, or handed out
+ *	too often. ipc_name_move() revives them, ipc_name_purge() ends them.
+ *
+ * Returns: 0; -EBUSY already started
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_dead(struct ipc_receiver *receiver,
+						    bool dead);
+
+/**
+ * ipc_receiver_set_filter - look at some of the messages only
+ * @receiver: not yet started, with ipc_receiver_set_peek() or ipc_receiver_set_dead()
+ * @filter: what must all hold, read at once; NULL: no filter
+ *
+ * Conditions, with blanks or commas between them:
+ *	age>1h age<30s (since it was sent; ms, s, m, h, d; without unit seconds)
+ *	sender=ann (a user, by name or number)
+ *	attempt>=3 attempt<2 attempt=1 (also > and <=)
+ *	priority>=5 priority=0 (likewise)
+ *	meta.kind=thumb meta.n=3 meta.title="two words" (a member of the sender's JSON object
+ *	that is this integer, true, false, null, or else this text; in quotes a text as in JSON)
+ *
+ * Messages are taken from a queue in their order, so a receiver that does not peek is
+ * refused by the daemon: move those of a filter to another queue with ipc_name_move().
+ *
+ * Returns: 0; -EINVAL, ipc_client_get_error() names the word; -ENOENT no such user; -EBUSY
+ * already started; -ENOMEM
+ * Blocking: while users are looked up. Threads: owner. Since: 0.1. Source: ipc(1) FILTERS
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_filter(struct ipc_receiver *receiver,
+						      const char *filter);
 
 /**
  * ipc_message_fn - is given a message, by a function that processes the client
@@ -975,6 +1040,17 @@ IPC_PUBLIC int64_t ipc_record_get_integer(const struct ipc_record *record,
 					  const char *key);
 
 /**
+ * ipc_record_get_number - a number of a record, also one with a fraction
+ * @record: the record
+ * @key: its key
+ *
+ * Returns: the number, whatever the program's locale; -1 if there is none of that name and
+ * type (no record has negative numbers)
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) names, peers, stats
+ */
+IPC_PUBLIC double ipc_record_get_number(const struct ipc_record *record, const char *key);
+
+/**
  * ipc_record_get_bool - a yes or no of a record
  * @record: the record
  * @key: its key
@@ -1085,13 +1161,16 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_name_delete(struct ipc_client *client,
  * @name: the queue
  * @state: "ready", "delayed", "dead" or "all" of these; NULL: ready and delayed. What is
  *	leased stays.
+ * @filter: only those, as ipc_receiver_set_filter(); NULL: all
  * @ret_n: how many, also of what was done before a failure; may be NULL
  *
- * Returns: 0; -ENOENT; -EACCES; -EINVAL; otherwise as at the top
- * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) purge
+ * Returns: 0; -ENOENT no such name or user; -EACCES; -EINVAL; otherwise as at the top
+ * Blocking: until answered, and while users are looked up. Threads: owner. Since: 0.1.
+ * Source: ipc-protocol(7) purge
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_name_purge(struct ipc_client *client, const char *name,
-					     const char *state, uint64_t *ret_n);
+					     const char *state, const char *filter,
+					     uint64_t *ret_n);
 
 /**
  * ipc_name_move - put messages into another queue, or dead ones back into theirs
@@ -1099,15 +1178,16 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_name_purge(struct ipc_client *client, const ch
  * @name: the queue they are in
  * @to: the queue they go to; NULL: the same
  * @state: as ipc_name_purge(); NULL: dead
+ * @filter: as ipc_name_purge()
  * @ret_n: as ipc_name_purge()
  *
  * Returns: 0; -ENOENT; -EACCES; -EINVAL; -EAGAIN the other queue is full; -EDQUOT; otherwise
  * as at the top
- * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) move
+ * Blocking: as ipc_name_purge(). Threads: owner. Since: 0.1. Source: ipc-protocol(7) move
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_name_move(struct ipc_client *client, const char *name,
 					    const char *to, const char *state,
-					    uint64_t *ret_n);
+					    const char *filter, uint64_t *ret_n);
 
 /**
  * ipc_name_explain - who may do what with a name, and why
