@@ -46,11 +46,11 @@ static const char *const statement_texts[N_STATEMENTS] = {
 	[PUT_HEAD] = "INSERT OR REPLACE INTO head VALUES(1,?,?,?,?,?,?,?)",
 	[PUT_NAME] = "INSERT OR REPLACE INTO names VALUES(?,?,?,?)",
 	[DROP_NAME] = "DELETE FROM names WHERE id=?",
-	[PUT_MESSAGE] = "INSERT OR REPLACE INTO messages VALUES"
-			"(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+	[PUT_MESSAGE] = ("INSERT OR REPLACE INTO messages VALUES"
+			 "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"),
 	[SET_MESSAGE] =
-		"UPDATE messages SET queue=?,dead=?,kept=?,attempts=?,deliveries=?,"
-		"due_ms=?,reason=?,history=?,state_sum=? WHERE number=?",
+		("UPDATE messages SET queue=?,dead=?,kept=?,attempts=?,deliveries=?,"
+		 "due_ms=?,reason=?,history=?,state_sum=? WHERE number=?"),
 	[DROP_MESSAGE] = "DELETE FROM messages WHERE number=?",
 	[PUT_BODY] = "INSERT OR REPLACE INTO bodies VALUES(?,?)",
 	[DROP_BODY] = "DELETE FROM bodies WHERE number=?",

@@ -13,7 +13,7 @@
 #include "base/err.h"
 #include "log.h"
 
-enum { RESERVE_BYTES = 2 * 1024 * 1024 };
+static const off_t reserve_bytes = 2097152;
 
 static const char file[] = "ipcd.db", file_anew[] = "ipcd.db.new",
 		  file_old[] = "ipcd.db.old", file_bad[] = "ipcd.db.bad";
@@ -100,8 +100,8 @@ bool storage_reserve(struct storage *s)
 	if (fd < 0)
 		return false;
 	/* for some room beside it, or else it would be given up again at once */
-	s->has_reserve = posix_fallocate(fd, 0, 2 * RESERVE_BYTES) == 0;
-	(void)!ftruncate(fd, s->has_reserve ? RESERVE_BYTES : 0);
+	s->has_reserve = posix_fallocate(fd, 0, 2 * reserve_bytes) == 0;
+	(void)!ftruncate(fd, s->has_reserve ? reserve_bytes : 0);
 	return s->has_reserve;
 }
 
