@@ -14,7 +14,7 @@
 #include "base/err.h"
 
 enum {
-	CHUNK_MIN = 2048,
+	CHUNK_MIN = 1000, /* with its head still a block that malloc(3) keeps at hand */
 	CHUNK_MAX = 32768,
 	COPY_MAX = 4096, /* a copy of this much is cheaper than one more iovec */
 	RING_MIN = 4,
