@@ -299,7 +299,7 @@ int client_write(struct ipc_client *client) MUST_CHECK;
 int client_write_until(struct ipc_client *client, uint64_t left,
 		       uint64_t deadline_ns) MUST_CHECK;
 
-/* Writes, waits for input until the deadline and handles it: one sendmsg, one poll and one
+/* Writes, waits for input until the deadline and handles it: one send, one poll and one
  * recvmsg where nothing is in the way. Callbacks are the caller's. 0: look again; -ETIMEDOUT
  * (input may have come all the same); or what ended the client, unless it comes to life
  * again. */

@@ -4,7 +4,7 @@
  * The client's bytes: what goes into the output, when it is written, and which request a
  * frame that comes in belongs to.
  *
- * Nothing blocks but poll(2) in wait_for(): a call costs one sendmsg, one poll, one recvmsg.
+ * Nothing blocks but poll(2) in wait_for(): a call costs one send, one poll, one recvmsg.
  * Where output is left it waits for both directions: the daemon may be unable to read
  * because we do not.
  */
