@@ -62,6 +62,15 @@ int source_add(struct source *source, struct loop *loop, struct source_group *gr
 	return 0;
 }
 
+int source_want(struct source *source, uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data.ptr = source };
+
+	if (epoll_ctl(source->loop->epoll_fd, EPOLL_CTL_MOD, source->fd, &event) < 0)
+		return err_origin(-errno);
+	return 0;
+}
+
 static void source_unready(struct source *source)
 {
 	list_remove(&source->link);

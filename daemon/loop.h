@@ -84,6 +84,9 @@ int source_add(struct source *source, struct loop *loop, struct source_group *gr
 	       void (*turn)(struct source *, uint32_t)) MUST_CHECK;
 void source_remove(struct source *source);
 
+/* Other events from now on. What is there already comes anew, edge-triggered or not. */
+int source_want(struct source *source, uint32_t events) MUST_CHECK;
+
 /* One more turn, with no events, even if the kernel has nothing new. */
 void source_again(struct source *source);
 
