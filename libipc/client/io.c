@@ -232,10 +232,11 @@ static int end_by_bad_input(struct ipc_client *client, int r)
 static int handle_input(struct ipc_client *client)
 {
 	uint64_t queued = client->stream.queued_bytes;
-	struct fault fault = { .text = "" };
+	struct fault fault;
 	struct frame frame;
 	int r;
 
+	fault.text[0] = '\0';
 	while ((r = stream_next(&client->stream, client->reader, &frame, &fault))) {
 		if (r < 0 && r != -ENOMEM)
 			protocol_error(client, fault.text);

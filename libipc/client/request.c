@@ -35,8 +35,9 @@ void request_deinit(struct ipc_request *request)
 int request_begin(struct ipc_request *request, const char *op)
 {
 	struct ipc_client *client = request->client;
-	int r = request->callback ? client_check(client)
-				  : client_await(client, client_deadline(client, 0));
+	int r = request->callback || !client->failure
+			? client_check(client)
+			: client_await(client, client_deadline(client, 0));
 
 	if (r < 0)
 		return err_trace(r);
