@@ -466,7 +466,7 @@ static void fetch_result(struct store *store)
 		after_anew(store, task, result);
 	}
 	if (!is_busy(store) && !list_is_empty(&store->gathering->waits))
-		loop_defer(store->loop, &store->submit);
+		loop_defer_until_idle(store->loop, &store->submit);
 	else if (!is_busy(store) && store->gathering->n)
 		be_lazy(store);
 }
@@ -521,7 +521,7 @@ static void added(struct store *store)
 void store_wait(struct store *store, struct store_wait *wait)
 {
 	list_add_tail(&store->gathering->waits, &wait->link);
-	loop_defer(store->loop, &store->submit);
+	loop_defer_until_idle(store->loop, &store->submit);
 }
 
 /* Without memory for a record the file no longer tells the truth. */

@@ -420,7 +420,7 @@ static void test_a_slow_reader(void **state)
 	const char *body = big_body(10000);
 	struct client *slow, *sender;
 
-	start("--volatile", "--limit", "buffer_per_connection=65536", "--limit",
+	start("--limit", "buffer_per_connection=65536", "--limit",
 	      "stalled_deadline=1500");
 	slow = client_connect();
 	sender = client_connect();
