@@ -87,7 +87,7 @@ struct database {
 	uint64_t live, before; /* rows of messages, and at the start of the transaction */
 	uint64_t commits;
 	uint64_t next_number;  /* behind the messages that were read */
-	bool has_put;	       /* a message, in this transaction */
+	uint64_t put;	       /* the last message put in this transaction; 0: none */
 	struct store_head had; /* the head as it was written last */
 	int last;	       /* SQLite's result of the last failure */
 	int checkpoint;	       /* the first failure of a checkpoint */
@@ -384,7 +384,7 @@ int database_begin(struct database *db)
 {
 	db->before = db->live;
 	db->added.n = db->dropped.n = 0;
-	db->has_put = false;
+	db->put = 0;
 	if (db->checkpoint)
 		return err_trace(failed(db, db->checkpoint));
 	return err_trace(run(db, BEGIN));
@@ -405,10 +405,11 @@ static int put_head(struct database *db, const struct store_head *h)
 	return err_trace(run(db, PUT_HEAD));
 }
 
-/* The number of the commit is in the messages it has put: that saves a page. */
+/* The number of the commit is in the messages it has put, of which the last one at least
+ * must be there: that saves a page. */
 static bool needs_head(const struct database *db, const struct store_head *head)
 {
-	return !db->has_put || head->generation != db->had.generation ||
+	return !db->put || head->generation != db->had.generation ||
 	       head->clean != db->had.clean;
 }
 
@@ -517,7 +518,7 @@ int database_put_message(struct database *db, const struct message_record *m)
 	bind_number(s, at, sum_content(m, db->commits + 1));
 	r = run(db, PUT_MESSAGE);
 	db->live += r == 0;
-	db->has_put = true;
+	db->put = m->number;
 	return err_trace(r);
 }
 
@@ -546,6 +547,8 @@ int database_drop_message(struct database *db, uint64_t number, uint64_t body_si
 	r = run(db, DROP_MESSAGE);
 	if (r == 0)
 		db->live -= (uint64_t)sqlite3_changes64(db->sqlite);
+	if (number == db->put)
+		db->put = 0; /* it came and went within the transaction */
 	if (r == 0 && body_size >= BODY_ROW_MIN)
 		r = drop_body(db, number, body_size);
 	return err_trace(r);
