@@ -50,7 +50,7 @@ static const char *const statement_texts[N_STATEMENTS] = {
 			"(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
 	[SET_MESSAGE] =
 		"UPDATE messages SET queue=?,dead=?,kept=?,attempts=?,deliveries=?,"
-		"due_ms=?,reason=?,history=?,state_sum=? WHERE number=?",
+		"due_ms=?,expires_ms=?,reason=?,history=?,state_sum=? WHERE number=?",
 	[DROP_MESSAGE] = "DELETE FROM messages WHERE number=?",
 	[PUT_BODY] = "INSERT OR REPLACE INTO bodies VALUES(?,?)",
 	[DROP_BODY] = "DELETE FROM bodies WHERE number=?",
@@ -65,8 +65,8 @@ static const char schema[] =
 	" next_number INT, live INT, clean INT, lease_key BLOB, sum INT);"
 	"CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT, settings TEXT, sum INT);"
 	"CREATE TABLE messages(number INTEGER PRIMARY KEY, queue INT, dead INT, kept INT,"
-	" attempts INT, deliveries INT, due_ms INT, reason TEXT, history TEXT,"
-	" state_sum INT, uid INT, priority INT, sent_ms INT, expires_ms INT, sender TEXT,"
+	" attempts INT, deliveries INT, due_ms INT, expires_ms INT, reason TEXT,"
+	" history TEXT, state_sum INT, uid INT, priority INT, sent_ms INT, sender TEXT,"
 	" meta TEXT, body_size INT, body BLOB, commit_number INT, sum INT);"
 	"CREATE TABLE bodies(number INTEGER PRIMARY KEY, body BLOB);"
 	"CREATE TABLE dedup(number INTEGER PRIMARY KEY, queue INT, uid INT, sent_ms INT,"
@@ -188,8 +188,10 @@ static uint64_t sum_name(const struct name_record *n)
 
 static uint64_t sum_state(const struct message_record *m)
 {
-	const uint64_t numbers[] = { m->number,	  m->queue,	 m->dead,  m->kept,
-				     m->attempts, m->deliveries, m->due_ms };
+	const uint64_t numbers[] = {
+		m->number,   m->queue,	    m->dead,   m->kept,
+		m->attempts, m->deliveries, m->due_ms, m->expires_ms
+	};
 
 	return sum_slice(sum_slice(sum_numbers(numbers, sizeof(numbers)), m->reason),
 			 m->history);
@@ -197,8 +199,8 @@ static uint64_t sum_state(const struct message_record *m)
 
 static uint64_t sum_content(const struct message_record *m, uint64_t commit)
 {
-	const uint64_t numbers[] = { m->number,	    m->uid,	  m->priority, m->sent_ms,
-				     m->expires_ms, m->body_size, commit };
+	const uint64_t numbers[] = { m->number,	 m->uid,       m->priority,
+				     m->sent_ms, m->body_size, commit };
 	uint64_t sum = sum_numbers(numbers, sizeof(numbers));
 
 	return sum_slice(sum_slice(sum_slice(sum, m->from), m->meta), m->body);
@@ -490,6 +492,7 @@ static int bind_state(sqlite3_stmt *s, int at, const struct message_record *m)
 	bind_number(s, at++, m->attempts);
 	bind_number(s, at++, m->deliveries);
 	bind_number(s, at++, m->due_ms);
+	bind_number(s, at++, m->expires_ms);
 	bind_text(s, at++, m->reason);
 	bind_text(s, at++, m->history);
 	bind_number(s, at++, sum_state(m));
@@ -509,7 +512,6 @@ int database_put_message(struct database *db, const struct message_record *m)
 	bind_number(s, at++, m->uid);
 	bind_number(s, at++, m->priority);
 	bind_number(s, at++, m->sent_ms);
-	bind_number(s, at++, m->expires_ms);
 	bind_text(s, at++, m->from);
 	bind_text(s, at++, m->meta);
 	bind_number(s, at++, m->body_size);
@@ -732,12 +734,12 @@ static void read_columns(sqlite3_stmt *s, struct message_record *m)
 		.attempts = column_number(s, 4),
 		.deliveries = column_number(s, 5),
 		.due_ms = column_number(s, 6),
-		.reason = column_slice(s, 7),
-		.history = column_slice(s, 8),
-		.uid = (uid_t)column_number(s, 10),
-		.priority = (unsigned int)column_number(s, 11),
-		.sent_ms = column_number(s, 12),
-		.expires_ms = column_number(s, 13),
+		.expires_ms = column_number(s, 7),
+		.reason = column_slice(s, 8),
+		.history = column_slice(s, 9),
+		.uid = (uid_t)column_number(s, 11),
+		.priority = (unsigned int)column_number(s, 12),
+		.sent_ms = column_number(s, 13),
 		.from = column_slice(s, 14),
 		.meta = column_slice(s, 15),
 		.body_size = column_number(s, 16),
@@ -755,7 +757,7 @@ static int read_message(struct walk *w, sqlite3_stmt *s)
 	read_columns(s, &m);
 	w->db->live++;
 	w->db->next_number = max_u64(w->db->next_number, m.number + 1);
-	if (column_number(s, 9) == sum_state(&m) && read_body(w->db, &m, &body) &&
+	if (column_number(s, 10) == sum_state(&m) && read_body(w->db, &m, &body) &&
 	    column_number(s, 19) == sum_content(&m, column_number(s, 18))) {
 		w->db->commits = max_u64(w->db->commits, column_number(s, 18));
 		r = fn(w->arg, &m);
