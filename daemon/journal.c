@@ -174,6 +174,7 @@ void journal_drop_dedup(struct dedup *d)
 {
 	if (d->stored)
 		store_drop_dedup(d->queue->broker->store, d->number);
+	d->stored = false;
 }
 
 /* ---- everything ---- */

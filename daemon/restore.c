@@ -275,6 +275,8 @@ static int on_dedup(void *arg, const struct dedup_record *record)
 	r = dedup_add(d, queue, user, record->number, record->sent_ms);
 	if (r < 0)
 		free(d);
+	else if (!queue_is_durable(queue))
+		journal_drop_dedup(d); /* as its message, see settle_kept() */
 	user_unref(user);
 	return err_trace(r);
 }
