@@ -89,8 +89,9 @@ struct database {
 	uint64_t next_number;  /* behind the messages that were read */
 	uint64_t put;	       /* the last message put in this transaction; 0: none */
 	struct store_head had; /* the head as it was written last */
+	bool shrinks;	       /* space is being given back, a little at a time */
 	int last;	       /* SQLite's result of the last failure */
-	int checkpoint;	       /* the first failure of a checkpoint */
+	int background;	       /* the last failure of what nobody waits for */
 };
 
 /* ---- results ---- */
@@ -280,16 +281,25 @@ static int configure(struct database *db)
 
 /* SQLite's own hook ignores failures. But where fsync(2) has failed once, a second one may
  * succeed without the data: then the file can no longer be trusted. */
+static void note_background(struct database *db, int rc)
+{
+	if ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CORRUPT)
+		db->background = rc;
+}
+
+static void bring_in_log(struct database *db)
+{
+	note_background(db,
+			sqlite3_wal_checkpoint_v2(db->sqlite, "main",
+						  SQLITE_CHECKPOINT_PASSIVE, NULL, NULL));
+}
+
 static int on_log_grown(void *arg, sqlite3 *sqlite, const char *name, int pages)
 {
-	struct database *db = arg;
-	int rc = SQLITE_OK;
-
+	(void)sqlite;
+	(void)name;
 	if (pages >= CHECKPOINT_PAGES)
-		rc = sqlite3_wal_checkpoint_v2(sqlite, name, SQLITE_CHECKPOINT_PASSIVE,
-					       NULL, NULL);
-	if ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CORRUPT)
-		db->checkpoint = rc;
+		bring_in_log(arg);
 	return SQLITE_OK;
 }
 
@@ -387,8 +397,8 @@ int database_begin(struct database *db)
 	db->before = db->live;
 	db->added.n = db->dropped.n = 0;
 	db->put = 0;
-	if (db->checkpoint)
-		return err_trace(failed(db, db->checkpoint));
+	if (db->background)
+		return err_trace(failed(db, db->background));
 	return err_trace(run(db, BEGIN));
 }
 
@@ -847,16 +857,32 @@ int database_checkpoint(struct database *db)
 	return err_trace(failed(db, rc));
 }
 
+/* What a flood took, in both threads. */
+static void give_memory_back(struct database *db)
+{
+	sqlite3_db_release_memory(db->sqlite);
+	malloc_trim(0);
+}
+
 bool database_shrink(struct database *db)
 {
 	int64_t unused = 0;
 	char text[64];
 
-	sqlite3_db_release_memory(db->sqlite);
-	malloc_trim(0); /* what a flood took, in both threads */
-	if (read_pragma(db, "PRAGMA freelist_count", &unused) < 0 ||
-	    unused < SHRINK_MIN_PAGES)
+	if (!db->shrinks)
+		give_memory_back(db);
+	if (read_pragma(db, "PRAGMA freelist_count", &unused) < 0)
 		return false;
-	snprintf(text, sizeof(text), "PRAGMA incremental_vacuum(%d)", SHRINK_PAGES);
-	return run_text(db, text) == 0;
+	if (unused >= SHRINK_MIN_PAGES) {
+		snprintf(text, sizeof(text), "PRAGMA incremental_vacuum(%d)",
+			 SHRINK_PAGES);
+		db->shrinks = run_text(db, text) == 0;
+		if (!db->shrinks)
+			note_background(db, db->last);
+		return db->shrinks;
+	}
+	if (db->shrinks) /* until then the file is as long as it was */
+		bring_in_log(db);
+	db->shrinks = false;
+	return false;
 }
