@@ -50,7 +50,7 @@ static const char *const statement_texts[N_STATEMENTS] = {
 			 "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"),
 	[SET_MESSAGE] =
 		("UPDATE messages SET queue=?,dead=?,kept=?,attempts=?,deliveries=?,"
-		 "due_ms=?,reason=?,history=?,state_sum=? WHERE number=?"),
+		 "due_ms=?,expires_ms=?,reason=?,history=?,state_sum=? WHERE number=?"),
 	[DROP_MESSAGE] = "DELETE FROM messages WHERE number=?",
 	[PUT_BODY] = "INSERT OR REPLACE INTO bodies VALUES(?,?)",
 	[DROP_BODY] = "DELETE FROM bodies WHERE number=?",
@@ -65,8 +65,8 @@ static const char schema[] =
 	" next_number INT, live INT, clean INT, lease_key BLOB, sum INT);"
 	"CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT, settings TEXT, sum INT);"
 	"CREATE TABLE messages(number INTEGER PRIMARY KEY, queue INT, dead INT, kept INT,"
-	" attempts INT, deliveries INT, due_ms INT, reason TEXT, history TEXT,"
-	" state_sum INT, uid INT, priority INT, sent_ms INT, expires_ms INT, sender TEXT,"
+	" attempts INT, deliveries INT, due_ms INT, expires_ms INT, reason TEXT,"
+	" history TEXT, state_sum INT, uid INT, priority INT, sent_ms INT, sender TEXT,"
 	" meta TEXT, body_size INT, body BLOB, commit_number INT, sum INT);"
 	"CREATE TABLE bodies(number INTEGER PRIMARY KEY, body BLOB);"
 	"CREATE TABLE dedup(number INTEGER PRIMARY KEY, queue INT, uid INT, sent_ms INT,"
@@ -87,10 +87,11 @@ struct database {
 	uint64_t live, before; /* rows of messages, and at the start of the transaction */
 	uint64_t commits;
 	uint64_t next_number;  /* behind the messages that were read */
-	bool has_put;	       /* a message, in this transaction */
+	uint64_t put;	       /* the last message put in this transaction; 0: none */
 	struct store_head had; /* the head as it was written last */
+	bool shrinks;	       /* space is being given back, a little at a time */
 	int last;	       /* SQLite's result of the last failure */
-	int checkpoint;	       /* the first failure of a checkpoint */
+	int background;	       /* the last failure of what nobody waits for */
 };
 
 /* ---- results ---- */
@@ -188,8 +189,10 @@ static uint64_t sum_name(const struct name_record *n)
 
 static uint64_t sum_state(const struct message_record *m)
 {
-	const uint64_t numbers[] = { m->number,	  m->queue,	 m->dead,  m->kept,
-				     m->attempts, m->deliveries, m->due_ms };
+	const uint64_t numbers[] = {
+		m->number,   m->queue,	    m->dead,   m->kept,
+		m->attempts, m->deliveries, m->due_ms, m->expires_ms
+	};
 
 	return sum_slice(sum_slice(sum_numbers(numbers, sizeof(numbers)), m->reason),
 			 m->history);
@@ -197,8 +200,8 @@ static uint64_t sum_state(const struct message_record *m)
 
 static uint64_t sum_content(const struct message_record *m, uint64_t commit)
 {
-	const uint64_t numbers[] = { m->number,	    m->uid,	  m->priority, m->sent_ms,
-				     m->expires_ms, m->body_size, commit };
+	const uint64_t numbers[] = { m->number,	 m->uid,       m->priority,
+				     m->sent_ms, m->body_size, commit };
 	uint64_t sum = sum_numbers(numbers, sizeof(numbers));
 
 	return sum_slice(sum_slice(sum_slice(sum, m->from), m->meta), m->body);
@@ -278,16 +281,25 @@ static int configure(struct database *db)
 
 /* SQLite's own hook ignores failures. But where fsync(2) has failed once, a second one may
  * succeed without the data: then the file can no longer be trusted. */
+static void note_background(struct database *db, int rc)
+{
+	if ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CORRUPT)
+		db->background = rc;
+}
+
+static void bring_in_log(struct database *db)
+{
+	note_background(db,
+			sqlite3_wal_checkpoint_v2(db->sqlite, "main",
+						  SQLITE_CHECKPOINT_PASSIVE, NULL, NULL));
+}
+
 static int on_log_grown(void *arg, sqlite3 *sqlite, const char *name, int pages)
 {
-	struct database *db = arg;
-	int rc = SQLITE_OK;
-
+	(void)sqlite;
+	(void)name;
 	if (pages >= CHECKPOINT_PAGES)
-		rc = sqlite3_wal_checkpoint_v2(sqlite, name, SQLITE_CHECKPOINT_PASSIVE,
-					       NULL, NULL);
-	if ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CORRUPT)
-		db->checkpoint = rc;
+		bring_in_log(arg);
 	return SQLITE_OK;
 }
 
@@ -384,9 +396,9 @@ int database_begin(struct database *db)
 {
 	db->before = db->live;
 	db->added.n = db->dropped.n = 0;
-	db->has_put = false;
-	if (db->checkpoint)
-		return err_trace(failed(db, db->checkpoint));
+	db->put = 0;
+	if (db->background)
+		return err_trace(failed(db, db->background));
 	return err_trace(run(db, BEGIN));
 }
 
@@ -405,10 +417,11 @@ static int put_head(struct database *db, const struct store_head *h)
 	return err_trace(run(db, PUT_HEAD));
 }
 
-/* The number of the commit is in the messages it has put: that saves a page. */
+/* The number of the commit is in the messages it has put, of which the last one at least
+ * must be there: that saves a page. */
 static bool needs_head(const struct database *db, const struct store_head *head)
 {
-	return !db->has_put || head->generation != db->had.generation ||
+	return !db->put || head->generation != db->had.generation ||
 	       head->clean != db->had.clean;
 }
 
@@ -489,6 +502,7 @@ static int bind_state(sqlite3_stmt *s, int at, const struct message_record *m)
 	bind_number(s, at++, m->attempts);
 	bind_number(s, at++, m->deliveries);
 	bind_number(s, at++, m->due_ms);
+	bind_number(s, at++, m->expires_ms);
 	bind_text(s, at++, m->reason);
 	bind_text(s, at++, m->history);
 	bind_number(s, at++, sum_state(m));
@@ -508,7 +522,6 @@ int database_put_message(struct database *db, const struct message_record *m)
 	bind_number(s, at++, m->uid);
 	bind_number(s, at++, m->priority);
 	bind_number(s, at++, m->sent_ms);
-	bind_number(s, at++, m->expires_ms);
 	bind_text(s, at++, m->from);
 	bind_text(s, at++, m->meta);
 	bind_number(s, at++, m->body_size);
@@ -517,7 +530,7 @@ int database_put_message(struct database *db, const struct message_record *m)
 	bind_number(s, at, sum_content(m, db->commits + 1));
 	r = run(db, PUT_MESSAGE);
 	db->live += r == 0;
-	db->has_put = true;
+	db->put = m->number;
 	return err_trace(r);
 }
 
@@ -546,6 +559,8 @@ int database_drop_message(struct database *db, uint64_t number, uint64_t body_si
 	r = run(db, DROP_MESSAGE);
 	if (r == 0)
 		db->live -= (uint64_t)sqlite3_changes64(db->sqlite);
+	if (number == db->put)
+		db->put = 0; /* it came and went within the transaction */
 	if (r == 0 && body_size >= BODY_ROW_MIN)
 		r = drop_body(db, number, body_size);
 	return err_trace(r);
@@ -729,12 +744,12 @@ static void read_columns(sqlite3_stmt *s, struct message_record *m)
 		.attempts = column_number(s, 4),
 		.deliveries = column_number(s, 5),
 		.due_ms = column_number(s, 6),
-		.reason = column_slice(s, 7),
-		.history = column_slice(s, 8),
-		.uid = (uid_t)column_number(s, 10),
-		.priority = (unsigned int)column_number(s, 11),
-		.sent_ms = column_number(s, 12),
-		.expires_ms = column_number(s, 13),
+		.expires_ms = column_number(s, 7),
+		.reason = column_slice(s, 8),
+		.history = column_slice(s, 9),
+		.uid = (uid_t)column_number(s, 11),
+		.priority = (unsigned int)column_number(s, 12),
+		.sent_ms = column_number(s, 13),
 		.from = column_slice(s, 14),
 		.meta = column_slice(s, 15),
 		.body_size = column_number(s, 16),
@@ -752,7 +767,7 @@ static int read_message(struct walk *w, sqlite3_stmt *s)
 	read_columns(s, &m);
 	w->db->live++;
 	w->db->next_number = max_u64(w->db->next_number, m.number + 1);
-	if (column_number(s, 9) == sum_state(&m) && read_body(w->db, &m, &body) &&
+	if (column_number(s, 10) == sum_state(&m) && read_body(w->db, &m, &body) &&
 	    column_number(s, 19) == sum_content(&m, column_number(s, 18))) {
 		w->db->commits = max_u64(w->db->commits, column_number(s, 18));
 		r = fn(w->arg, &m);
@@ -842,16 +857,32 @@ int database_checkpoint(struct database *db)
 	return err_trace(failed(db, rc));
 }
 
+/* What a flood took, in both threads. */
+static void give_memory_back(struct database *db)
+{
+	sqlite3_db_release_memory(db->sqlite);
+	malloc_trim(0);
+}
+
 bool database_shrink(struct database *db)
 {
 	int64_t unused = 0;
 	char text[64];
 
-	sqlite3_db_release_memory(db->sqlite);
-	malloc_trim(0); /* what a flood took, in both threads */
-	if (read_pragma(db, "PRAGMA freelist_count", &unused) < 0 ||
-	    unused < SHRINK_MIN_PAGES)
+	if (!db->shrinks)
+		give_memory_back(db);
+	if (read_pragma(db, "PRAGMA freelist_count", &unused) < 0)
 		return false;
-	snprintf(text, sizeof(text), "PRAGMA incremental_vacuum(%d)", SHRINK_PAGES);
-	return run_text(db, text) == 0;
+	if (unused >= SHRINK_MIN_PAGES) {
+		snprintf(text, sizeof(text), "PRAGMA incremental_vacuum(%d)",
+			 SHRINK_PAGES);
+		db->shrinks = run_text(db, text) == 0;
+		if (!db->shrinks)
+			note_background(db, db->last);
+		return db->shrinks;
+	}
+	if (db->shrinks) /* until then the file is as long as it was */
+		bring_in_log(db);
+	db->shrinks = false;
+	return false;
 }

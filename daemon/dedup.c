@@ -63,28 +63,33 @@ static void forget(struct dedup *d)
 
 /* ---- the window ---- */
 
-static void forget_old(struct broker *broker)
+/* How much of the window is left to it. */
+static uint64_t left_ms(const struct dedup *d)
 {
 	uint64_t now_ms = clock_ns(CLOCK_REALTIME) / NS_PER_MS;
-	uint64_t window_ms = broker->limits->dedup_window;
-	struct dedup *d;
+	uint64_t age_ms = now_ms > d->sent_ms ? now_ms - d->sent_ms : 0;
+	uint64_t window_ms = d->queue->broker->limits->dedup_window;
 
-	while ((d = LIST_FIRST(&broker->all_dedups, struct dedup, in_all))) {
-		uint64_t age_ms = now_ms > d->sent_ms ? now_ms - d->sent_ms : 0;
+	return window_ms > age_ms ? window_ms - age_ms : 0;
+}
 
-		if (age_ms < window_ms) {
-			(void)!timer_set(broker->loop, &broker->dedup_timer,
-					 deadline_after(clock_ns(CLOCK_BOOTTIME),
-							window_ms - age_ms));
-			return; /* without memory the next id looks again */
-		}
-		forget(d);
-	}
+static void arm_timer(struct broker *broker)
+{
+	struct dedup *d = LIST_FIRST(&broker->all_dedups, struct dedup, in_all);
+
+	if (d) /* without memory the next id tries again */
+		(void)!timer_set(broker->loop, &broker->dedup_timer,
+				 deadline_after(clock_ns(CLOCK_BOOTTIME), left_ms(d)));
 }
 
 static void on_timer(struct timer *timer)
 {
-	forget_old(CONTAINER_OF(timer, struct broker, dedup_timer));
+	struct broker *broker = CONTAINER_OF(timer, struct broker, dedup_timer);
+	struct dedup *d;
+
+	while ((d = LIST_FIRST(&broker->all_dedups, struct dedup, in_all)) && !left_ms(d))
+		forget(d);
+	arm_timer(broker);
 }
 
 void dedup_init(struct broker *broker)
@@ -134,7 +139,7 @@ int dedup_add(struct dedup *d, struct queue *queue, struct user *user, uint64_t 
 	if (++queue->n_dedups > broker->limits->dedup_ids)
 		forget(LIST_FIRST(&queue->dedups, struct dedup, in_queue));
 	if (!timer_is_set(&broker->dedup_timer))
-		forget_old(broker);
+		arm_timer(broker);
 	return 0;
 }
 

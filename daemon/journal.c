@@ -34,6 +34,14 @@ static uint64_t due_ms(const struct message *m)
 	return 0;
 }
 
+/* One whose time was up in the hands of a receiver ends as soon as it comes back. */
+static uint64_t expires_ms(const struct message *m)
+{
+	if (m->expired)
+		return 1;
+	return m->more && heap_has(&m->more->expiry) ? wall_ms(m->more->expiry.key) : 0;
+}
+
 static struct slice text_slice(const char *text)
 {
 	return (struct slice){ text, text ? strlen(text) : 0 };
@@ -48,8 +56,7 @@ static struct message_record record_of(const struct message *m)
 		.uid = m->share->user->uid,
 		.priority = m->priority,
 		.sent_ms = m->sent_ms,
-		.expires_ms = more && heap_has(&more->expiry) ? wall_ms(more->expiry.key)
-							      : 0,
+		.expires_ms = expires_ms(m),
 		.from = { m->from->data, m->from->size },
 		.meta = { m->meta_size ? m->data : NULL, m->meta_size },
 		.body = { message_body(m), m->body_size },
@@ -167,6 +174,7 @@ void journal_drop_dedup(struct dedup *d)
 {
 	if (d->stored)
 		store_drop_dedup(d->queue->broker->store, d->number);
+	d->stored = false;
 }
 
 /* ---- everything ---- */

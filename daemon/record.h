@@ -22,7 +22,7 @@ struct message_record {
 	uint64_t number;
 	uid_t uid; /* the sender's */
 	unsigned int priority;
-	uint64_t sent_ms, expires_ms;  /* expires_ms 0: never */
+	uint64_t sent_ms;
 	struct slice from, meta, body; /* body: as long as body_size, or elsewhere */
 	uint64_t body_size;
 
@@ -30,7 +30,8 @@ struct message_record {
 	bool dead;
 	bool kept; /* of a memory queue, saved at an orderly stop */
 	uint64_t attempts, deliveries;
-	uint64_t due_ms; /* 0: now */
+	uint64_t due_ms;     /* 0: now */
+	uint64_t expires_ms; /* 0: never; who dies once, and is revived, has no end */
 	struct slice reason, history;
 };
 

@@ -244,11 +244,11 @@ static int on_message(void *arg, const struct message_record *record)
 	re->broker->next_number = max_u64(re->broker->next_number, m->number + 1);
 	re->n_messages++;
 	enter_state(re, m, record);
-	settle_kept(m, record->kept);
-	return record->expires_ms
-		       ? err_trace(message_start_ttl(m, re->broker,
-						     left_ms(re, record->expires_ms)))
-		       : 0;
+	if (record->expires_ms)
+		r = message_start_ttl(m, re->broker, left_ms(re, record->expires_ms));
+	if (r == 0)
+		settle_kept(m, record->kept);
+	return err_trace(r);
 }
 
 /* ---- ids of sends ---- */
@@ -275,6 +275,8 @@ static int on_dedup(void *arg, const struct dedup_record *record)
 	r = dedup_add(d, queue, user, record->number, record->sent_ms);
 	if (r < 0)
 		free(d);
+	else if (!queue_is_durable(queue))
+		journal_drop_dedup(d); /* as its message, see settle_kept() */
 	user_unref(user);
 	return err_trace(r);
 }

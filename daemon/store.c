@@ -22,6 +22,8 @@ enum {
 	LAZY_MS = 20,	      /* records for which nobody waits gather so long … */
 	LAZY_ENTRIES = 10000, /* … or until there are so many */
 	RETRY_MS = 1000,      /* after a failure */
+	IDLE_MS = 1000,	      /* behind the last task, before space is given back … */
+	IDLE_STEP_MS = 20,    /* … in steps */
 	STACK_BYTES = 512 * 1024,
 };
 
@@ -103,30 +105,32 @@ static void do_task(struct store *store, enum task task)
 	}
 }
 
-/* True: there may be more to do while nobody needs the thread. */
-static bool be_idle(struct store *store, bool more)
+/* Waits for a task; if none comes for idle_ms (0: for ever) does what there is to do while
+ * nobody needs the thread. Returns the next idle_ms. */
+static uint64_t be_idle(struct store *store, uint64_t idle_ms)
 {
 	struct timespec until;
-	uint64_t at = clock_ns(CLOCK_MONOTONIC) + NS_PER_S;
+	uint64_t at = deadline_after(clock_ns(CLOCK_MONOTONIC), idle_ms);
+	bool more;
 
-	if (!more) {
+	if (!idle_ms) {
 		pthread_cond_wait(&store->change, &store->mutex);
-		return false;
+		return 0;
 	}
 	until = (struct timespec){ (time_t)(at / NS_PER_S), (long)(at % NS_PER_S) };
 	if (pthread_cond_timedwait(&store->change, &store->mutex, &until) == 0)
-		return true;
+		return idle_ms;
 	pthread_mutex_unlock(&store->mutex);
 	more = storage_idle(&store->storage);
 	pthread_mutex_lock(&store->mutex);
-	return more;
+	return more ? IDLE_STEP_MS : 0;
 }
 
 static void *thread_main(void *arg)
 {
 	struct store *store = arg;
 	uint64_t one = 1;
-	bool more = false;
+	uint64_t idle_ms = 0;
 
 	prctl(PR_SET_NAME, "ipcd-store");
 	pthread_mutex_lock(&store->mutex);
@@ -134,12 +138,12 @@ static void *thread_main(void *arg)
 		enum task task = store->task;
 
 		if (task == TASK_NONE || store->done) {
-			more = be_idle(store, more);
+			idle_ms = be_idle(store, idle_ms);
 			continue;
 		}
 		pthread_mutex_unlock(&store->mutex);
 		do_task(store, task);
-		more = true;
+		idle_ms = IDLE_MS;
 		pthread_mutex_lock(&store->mutex);
 		store->done = true;
 		pthread_cond_broadcast(&store->change);

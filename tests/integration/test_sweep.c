@@ -6,14 +6,16 @@
 
 enum { MANY = 60000 };
 
+/* Only what is on the disk can be swept: with the last one all are there. */
 static void send_many(struct client *c, const char *queue, int n)
 {
-	for (int i = 0; i < n; i++) {
+	for (int i = 1; i < n; i++) {
 		say(c, "{'op':'send','queue':'%s'}", queue);
-		if (i % 500 == 499)
+		if (i % 500 == 0)
 			hear_nothing(c);
 	}
-	hear_nothing(c);
+	say(c, "{'op':'send','id':1,'queue':'%s'}", queue);
+	hear_reply(c, 1);
 }
 
 /* The request takes many turns, and others have theirs in between. */
