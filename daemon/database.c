@@ -347,7 +347,10 @@ int database_open(struct database **ret_db, const char *directory, const char *f
 		umask(before);
 	}
 	if (r < 0) {
-		database_close(db);
+		if (db->sqlite)
+			database_abandon(db);
+		else
+			database_close(db);
 		return err_trace(r);
 	}
 	*ret_db = db;
@@ -366,6 +369,22 @@ struct database *database_close(struct database *db)
 	free(db->path);
 	free(db);
 	return NULL;
+}
+
+struct database *database_abandon(struct database *db)
+{
+	sqlite3_db_config(db->sqlite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+	return database_close(db);
+}
+
+void database_keep_quiet(struct database *db)
+{
+	db->commits_fd = fd_close(db->commits_fd);
+}
+
+void database_tell(struct database *db, const struct store_head *head)
+{
+	commits_write(db->commits_fd, head);
 }
 
 /* ---- transactions ---- */
@@ -487,6 +506,9 @@ static int put_body(struct database *db, const struct message_record *m)
 		bind_blob(s, 2, m->body);
 		return err_trace(run(db, PUT_BODY));
 	}
+	/* it is there when a new database is written: then it is the old one's, too */
+	if (spool_has(db->spool, m->number, m->body_size))
+		return 0;
 	r = add_number(&db->added, m->number);
 	if (r == 0)
 		r = spool_put(db->spool, m->number, m->body);

@@ -55,11 +55,18 @@ void database_rollback(struct database *db);
 /* For a person: what SQLite or the system said last. Valid until the next call. */
 const char *database_error(struct database *db);
 
+/* The same for a file that is not trusted: it stays as it is. */
+struct database *database_abandon(struct database *db);
+
 /* All of the log is in the file itself. */
 int database_checkpoint(struct database *db) MUST_CHECK;
 
 /* A file that takes over from another one goes on with its counts. */
 void database_go_on(struct database *db, uint64_t commits, uint64_t live);
+
+/* The file `commits` is another one's as long as this one is not complete. */
+void database_keep_quiet(struct database *db);
+void database_tell(struct database *db, const struct store_head *head);
 
 /* ---- within a transaction ---- */
 

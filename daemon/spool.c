@@ -85,6 +85,16 @@ int spool_put(struct spool *spool, uint64_t number, struct slice body)
 	return err_trace(r);
 }
 
+bool spool_has(const struct spool *spool, uint64_t number, uint64_t size)
+{
+	struct stat st;
+	char name[24];
+
+	name_file(name, number);
+	return fstatat(spool->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       S_ISREG(st.st_mode) && (uint64_t)st.st_size == size;
+}
+
 int spool_sync(struct spool *spool)
 {
 	if (!spool->unsynced)

@@ -20,6 +20,9 @@ struct spool *spool_close(struct spool *spool);
 /* Writes and syncs a file, but not yet its name. -ENOSPC, -EIO. */
 int spool_put(struct spool *spool, uint64_t number, struct slice body) MUST_CHECK;
 
+/* Is it there, whole? */
+bool spool_has(const struct spool *spool, uint64_t number, uint64_t size);
+
 /* The names too, if there are new ones. */
 int spool_sync(struct spool *spool) MUST_CHECK;
 void spool_drop(struct spool *spool, uint64_t number);

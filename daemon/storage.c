@@ -152,7 +152,7 @@ static int read_head(struct storage *s)
 	int r = database_read_head(s->db, &s->head);
 
 	if (r == -EUCLEAN) {
-		s->db = database_close(s->db);
+		s->db = database_abandon(s->db);
 		r = open_empty(s);
 	}
 	if (r < 0)
@@ -323,18 +323,18 @@ static int write_entry(struct database *db, const struct batch_entry *e)
 	case BATCH_PUT_NAME:
 		return err_trace(database_put_name(db, &e->name));
 	case BATCH_DROP_NAME:
-		return err_trace(database_drop_name(db, e->name.id));
+		return err_trace(database_drop_name(db, e->drop.number));
 	case BATCH_PUT_MESSAGE:
 		return err_trace(database_put_message(db, &e->message));
 	case BATCH_SET_MESSAGE:
 		return err_trace(database_set_message(db, &e->message));
 	case BATCH_DROP_MESSAGE:
-		return err_trace(database_drop_message(db, e->message.number,
-						       e->message.body_size));
+		return err_trace(
+			database_drop_message(db, e->drop.number, e->drop.body_size));
 	case BATCH_PUT_DEDUP:
 		return err_trace(database_put_dedup(db, &e->dedup));
 	case BATCH_DROP_DEDUP:
-		return err_trace(database_drop_dedup(db, e->dedup.number));
+		return err_trace(database_drop_dedup(db, e->drop.number));
 	}
 	return 0;
 }
@@ -405,7 +405,7 @@ int storage_begin_anew(struct storage *s)
 	int r;
 
 	if (s->db)
-		s->db = database_close(s->db);
+		s->db = database_abandon(s->db);
 	s->anew = true;
 	r = remove_both(s, file_anew);
 	if (r == 0)
@@ -415,6 +415,7 @@ int storage_begin_anew(struct storage *s)
 		return err_trace(r);
 	}
 	database_go_on(s->db, s->head.commits, 0);
+	database_keep_quiet(s->db);
 	return 0;
 }
 
@@ -449,6 +450,7 @@ int storage_finish_anew(struct storage *s)
 	if (r < 0)
 		return err_trace(r);
 	database_go_on(s->db, s->head.commits, s->head.live);
+	database_tell(s->db, &s->head);
 	s->anew = s->set_aside = false;
 	return 0;
 }

@@ -48,7 +48,7 @@ struct store {
 	struct list held;  /* who waits for the new file to be complete */
 	uint64_t mark;	   /* records so far */
 	uint64_t cursor;   /* of the dump into a new file */
-	bool damaged, dumping, dumped, must_renew;
+	bool found_clean, damaged, dumping, dumped, must_renew;
 	uint64_t commits, last_commit_us, longest_commit_us;
 	char error[200];
 	const char *file_system, *warning;
@@ -604,8 +604,8 @@ void store_drop_message(struct store *store, uint64_t number, uint64_t body_size
 		give_up_file(store);
 		return;
 	}
-	e->message.number = number;
-	e->message.body_size = body_size;
+	e->drop.number = number;
+	e->drop.body_size = body_size;
 	batch_put(store->gathering, e);
 	added(store);
 }
@@ -634,7 +634,7 @@ void store_drop_name(struct store *store, uint64_t id)
 		give_up_file(store);
 		return;
 	}
-	e->name.id = id;
+	e->drop.number = id;
 	batch_put(store->gathering, e);
 	added(store);
 }
@@ -663,7 +663,7 @@ void store_drop_dedup(struct store *store, uint64_t number)
 		give_up_file(store);
 		return;
 	}
-	e->dedup.number = number;
+	e->drop.number = number;
 	batch_put(store->gathering, e);
 	added(store);
 }
@@ -794,6 +794,7 @@ int store_open(struct store **ret_store, const char *directory, struct loop *loo
 		store_free(store);
 		return err_trace(r);
 	}
+	store->found_clean = store->storage.head.clean;
 	look_at_file_system(store);
 	*ret_store = store;
 	return 0;
@@ -911,14 +912,19 @@ static void end_thread(struct store *store)
 
 enum { CLOSE_WAIT_MS = 30000 };
 
-struct store *store_close(struct store *store)
+bool store_found_clean(const struct store *store)
+{
+	return store->found_clean;
+}
+
+struct store *store_close(struct store *store, bool in_order)
 {
 	bool written;
 
 	if (!store)
 		return NULL;
 	if (store->has_thread) {
-		store->clean = true;
+		store->clean = in_order;
 		written = store_flush(store, CLOSE_WAIT_MS);
 		if (written && !is_busy(store)) {
 			write_now(store); /* the head, clean */

@@ -93,8 +93,11 @@ const struct store_head *store_get_head(const struct store *store);
 /* Writes all, and waits for it up to wait_ms; who waits is told. False: it took longer. */
 bool store_flush(struct store *store, uint64_t wait_ms);
 
-/* The orderly end: marks that leases are known. Returns NULL. */
-struct store *store_close(struct store *store);
+/* Was it stopped in order the last time? */
+bool store_found_clean(const struct store *store);
+
+/* The end. in_order: leases are known, which is noted for the next start. Returns NULL. */
+struct store *store_close(struct store *store, bool in_order);
 
 /* ---- records; texts are copied, a block is referenced ---- */
 
