@@ -2,11 +2,13 @@
 
 #include "database.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "base/err.h"
@@ -16,7 +18,8 @@
 enum {
 	SCHEMA_VERSION = 1,
 	APPLICATION_ID = 0x69706364, /* "ipcd" */
-	CHECKPOINT_PAGES = 4000, /* of the log, before they are brought into the file */
+	CHECKPOINT_PAGES = 2000, /* of the log, before they are brought into the file */
+	LOG_PAGE_BYTES = 4096 + 24, /* with its frame's header */
 	SHRINK_PAGES = 256,
 	SHRINK_MIN_PAGES = 1024,
 };
@@ -89,9 +92,10 @@ struct database {
 	uint64_t next_number;  /* behind the messages that were read */
 	uint64_t put;	       /* the last message put in this transaction; 0: none */
 	struct store_head had; /* the head as it was written last */
-	bool shrinks;	       /* space is being given back, a little at a time */
-	int last;	       /* SQLite's result of the last failure */
-	int background;	       /* the last failure of what nobody waits for */
+	bool log_is_long;
+	bool shrinks;	/* space is being given back, a little at a time */
+	int last;	/* SQLite's result of the last failure */
+	int background; /* the last failure of what nobody waits for */
 };
 
 /* ---- results ---- */
@@ -387,6 +391,45 @@ void database_tell(struct database *db, const struct store_head *head)
 	commits_write(db->commits_fd, head);
 }
 
+/* ---- the log ---- */
+
+/* SQLite takes zeros for the end of its log. Without room for them there are none. */
+static bool write_zeros(int fd, off_t from, off_t to)
+{
+	static const char zeros[65536];
+
+	while (from < to) {
+		size_t size = min_size(sizeof(zeros), (size_t)(to - from));
+		ssize_t n = pwrite(fd, zeros, size, from);
+
+		if (n <= 0)
+			return false;
+		from += n;
+	}
+	return fdatasync(fd) == 0;
+}
+
+/* Makes the log as long as it may become, for the first message: a commit that makes a file
+ * grow takes twice as long. */
+static void lengthen_log(struct database *db)
+{
+	static const off_t size = CHECKPOINT_PAGES * (off_t)LOG_PAGE_BYTES;
+	_cleanup_free_ char *path = NULL;
+	_cleanup_fd_ int fd = -1;
+	struct stat st;
+
+	if (asprintf(&path, "%s-wal", db->path) < 0) {
+		path = NULL;
+		return;
+	}
+	fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	db->log_is_long = true; /* tried once */
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size >= size)
+		return;
+	if (!write_zeros(fd, st.st_size, size))
+		(void)!ftruncate(fd, st.st_size);
+}
+
 /* ---- transactions ---- */
 
 static int add_number(struct number_list *list, uint64_t number)
@@ -454,6 +497,8 @@ int database_commit(struct database *db, struct store_head *head)
 		r = put_head(db, head);
 		db->had = *head;
 	}
+	if (db->put && !db->log_is_long)
+		lengthen_log(db);
 	if (r == 0)
 		r = spool_sync(db->spool); /* a file is there before its row */
 	if (r == 0)

@@ -146,8 +146,10 @@ static void *thread_main(void *arg)
 		idle_ms = IDLE_MS;
 		pthread_mutex_lock(&store->mutex);
 		store->done = true;
+		pthread_mutex_unlock(&store->mutex);
 		pthread_cond_broadcast(&store->change);
 		(void)!write(store->source.fd, &one, sizeof(one));
+		pthread_mutex_lock(&store->mutex);
 	}
 	pthread_mutex_unlock(&store->mutex);
 	return NULL;
@@ -166,8 +168,8 @@ static void begin_task(struct store *store, enum task task)
 	pthread_mutex_lock(&store->mutex);
 	store->task = task;
 	store->done = false;
-	pthread_cond_broadcast(&store->change);
 	pthread_mutex_unlock(&store->mutex);
+	pthread_cond_broadcast(&store->change);
 }
 
 /* NULL without memory. */
