@@ -1120,6 +1120,7 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_ping_async(struct ipc_client *client,
  *	max_attempts=N (deliveries of one message before it is dead)
  *	backoff=MS,MS... (delays of nack, by attempt; the last one stays)
  *	lost_delay=MS (before a message whose connection was lost comes again)
+ *	durable=true|false (what is sent from now on is kept on the disk)
  *
  * Returns: 0; -EEXIST; -EACCES; -EINVAL bad name, unknown key, bad value; -ENOENT no such
  * user or group (ipc_client_get_error() names the key); otherwise as at the top
