@@ -142,6 +142,7 @@ static int open_empty(struct storage *s)
 	int r = move_away(s, file_bad);
 
 	s->losses.damaged = true;
+	s->is_aside = r == 0;
 	if (r == 0)
 		r = open_file(s, file, &later);
 	return err_trace(r);
@@ -280,6 +281,7 @@ bool storage_judge(struct storage *s)
 	bool has_known = database_read_commits(s->db, &known);
 	bool has_head = s->head.commits > 0;
 	uint64_t commits = database_commits(s->db);
+	bool damaged;
 
 	s->head.next_number = max_u64(s->head.next_number, database_next_number(s->db));
 	/* how many rows there ought to be is known for the commit that wrote it */
@@ -298,9 +300,10 @@ bool storage_judge(struct storage *s)
 		if (!has_head)
 			s->head.lease_key = known.lease_key;
 	}
-	s->set_aside = s->losses.damaged || s->losses.names || s->losses.messages ||
-		       s->losses.dedups;
-	return s->set_aside;
+	damaged = s->losses.damaged || s->losses.names || s->losses.messages ||
+		  s->losses.dedups;
+	s->set_aside = damaged && !s->is_aside;
+	return damaged;
 }
 
 void storage_sweep(struct storage *s, bool (*exists)(void *arg, uint64_t number),

@@ -22,6 +22,8 @@ struct storage {
 	bool has_reserve;
 	bool anew;	/* a new file is being written beside the old one */
 	bool set_aside; /* the old one is damaged: kept as ipcd.db.bad when it is replaced */
+	bool is_aside;	/* it was, at start; what is replaced is an empty one */
+	char *options;	 /* see database_describe_options() */
 	char *damage;	 /* for a person: what was found at start; NULL: nothing */
 	int failure;	 /* the last one: -ENOSPC, -ENOMEM, or another */
 	char error[200]; /* the same for a person */
