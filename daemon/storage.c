@@ -89,6 +89,11 @@ static bool has_file(const struct storage *s, const char *name)
 	return !path || access(path, F_OK) == 0;
 }
 
+char *storage_find_bad(const struct storage *s)
+{
+	return has_file(s, file_bad) ? path_of(s, file_bad, "") : NULL;
+}
+
 bool storage_reserve(struct storage *s)
 {
 	_cleanup_free_ char *path = path_of(s, "reserve", "");
@@ -176,6 +181,8 @@ int storage_open(struct storage *s, const char *directory)
 		r = open_empty(s);
 	if (r >= 0)
 		r = read_head(s);
+	if (r >= 0)
+		s->options = database_describe_options(s->db);
 	if (later)
 		log_error("%s/%s was written by a later version of ipcd", directory,
 			  file);
@@ -191,7 +198,8 @@ void storage_close(struct storage *s)
 		s->db = database_close(s->db);
 	free(s->directory);
 	free(s->damage);
-	s->directory = s->damage = NULL;
+	free(s->options);
+	s->directory = s->damage = s->options = NULL;
 }
 
 int storage_load(struct storage *s,
