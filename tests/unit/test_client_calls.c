@@ -703,7 +703,8 @@ static void test_ping(void **state)
 static void test_list(void **state)
 {
 	static const char lines[] =
-		"{\"name\":\"a.b\",\"n\":3,\"x\":{\"name\":\"no\"},\"t\":\"\\u00e4\\n\\\"\"}\n"
+		"{\"name\":\"a.b\",\"n\":3,\"x\":{\"name\":\"no\",\"n\":7,"
+		"\"y\":{\"z\":\"deep\",\"b\":true}},\"t\":\"\\u00e4\\n\\\"\"}\n"
 		"{\"name\":\"c\",\"bad\":-1,\"part\":1.25,\"half\":5e-1}\n";
 	struct fake *f = *state;
 	const struct ipc_record *r;
@@ -729,6 +730,15 @@ static void test_list(void **state)
 	assert_int_equal(ipc_record_get_integer(r, "n"), 3);
 	assert_null(ipc_record_get_string(r, "n"));
 	assert_null(ipc_record_get_string(r, "x"));
+	assert_string_equal(ipc_record_get_string(r, "x.name"), "no");
+	assert_string_equal(ipc_record_get_string(r, "x.y.z"), "deep");
+	assert_true(ipc_record_get_bool(r, "x.y.b"));
+	assert_int_equal(ipc_record_get_integer(r, "x.n"), 7);
+	assert_true(ipc_record_get_number(r, "x.n") == 7);
+	assert_null(ipc_record_get_string(r, "x.none"));
+	assert_null(ipc_record_get_string(r, "t.name"));
+	assert_null(ipc_record_get_string(r, "x."));
+	assert_null(ipc_record_get_string(r, ""));
 	assert_null(ipc_record_get_string(r, "none"));
 	assert_int_equal(ipc_record_get_integer(r, "none"), -1);
 	assert_true(ipc_record_get_number(r, "n") == 3);

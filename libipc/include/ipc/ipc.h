@@ -1062,7 +1062,7 @@ IPC_PUBLIC const struct ipc_record *ipc_list_next(struct ipc_list *list);
 /**
  * ipc_record_get_string - a text of a record
  * @record: the record
- * @key: its key
+ * @key: its key, as "peers"; of a member of an object as "store.state"
  *
  * Returns: the text, NUL-ended; NULL if there is none of that name and type
  * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) names, peers, stats
@@ -1073,7 +1073,7 @@ IPC_PUBLIC const char *ipc_record_get_string(const struct ipc_record *record,
 /**
  * ipc_record_get_integer - a number of a record
  * @record: the record
- * @key: its key
+ * @key: its key, as "peers"; of a member of an object as "store.state"
  *
  * Returns: the number; -1 if there is none of that name and type (no record has negative
  * numbers)
@@ -1085,7 +1085,7 @@ IPC_PUBLIC int64_t ipc_record_get_integer(const struct ipc_record *record,
 /**
  * ipc_record_get_number - a number of a record, also one with a fraction
  * @record: the record
- * @key: its key
+ * @key: its key, as "peers"; of a member of an object as "store.state"
  *
  * Returns: the number, whatever the program's locale; -1 if there is none of that name and
  * type (no record has negative numbers)
@@ -1096,7 +1096,7 @@ IPC_PUBLIC double ipc_record_get_number(const struct ipc_record *record, const c
 /**
  * ipc_record_get_bool - a yes or no of a record
  * @record: the record
- * @key: its key
+ * @key: its key, as "peers"; of a member of an object as "store.state"
  *
  * Returns: whether it is there and true
  * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) names, explain
