@@ -283,6 +283,40 @@ static int configure(struct database *db)
 				      "PRAGMA journal_size_limit=16777216"));
 }
 
+static char *ask_pragma(struct database *db, const char *pragma)
+{
+	sqlite3_stmt *s = NULL;
+	const char *text = NULL;
+	char *copy;
+
+	if (sqlite3_prepare_v2(db->sqlite, pragma, -1, &s, NULL) == SQLITE_OK &&
+	    sqlite3_step(s) == SQLITE_ROW)
+		text = (const char *)sqlite3_column_text(s, 0);
+	copy = strdup(text ? text : "unknown");
+	sqlite3_finalize(s);
+	return copy;
+}
+
+char *database_describe_options(struct database *db)
+{
+	static const char *const names[] = { "off", "normal", "full", "extra" };
+	_cleanup_free_ char *journal = ask_pragma(db, "PRAGMA journal_mode");
+	_cleanup_free_ char *locking = ask_pragma(db, "PRAGMA locking_mode");
+	int64_t synchronous = -1;
+	char *text;
+
+	if (!journal || !locking ||
+	    read_pragma(db, "PRAGMA synchronous", &synchronous) < 0)
+		return NULL;
+	return asprintf(&text, "journal_mode=%s synchronous=%s locking_mode=%s", journal,
+			synchronous >= 0 && synchronous < (int64_t)ARRAY_SIZE(names)
+				? names[synchronous]
+				: "unknown",
+			locking) < 0
+		       ? NULL
+		       : text;
+}
+
 /* SQLite's own hook ignores failures. But where fsync(2) has failed once, a second one may
  * succeed without the data: then the file can no longer be trusted. */
 static void note_background(struct database *db, int rc)

@@ -42,6 +42,10 @@ struct database_losses {
 int database_open(struct database **ret_db, const char *directory, const char *file,
 		  bool *ret_later) MUST_CHECK;
 
+/* How SQLite says that it writes, as "journal_mode=wal synchronous=full …"; the caller frees
+ * it. NULL without memory. */
+char *database_describe_options(struct database *db);
+
 /* All is in the one file afterwards, unless that failed. Returns NULL. */
 struct database *database_close(struct database *db);
 

@@ -89,6 +89,11 @@ static bool has_file(const struct storage *s, const char *name)
 	return !path || access(path, F_OK) == 0;
 }
 
+char *storage_find_bad(const struct storage *s)
+{
+	return has_file(s, file_bad) ? path_of(s, file_bad, "") : NULL;
+}
+
 bool storage_reserve(struct storage *s)
 {
 	_cleanup_free_ char *path = path_of(s, "reserve", "");
@@ -142,6 +147,7 @@ static int open_empty(struct storage *s)
 	int r = move_away(s, file_bad);
 
 	s->losses.damaged = true;
+	s->is_aside = r == 0;
 	if (r == 0)
 		r = open_file(s, file, &later);
 	return err_trace(r);
@@ -175,6 +181,8 @@ int storage_open(struct storage *s, const char *directory)
 		r = open_empty(s);
 	if (r >= 0)
 		r = read_head(s);
+	if (r >= 0)
+		s->options = database_describe_options(s->db);
 	if (later)
 		log_error("%s/%s was written by a later version of ipcd", directory,
 			  file);
@@ -190,7 +198,8 @@ void storage_close(struct storage *s)
 		s->db = database_close(s->db);
 	free(s->directory);
 	free(s->damage);
-	s->directory = s->damage = NULL;
+	free(s->options);
+	s->directory = s->damage = s->options = NULL;
 }
 
 int storage_load(struct storage *s,
@@ -280,6 +289,7 @@ bool storage_judge(struct storage *s)
 	bool has_known = database_read_commits(s->db, &known);
 	bool has_head = s->head.commits > 0;
 	uint64_t commits = database_commits(s->db);
+	bool damaged;
 
 	s->head.next_number = max_u64(s->head.next_number, database_next_number(s->db));
 	/* how many rows there ought to be is known for the commit that wrote it */
@@ -298,9 +308,10 @@ bool storage_judge(struct storage *s)
 		if (!has_head)
 			s->head.lease_key = known.lease_key;
 	}
-	s->set_aside = s->losses.damaged || s->losses.names || s->losses.messages ||
-		       s->losses.dedups;
-	return s->set_aside;
+	damaged = s->losses.damaged || s->losses.names || s->losses.messages ||
+		  s->losses.dedups;
+	s->set_aside = damaged && !s->is_aside;
+	return damaged;
 }
 
 void storage_sweep(struct storage *s, bool (*exists)(void *arg, uint64_t number),

@@ -61,9 +61,12 @@ struct store_wait {
 struct store_report {
 	enum store_state state;
 	const char *directory, *file_system,
-		*warning;   /* warning NULL: keeps its promises */
-	const char *error;  /* NULL: none */
-	const char *damage; /* of this start, NULL: none */
+		*warning;    /* warning NULL: keeps its promises */
+	const char *error;   /* NULL: none */
+	const char *options; /* NULL: not known */
+	const char *damage;  /* of this start, NULL: none */
+	char *set_aside; /* where a damaged file lies, of this start or an earlier one; the
+			    caller frees it; NULL: there is none */
 	uint64_t commits, last_commit_us, longest_commit_us;
 	uint64_t file_bytes, log_bytes, disk_free_bytes;
 };
