@@ -415,6 +415,7 @@ int storage_begin_anew(struct storage *s)
 		return err_trace(r);
 	}
 	database_go_on(s->db, s->head.commits, 0);
+	database_stand_beside(s->db);
 	return 0;
 }
 
