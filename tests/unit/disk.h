@@ -142,12 +142,13 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t at)
 
 int fsync(int fd)
 {
-	return disk_fails_now() ? -1 : (int)syscall(SYS_fsync, fd);
+	(void)fd;
+	return disk_fails_now() ? -1 : 0; /* only a machine that stops tells */
 }
 
 int fdatasync(int fd)
 {
-	return disk_fails_now() ? -1 : (int)syscall(SYS_fdatasync, fd);
+	return fsync(fd);
 }
 
 int ftruncate64(int fd, off64_t size)

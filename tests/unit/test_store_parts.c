@@ -322,7 +322,7 @@ static void test_a_spool_on_a_bad_disk(void **state)
 			int r;
 
 			disk_fail(n, n, errors[i]);
-			r = spool_put(spool, n, slice_of("body"), &is_new);
+			r = spool_put(spool, 100 * i + n, slice_of("body"), &is_new);
 			if (r == 0)
 				r = spool_sync(spool);
 			if (!disk.failed) {
