@@ -89,8 +89,9 @@ struct database {
 	int commits_fd;	       /* the file `commits` */
 	uint64_t live, before; /* rows of messages, and at the start of the transaction */
 	uint64_t commits;
-	uint64_t next_number;  /* behind the messages that were read */
-	uint64_t put;	       /* the last message put in this transaction; 0: none */
+	uint64_t next_number; /* behind the messages that were read or put */
+	bool beside;  /* another file has the same spool, and the file `commits` */
+	uint64_t put; /* the last message put in this transaction; 0: none */
 	struct store_head had; /* the head as it was written last */
 	bool log_is_long;
 	bool shrinks;	/* space is being given back, a little at a time */
@@ -415,16 +416,6 @@ struct database *database_abandon(struct database *db)
 	return database_close(db);
 }
 
-void database_keep_quiet(struct database *db)
-{
-	db->commits_fd = fd_close(db->commits_fd);
-}
-
-void database_tell(struct database *db, const struct store_head *head)
-{
-	commits_write(db->commits_fd, head);
-}
-
 /* ---- the log ---- */
 
 /* SQLite takes zeros for the end of its log. Without room for them there are none. */
@@ -542,6 +533,8 @@ int database_commit(struct database *db, struct store_head *head)
 		return err_trace(r);
 	}
 	db->commits = head->commits;
+	if (db->beside)
+		return 0;
 	drop_files(db, &db->dropped); /* and is there as long as its row */
 	commits_write(db->commits_fd, head);
 	return 0;
@@ -578,6 +571,7 @@ int database_drop_name(struct database *db, uint64_t id)
 static int put_body(struct database *db, const struct message_record *m)
 {
 	sqlite3_stmt *s = db->statements[PUT_BODY];
+	bool is_new = true;
 	int r;
 
 	if (m->body_size < SPOOL_MIN) {
@@ -585,12 +579,23 @@ static int put_body(struct database *db, const struct message_record *m)
 		bind_blob(s, 2, m->body);
 		return err_trace(run(db, PUT_BODY));
 	}
-	/* it is there when a new database is written: then it is the old one's, too */
-	if (spool_has(db->spool, m->number, m->body_size))
-		return 0;
 	r = add_number(&db->added, m->number);
 	if (r == 0)
-		r = spool_put(db->spool, m->number, m->body);
+		r = spool_put(db->spool, m->number, m->body, &is_new);
+	if (r == 0 && !is_new)
+		db->added.n--; /* it was there before, and stays */
+	return err_trace(r);
+}
+
+/* What is put again is one message, not two. */
+static int forget_message(struct database *db, uint64_t number)
+{
+	int r;
+
+	bind_number(db->statements[DROP_MESSAGE], 1, number);
+	r = run(db, DROP_MESSAGE);
+	if (r == 0)
+		db->live -= (uint64_t)sqlite3_changes64(db->sqlite);
 	return err_trace(r);
 }
 
@@ -616,8 +621,11 @@ int database_put_message(struct database *db, const struct message_record *m)
 	bool within = m->body_size < BODY_ROW_MIN;
 	int at, r = within ? 0 : put_body(db, m);
 
+	if (r == 0 && m->number < db->next_number)
+		r = forget_message(db, m->number);
 	if (r < 0)
 		return err_trace(r);
+	db->next_number = max_u64(db->next_number, m->number + 1);
 	bind_number(s, 1, m->number);
 	at = bind_state(s, 2, m);
 	bind_number(s, at++, m->uid);
@@ -654,12 +662,8 @@ static int drop_body(struct database *db, uint64_t number, uint64_t size)
 
 int database_drop_message(struct database *db, uint64_t number, uint64_t body_size)
 {
-	int r;
+	int r = forget_message(db, number);
 
-	bind_number(db->statements[DROP_MESSAGE], 1, number);
-	r = run(db, DROP_MESSAGE);
-	if (r == 0)
-		db->live -= (uint64_t)sqlite3_changes64(db->sqlite);
 	if (number == db->put)
 		db->put = 0; /* it came and went within the transaction */
 	if (r == 0 && body_size >= BODY_ROW_MIN)
@@ -942,6 +946,11 @@ void database_go_on(struct database *db, uint64_t commits, uint64_t live)
 {
 	db->commits = commits;
 	db->live = live;
+}
+
+void database_stand_beside(struct database *db)
+{
+	db->beside = true;
 }
 
 void database_sweep(struct database *db, bool (*exists)(void *arg, uint64_t number),

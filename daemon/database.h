@@ -68,9 +68,9 @@ int database_checkpoint(struct database *db) MUST_CHECK;
 /* A file that takes over from another one goes on with its counts. */
 void database_go_on(struct database *db, uint64_t commits, uint64_t live);
 
-/* The file `commits` is another one's as long as this one is not complete. */
-void database_keep_quiet(struct database *db);
-void database_tell(struct database *db, const struct store_head *head);
+/* It is not yet in the place of another file: what that one has in the spool stays there,
+ * until the next start if need be, and so does what is known of its commits. */
+void database_stand_beside(struct database *db);
 
 /* ---- within a transaction ---- */
 
@@ -112,7 +112,7 @@ uint64_t database_live(const struct database *db);
 /* The number of the last commit that is in the file, after all has been read. */
 uint64_t database_commits(const struct database *db);
 
-/* Behind the last message that was read. */
+/* Behind the last message that was read or put. */
 uint64_t database_next_number(const struct database *db);
 
 /* The head as the file `commits` has it, see commits.h. False: there is none. */

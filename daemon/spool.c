@@ -16,6 +16,8 @@ struct spool {
 	bool unsynced;
 };
 
+static const char half_written[] = "new"; /* no number */
+
 static int failure(void)
 {
 	return errno == ENOSPC || errno == EDQUOT ? -ENOSPC : -EIO;
@@ -67,32 +69,33 @@ static int write_all(int fd, struct slice body)
 	return 0;
 }
 
-int spool_put(struct spool *spool, uint64_t number, struct slice body)
+static int create_file(const struct spool *spool, const char *name, int how)
+{
+	return openat(spool->fd, name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | how,
+		      0600);
+}
+
+/* One that is there may belong to a row that is there: it is replaced whole. */
+int spool_put(struct spool *spool, uint64_t number, struct slice body, bool *ret_new)
 {
 	_cleanup_fd_ int fd = -1;
 	char name[24];
 	int r;
 
 	name_file(name, number);
-	fd = openat(spool->fd, name,
-		    O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	fd = create_file(spool, name, O_EXCL);
+	*ret_new = fd >= 0;
+	if (fd < 0 && errno == EEXIST)
+		fd = create_file(spool, half_written, O_TRUNC);
 	if (fd < 0)
 		return err_origin(failure());
 	spool->unsynced = true;
 	r = write_all(fd, body);
 	if (r == 0 && fdatasync(fd) < 0)
 		r = err_origin(failure());
+	if (r == 0 && !*ret_new && renameat(spool->fd, half_written, spool->fd, name) < 0)
+		r = err_origin(failure());
 	return err_trace(r);
-}
-
-bool spool_has(const struct spool *spool, uint64_t number, uint64_t size)
-{
-	struct stat st;
-	char name[24];
-
-	name_file(name, number);
-	return fstatat(spool->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       S_ISREG(st.st_mode) && (uint64_t)st.st_size == size;
 }
 
 int spool_sync(struct spool *spool)
@@ -152,6 +155,7 @@ void spool_sweep(struct spool *spool, bool (*keep)(void *arg, uint64_t number), 
 		fd_close(fd);
 		return;
 	}
+	(void)!unlinkat(spool->fd, half_written, 0);
 	while ((entry = readdir(dir)))
 		if (parse_u64(entry->d_name, INT64_MAX, &number) && !keep(arg, number))
 			spool_drop(spool, number);

@@ -17,11 +17,10 @@ struct spool;
 int spool_open(struct spool **ret_spool, const char *directory) MUST_CHECK;
 struct spool *spool_close(struct spool *spool);
 
-/* Writes and syncs a file, but not yet its name. -ENOSPC, -EIO. */
-int spool_put(struct spool *spool, uint64_t number, struct slice body) MUST_CHECK;
-
-/* Is it there, whole? */
-bool spool_has(const struct spool *spool, uint64_t number, uint64_t size);
+/* Writes and syncs a file, but not yet its name. *ret_new false: there was one of this
+ * number, which is whole until this one takes its place. -ENOSPC, -EIO. */
+int spool_put(struct spool *spool, uint64_t number, struct slice body,
+	      bool *ret_new) MUST_CHECK;
 
 /* The names too, if there are new ones. */
 int spool_sync(struct spool *spool) MUST_CHECK;
@@ -31,7 +30,7 @@ void spool_drop(struct spool *spool, uint64_t number);
 int spool_get(struct spool *spool, uint64_t number, uint64_t size,
 	      struct buf *body) MUST_CHECK;
 
-/* Drops the files that keep() does not know. */
+/* Drops the files that keep() does not know, and what a stop has left half-written. */
 void spool_sweep(struct spool *spool, bool (*keep)(void *arg, uint64_t number),
 		 void *arg);
 

@@ -426,7 +426,7 @@ int storage_begin_anew(struct storage *s)
 		return err_trace(r);
 	}
 	database_go_on(s->db, s->head.commits, 0);
-	database_keep_quiet(s->db);
+	database_stand_beside(s->db);
 	return 0;
 }
 
@@ -461,7 +461,6 @@ int storage_finish_anew(struct storage *s)
 	if (r < 0)
 		return err_trace(r);
 	database_go_on(s->db, s->head.commits, s->head.live);
-	database_tell(s->db, &s->head);
 	s->anew = s->set_aside = false;
 	return 0;
 }

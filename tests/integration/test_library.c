@@ -246,7 +246,7 @@ static void test_duplicate(void **state)
 	struct ipc_client *client;
 	uint64_t first, number;
 
-	start();
+	start_durable();
 	client = open_client();
 	assert_int_equal(send_telling(client, a, 0, &first), 0);
 	assert_int_equal(send_telling(client, a, 0, &number), IPC_SENT_DUPLICATE);
@@ -257,7 +257,7 @@ static void test_duplicate(void **state)
 	ipc_client_close(client);
 
 	crash();
-	start();
+	start_durable();
 	client = open_client();
 	assert_int_equal(send_telling(client, a, 0, &number), IPC_SENT_DUPLICATE);
 	assert_int_equal(number, first);
@@ -314,7 +314,7 @@ static void test_repeated(void **state)
 	struct ipc_client *client;
 	pid_t sender;
 
-	start();
+	start_durable();
 	client = open_client();
 	assert_int_equal(ipc_name_create(client, "q", one, 1), 0);
 	assert_int_equal(ipc_send(client, "q", "full", 4, NULL), 0);
@@ -322,7 +322,7 @@ static void test_repeated(void **state)
 	wait_for(count_of(client, "q", "waiting") == 1);
 	ipc_client_close(client);
 	crash();
-	start();
+	start_durable();
 	client = open_client();
 	wait_for(count_of(client, "q", "waiting") == 1);
 	acknowledge_one(client, "full");
@@ -341,7 +341,7 @@ static void test_durable(void **state)
 	static const char *const yes[] = { "durable=true" };
 	struct ipc_client *client;
 
-	start();
+	start_durable();
 	client = open_client();
 	assert_int_equal(ipc_name_create(client, "q", no, 1), 0);
 	assert_int_equal(ipc_send(client, "q", "in memory", 9, NULL), 0);
@@ -349,7 +349,7 @@ static void test_durable(void **state)
 	assert_int_equal(ipc_send(client, "q", "on disk", 7, NULL), 0);
 	ipc_client_close(client);
 	crash();
-	start();
+	start_durable();
 	client = open_client();
 	acknowledge_one(client, "on disk");
 	assert_int_equal(count_of(client, "q", "ready"), 0);

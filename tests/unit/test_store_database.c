@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The database: what goes in comes out, or is counted as lost. */
+
+#include "unit/disk.h"
+
+#include "database.h"
+
+static struct database *db;
+static struct store_head head;
+static struct database_losses losses;
+
+static void open_it(void)
+{
+	bool later;
+
+	assert_int_equal(database_open(&db, disk_directory, "ipcd.db", &later), 0);
+	assert_false(later);
+	memset(&losses, 0, sizeof(losses));
+}
+
+static void begin(void)
+{
+	assert_int_equal(database_begin(db), 0);
+}
+
+static void commit(void)
+{
+	assert_int_equal(database_commit(db, &head), 0);
+}
+
+static void close_it(void)
+{
+	db = database_close(db);
+}
+
+/* ---- records ---- */
+
+static struct slice slice_of(const char *text)
+{
+	return (struct slice){ text, text ? strlen(text) : 0 };
+}
+
+static char pattern[300000];
+
+/* Each has other values in all its members. */
+static struct message_record record(uint64_t number, size_t body_size)
+{
+	return (struct message_record){
+		.number = number,
+		.uid = (uid_t)(4000000000u + number),
+		.priority = (unsigned int)number % 10,
+		.sent_ms = 1764000000000 + number,
+		.expires_ms = number % 2 ? 1764000001000 + number : 0,
+		.from = slice_of("\"from\":{\"uid\":1}"),
+		.meta = slice_of(number % 2 ? "{\"a\":1}" : NULL),
+		.body = { pattern + number % 1000, body_size },
+		.body_size = body_size,
+		.queue = number + 7,
+		.dead = number % 3 == 0,
+		.kept = number % 4 == 0,
+		.attempts = number * 3,
+		.deliveries = (1ull << 40) + number,
+		.due_ms = number % 5 ? 1764000002000 + number : 0,
+		.reason = slice_of(number % 3 ? NULL : "why \xc3\xa4"),
+		.history = slice_of(number % 3 == 1 ? "{\"attempt\":1}" : NULL),
+	};
+}
+
+static void check_slice(struct slice a, struct slice b)
+{
+	assert_int_equal(a.size, b.size);
+	assert_int_equal(a.data == NULL, b.data == NULL);
+	if (a.size)
+		assert_memory_equal(a.data, b.data, a.size);
+}
+
+static void check_message(const struct message_record *a, const struct message_record *b)
+{
+	assert_int_equal(a->number, b->number);
+	assert_int_equal(a->uid, b->uid);
+	assert_int_equal(a->priority, b->priority);
+	assert_int_equal(a->sent_ms, b->sent_ms);
+	assert_int_equal(a->expires_ms, b->expires_ms);
+	check_slice(a->from, b->from);
+	check_slice(a->meta, b->meta);
+	assert_int_equal(a->body_size, b->body_size);
+	assert_int_equal(a->body.size, b->body_size);
+	if (b->body_size)
+		assert_memory_equal(a->body.data, b->body.data, b->body_size);
+	assert_int_equal(a->queue, b->queue);
+	assert_int_equal(a->dead, b->dead);
+	assert_int_equal(a->kept, b->kept);
+	assert_int_equal(a->attempts, b->attempts);
+	assert_int_equal(a->deliveries, b->deliveries);
+	assert_int_equal(a->due_ms, b->due_ms);
+	check_slice(a->reason, b->reason);
+	check_slice(a->history, b->history);
+}
+
+/* What comes must be these, in their order. */
+static struct expectation {
+	struct message_record messages[20];
+	size_t n, seen;
+} expected;
+
+static void expect(const struct message_record *m)
+{
+	expected.messages[expected.n++] = *m;
+}
+
+static int on_message(void *arg, const struct message_record *m)
+{
+	(void)arg;
+	assert_true(expected.seen < expected.n);
+	check_message(m, &expected.messages[expected.seen++]);
+	return 0;
+}
+
+static void check_messages(void)
+{
+	expected.seen = 0;
+	assert_int_equal(database_each_message(db, on_message, NULL, &losses), 0);
+	assert_int_equal(expected.seen, expected.n);
+}
+
+static void put(const struct message_record *m)
+{
+	assert_int_equal(database_put_message(db, m), 0);
+}
+
+/* ---- round trips ---- */
+
+static const size_t sizes[] = { 0, 1, 4096, 4097, 262144, 262145 };
+
+static void fill(void)
+{
+	begin();
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct message_record m = record(i + 1, sizes[i]);
+
+		put(&m);
+		expect(&m);
+	}
+	commit();
+}
+
+static void test_messages(void **state)
+{
+	open_it();
+	fill();
+	for (int i = 0; i < 2; i++) {
+		check_messages();
+		assert_int_equal(losses.messages, 0);
+		assert_false(losses.damaged);
+		assert_int_equal(database_live(db), ARRAY_SIZE(sizes));
+		assert_int_equal(database_next_number(db), ARRAY_SIZE(sizes) + 1);
+		assert_int_equal(database_commits(db), 1);
+		close_it();
+		open_it();
+	}
+	assert_true(disk_has("spool/6"));
+	assert_false(disk_has("spool/5"));
+	close_it();
+}
+
+static void test_empty_texts_and_none(void **state)
+{
+	struct message_record none = record(2, 0), empty = record(4, 0);
+
+	none.from = none.meta = none.reason = none.history = none.body =
+		(struct slice){ NULL, 0 };
+	empty.from = empty.meta = empty.reason = empty.history = slice_of("");
+	open_it();
+	begin();
+	put(&none);
+	put(&empty);
+	expect(&none);
+	expect(&empty);
+	commit();
+	close_it();
+	open_it();
+	check_messages();
+	assert_int_equal(losses.messages, 0);
+	close_it();
+}
+
+static void test_largest_values(void **state)
+{
+	struct message_record m = record(INT64_MAX - 1, 5);
+
+	m.uid = UINT32_MAX;
+	m.sent_ms = m.expires_ms = m.due_ms = INT64_MAX;
+	m.queue = m.attempts = m.deliveries = UINT64_MAX;
+	open_it();
+	begin();
+	put(&m);
+	expect(&m);
+	commit();
+	check_messages();
+	assert_int_equal(losses.messages, 0);
+	close_it();
+}
+
+static void test_set_and_drop(void **state)
+{
+	struct message_record changed;
+
+	open_it();
+	fill();
+	begin();
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		changed = record(i + 1, sizes[i]);
+		changed.queue = 99;
+		changed.dead = !changed.dead;
+		changed.attempts++;
+		changed.expires_ms = 5;
+		changed.due_ms = 6;
+		changed.reason = slice_of("another");
+		changed.history = slice_of(i % 2 ? NULL : "changed");
+		assert_int_equal(database_set_message(db, &changed), 0);
+		expected.messages[i] = changed;
+	}
+	commit();
+	check_messages();
+	begin();
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+		assert_int_equal(database_drop_message(db, i + 1, sizes[i]), 0);
+	assert_true(disk_has("spool/6")); /* until it is certain */
+	commit();
+	assert_false(disk_has("spool/6"));
+	expected.n = 0;
+	check_messages();
+	assert_int_equal(database_live(db), 0);
+	assert_int_equal(head.live, 0);
+	close_it();
+}
+
+static void test_rollback(void **state)
+{
+	struct message_record m = record(10, 262145);
+
+	open_it();
+	fill();
+	begin();
+	put(&m);
+	assert_int_equal(database_drop_message(db, 6, 262145), 0);
+	assert_int_equal(database_drop_message(db, 1, 0), 0);
+	assert_true(disk_has("spool/10"));
+	database_rollback(db);
+	assert_false(disk_has("spool/10"));
+	assert_true(disk_has("spool/6"));
+	assert_int_equal(database_live(db), ARRAY_SIZE(sizes));
+	check_messages();
+	begin();
+	commit();
+	assert_int_equal(head.live, ARRAY_SIZE(sizes));
+	close_it();
+}
+
+/* A message once more (moved between queues, or a new file) is still one. */
+static void test_the_same_once_more(void **state)
+{
+	struct message_record m = record(1, 0);
+
+	open_it();
+	fill();
+	begin();
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		m = record(i + 1, sizes[i]);
+		put(&m);
+	}
+	commit();
+	assert_int_equal(head.live, ARRAY_SIZE(sizes));
+	check_messages();
+	begin();
+	m = record(6, 262145);
+	put(&m);
+	database_rollback(db);
+	assert_true(disk_has("spool/6")); /* it is that of the row that is there */
+	check_messages();
+	assert_int_equal(losses.messages, 0);
+	close_it();
+}
+
+static int on_name(void *arg, const struct name_record *n)
+{
+	const struct name_record **names = arg, *e = *names;
+
+	assert_int_equal(n->id, e->id);
+	check_slice(n->name, e->name);
+	check_slice(n->settings, e->settings);
+	++*names;
+	return 0;
+}
+
+static void test_names(void **state)
+{
+	struct name_record names[] = { { 1, slice_of("a.b"), slice_of("{\"own\":true}") },
+				       { 2, slice_of("@1000"), slice_of(NULL) },
+				       { 7, slice_of("c"), slice_of("") } };
+	const struct name_record *at = names;
+
+	open_it();
+	begin();
+	for (int i = 2; i >= 0; i--)
+		assert_int_equal(database_put_name(db, &names[i]), 0);
+	names[1].settings = slice_of("{}");
+	assert_int_equal(database_put_name(db, &names[1]), 0);
+	commit();
+	assert_int_equal(database_each_name(db, on_name, &at, &losses), 0);
+	assert_ptr_equal(at, names + 3);
+	begin();
+	assert_int_equal(database_drop_name(db, 1), 0);
+	assert_int_equal(database_drop_name(db, 1), 0);
+	commit();
+	close_it();
+	open_it();
+	at = names + 1;
+	assert_int_equal(database_each_name(db, on_name, &at, &losses), 0);
+	assert_ptr_equal(at, names + 3);
+	close_it();
+}
+
+static int on_dedup(void *arg, const struct dedup_record *d)
+{
+	const struct dedup_record **dedups = arg, *e = *dedups;
+
+	assert_int_equal(d->number, e->number);
+	assert_int_equal(d->queue, e->queue);
+	assert_int_equal(d->uid, e->uid);
+	assert_int_equal(d->sent_ms, e->sent_ms);
+	check_slice(d->id, e->id);
+	++*dedups;
+	return 0;
+}
+
+static void test_dedups(void **state)
+{
+	struct dedup_record dedups[] = { { 1, 2, UINT32_MAX, 5, slice_of("id") },
+					 { 8, 2, 0, 6, slice_of("\xc3\xa4") } };
+	const struct dedup_record *at = dedups;
+
+	open_it();
+	begin();
+	assert_int_equal(database_put_dedup(db, &dedups[1]), 0);
+	assert_int_equal(database_put_dedup(db, &dedups[0]), 0);
+	commit();
+	assert_int_equal(database_each_dedup(db, on_dedup, &at, &losses), 0);
+	assert_ptr_equal(at, dedups + 2);
+	begin();
+	assert_int_equal(database_drop_dedup(db, 1), 0);
+	commit();
+	at = dedups + 1;
+	assert_int_equal(database_each_dedup(db, on_dedup, &at, &losses), 0);
+	assert_ptr_equal(at, dedups + 2);
+	close_it();
+}
+
+static void test_head(void **state)
+{
+	struct store_head read = { 0 };
+
+	open_it();
+	assert_int_equal(database_read_head(db, &read), 0);
+	head = (struct store_head){ .generation = 4,
+				    .next_number = 77,
+				    .clean = true,
+				    .lease_key = { 5, UINT64_MAX } };
+	begin();
+	commit();
+	close_it();
+	open_it();
+	assert_int_equal(database_read_head(db, &read), 1);
+	assert_int_equal(read.generation, 4);
+	assert_int_equal(read.next_number, 77);
+	assert_int_equal(read.commits, 1);
+	assert_true(read.clean);
+	assert_int_equal(read.lease_key.k1, UINT64_MAX);
+	close_it();
+}
+
+static int ignore(void *arg, const struct message_record *m)
+{
+	(void)arg;
+	(void)m;
+	return 0;
+}
+
+/* The number of the last commit is found, whatever the commits have done. */
+static void test_count_of_commits(void **state)
+{
+	struct store_head read;
+
+	open_it();
+	for (uint64_t i = 1; i <= 40; i++) {
+		struct message_record m = record(i, 10);
+
+		begin();
+		if (i % 3)
+			put(&m);
+		if (i % 5 == 0)
+			assert_int_equal(database_drop_message(db, i, 10), 0);
+		if (i % 4 == 0)
+			assert_int_equal(database_drop_message(db, i - 1, 10), 0);
+		commit();
+		assert_int_equal(head.commits, i);
+		close_it();
+		open_it();
+		assert_true(database_read_head(db, &read) >= 0);
+		assert_int_equal(database_each_message(db, ignore, NULL, &losses), 0);
+		assert_int_equal(database_commits(db), i);
+		assert_int_equal(database_live(db), head.live);
+	}
+	close_it();
+}
+
+#define on_disk(test) cmocka_unit_test_setup_teardown(test, setup, disk_teardown)
+
+static int setup(void **state)
+{
+	for (size_t i = 0; i < sizeof(pattern); i++)
+		pattern[i] = (char)(i * 2654435761u >> 24);
+	memset(&head, 0, sizeof(head));
+	memset(&expected, 0, sizeof(expected));
+	return disk_setup(state);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		on_disk(test_messages),	      on_disk(test_empty_texts_and_none),
+		on_disk(test_largest_values), on_disk(test_set_and_drop),
+		on_disk(test_rollback),	      on_disk(test_the_same_once_more),
+		on_disk(test_names),	      on_disk(test_dedups),
+		on_disk(test_head),	      on_disk(test_count_of_commits),
+	};
+
+	return cmocka_run_group_tests_name("store_database", tests, NULL, NULL);
+}
