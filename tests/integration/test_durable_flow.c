@@ -311,7 +311,7 @@ static void test_a_flood_goes_back(void **state)
 	hear_reply(c, 1);
 	wait_for(size_of("ipcd.db") < 6 << 20);
 	if (!server_is_sanitized())
-		wait_for(memory_kib() < before + 16 * 1024);
+		wait_for(memory_kib() < before + 16384);
 	restart(CRASH, AT_ONCE, "--log-level", "warning");
 	assert_int_equal(stats_count("messages"), 0);
 }
