@@ -313,7 +313,7 @@ static int run(struct cli *cli, int argc, char **argv)
 		doctor_tell(&doctor, LEVEL_PROBLEM, ABOUT("daemon"),
 			    "start ipcd, or say which one with --socket, --user or "
 			    "--system",
-			    "there is none to ask");
+			    "none could be asked");
 		return r;
 	}
 	doctor.client = client;

@@ -71,7 +71,7 @@ static void check_dead(struct doctor *doctor, const struct ipc_record *queue)
 			    "see why with 'ipc receive NAME --dead --json'; 'ipc name "
 			    "move' makes them ready again, 'ipc name purge --state dead' "
 			    "throws them away",
-			    "%lld messages are dead", dead);
+			    "%lld message%s dead", dead, dead == 1 ? " is" : "s are");
 }
 
 /* Mail may lie in an inbox for as long as its owner likes. */

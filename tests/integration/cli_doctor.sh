@@ -27,7 +27,7 @@ examine() {
 
 run 5 doctor
 one_error 'is ipcd running?'
-says problem 'daemon: there is none to ask'
+says problem 'daemon: none could be asked'
 
 # ---- all is well ----
 
@@ -46,6 +46,10 @@ ipc doctor --json >out 2>err
 [ "$(grep -c '^{"level":"[a-z]*","check":"[a-z]*",.*"text":".*"}$' out)" = "$(wc -l <out)" ] ||
 	fail "$(cat out)"
 out_has '"check":"queues","text":"1 can be seen'
+# Whatever is in a path, a line stays an object.
+ln -s socket $'so"c\\k\te\xfft\xc2\x85'
+ipc doctor --json --socket $'so"c\\k\te\xfft\xc2\x85' >out 2>err
+out_has 'so\"c\\k\u0009e\ufffdt\u0085: a'
 run 1 doctor jobs
 one_error 'one argument too many'
 
@@ -62,7 +66,7 @@ examine
 says problem 'queue small: it is full: 10 of 10 messages'
 run 1 receive small --exec false
 examine
-says warning 'queue small: 1 messages are dead'
+says warning 'queue small: 1 message is dead'
 run 0 name purge small --state all
 run 0 name set small durable=true queue_bytes=20000
 head -c 17000 /dev/zero | ipc send small || fail 'send small'
