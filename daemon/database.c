@@ -530,6 +530,8 @@ int database_commit(struct database *db, struct store_head *head)
 		r = run(db, COMMIT);
 	if (r < 0) {
 		db->had = (struct store_head){ 0 };
+		if (r == -EIO) /* their rows may be there all the same */
+			db->added.n = 0;
 		return err_trace(r);
 	}
 	db->commits = head->commits;
@@ -582,7 +584,7 @@ static int put_body(struct database *db, const struct message_record *m)
 	r = add_number(&db->added, m->number);
 	if (r == 0)
 		r = spool_put(db->spool, m->number, m->body, &is_new);
-	if (r == 0 && !is_new)
+	if (!is_new)
 		db->added.n--; /* it was there before, and stays */
 	return err_trace(r);
 }

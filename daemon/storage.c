@@ -15,8 +15,9 @@
 
 static const off_t reserve_bytes = 2097152;
 
-static const char file[] = "ipcd.db", file_anew[] = "ipcd.db.new",
-		  file_old[] = "ipcd.db.old", file_bad[] = "ipcd.db.bad";
+static const char file[] = "ipcd.db", file_part[] = "ipcd.db.part", /* being written */
+	file_new[] = "ipcd.db.new", /* complete, and not yet in its place */
+	file_old[] = "ipcd.db.old", file_bad[] = "ipcd.db.bad";
 
 /* NULL without memory. */
 static char *path_of(const struct storage *s, const char *name, const char *suffix)
@@ -125,18 +126,29 @@ static int open_file(struct storage *s, const char *name, bool *ret_later)
 	return err_trace(database_open(&s->db, s->directory, name, ret_later));
 }
 
-/* What a stop in the midst of storage_finish_anew() has left. */
-static int settle_files(struct storage *s)
+/* A complete new file takes the place of the one there is, if there is one. */
+static int put_in_place(struct storage *s)
 {
-	int r;
+	int r = move_away(s, s->set_aside ? file_bad : file_old);
 
-	if (has_file(s, file) || !has_file(s, file_anew))
-		return err_trace(remove_both(s, file_anew));
-	r = move_away(s, file_old); /* the log alone is still there */
-	if (r == 0)
-		r = rename_file(s, file_anew, file, "");
+	if (r == 0) {
+		s->set_aside = false; /* what is there from now on is not the bad one */
+		r = rename_file(s, file_new, file, "");
+	}
 	if (r == 0)
 		r = sync_directory(s);
+	if (r == 0)
+		r = remove_both(s, file_old);
+	return err_trace(r);
+}
+
+/* What a stop has left of storage_begin_anew() and storage_finish_anew(). */
+static int settle_files(struct storage *s)
+{
+	int r = remove_both(s, file_part);
+
+	if (r == 0 && has_file(s, file_new))
+		r = put_in_place(s);
 	return err_trace(r);
 }
 
@@ -418,9 +430,9 @@ int storage_begin_anew(struct storage *s)
 	if (s->db)
 		s->db = database_abandon(s->db);
 	s->anew = true;
-	r = remove_both(s, file_anew);
+	r = remove_both(s, file_part);
 	if (r == 0)
-		r = database_open(&s->db, s->directory, file_anew, &later);
+		r = database_open(&s->db, s->directory, file_part, &later);
 	if (r < 0) {
 		note_error(s, r);
 		return err_trace(r);
@@ -430,38 +442,34 @@ int storage_begin_anew(struct storage *s)
 	return 0;
 }
 
-/* Between the first step and the last there is no file of the name; the next start sees
- * that the new one is complete. */
-static int replace(struct storage *s)
+static int install(struct storage *s)
 {
-	int r = move_away(s, s->set_aside ? file_bad : file_old);
+	bool later;
+	int r = rename_file(s, file_part, file_new, "");
 
+	if (r == 0) /* from here on it is the one, wherever a stop comes */
+		r = put_in_place(s);
 	if (r == 0)
-		r = rename_file(s, file_anew, file, "");
-	if (r == 0)
-		r = sync_directory(s);
-	if (r == 0)
-		r = remove_both(s, file_old);
+		r = database_open(&s->db, s->directory, file, &later);
 	return err_trace(r);
 }
 
 int storage_finish_anew(struct storage *s)
 {
-	bool later;
-	int r;
+	int r = database_checkpoint(s->db); /* all is in the one file now */
 
-	r = database_checkpoint(s->db); /* all is in the one file now */
 	if (r < 0)
 		note_error(s, r);
 	s->db = database_close(s->db);
-	if (r == 0)
-		r = replace(s);
-	if (r == 0)
-		r = database_open(&s->db, s->directory, file, &later);
 	if (r < 0)
 		return err_trace(r);
+	r = install(s);
+	if (r < 0) {
+		note_error(s, r);
+		return err_trace(r);
+	}
 	database_go_on(s->db, s->head.commits, s->head.live);
-	s->anew = s->set_aside = false;
+	s->anew = false;
 	return 0;
 }
 

@@ -59,6 +59,7 @@ test_client_memory_LDFLAGS := $(WRAP_MEMORY)
 test_client_filter_LDFLAGS := $(WRAP_MEMORY)
 test_history_LDFLAGS := $(WRAP_MEMORY)
 test_store_parts_LDFLAGS := $(WRAP_MEMORY)
+test_store_LDFLAGS := $(WRAP_MEMORY)
 
 # Everything but main(), so that a test can reach into each module and only what it uses
 # is linked. `q` and --thin, since two folders may have files of the same name.

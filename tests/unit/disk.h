@@ -36,14 +36,22 @@ static UNUSED void disk_remove(void)
 	*disk_directory = '\0';
 }
 
-/* An empty one. */
-static UNUSED void disk_make(void)
+/* In memory where that is possible: nothing here waits for a real disk. */
+static UNUSED const char *disk_base(void)
 {
 	const char *base = getenv("TMPDIR");
 
+	if (base && *base)
+		return base;
+	return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+}
+
+/* An empty one. */
+static UNUSED void disk_make(void)
+{
 	disk_remove();
 	snprintf(disk_directory, sizeof(disk_directory), "%s/ipcd-disk.XXXXXX",
-		 base && *base ? base : "/tmp");
+		 disk_base());
 	assert_non_null(mkdtemp(disk_directory));
 }
 
