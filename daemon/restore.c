@@ -303,6 +303,19 @@ static uint64_t get_next_number(void *owner)
 	return ((struct broker *)owner)->next_number;
 }
 
+/* Sends that have waited for room may enter. */
+static void on_works(void *owner)
+{
+	struct broker *broker = owner;
+
+	LIST_FOREACH(link, &broker->all_names) {
+		struct queue *q = queue_of_name(LIST_ENTRY(link, struct name, link));
+
+		if (!list_is_empty(&q->waiting))
+			queue_work_later(q);
+	}
+}
+
 static bool exists(void *owner, uint64_t number)
 {
 	return message_find(owner, number) != NULL;
@@ -312,6 +325,7 @@ static const struct store_ops store_ops = {
 	.stored = on_stored,
 	.dump = on_dump,
 	.next_number = get_next_number,
+	.works = on_works,
 	.exists = exists,
 };
 

@@ -256,13 +256,15 @@ static void set_state(struct store *store, enum store_state state)
 	if (state == store->state)
 		return;
 	store->state = state;
-	if (state == STORE_WORKS)
+	if (state == STORE_WORKS) {
 		log_notice("the store in %s works again", store->storage.directory);
-	else
+		store->ops->works(store->owner);
+	} else {
 		log_error("the store in %s: %s; durable queues take no messages until it "
 			  "works again%s",
 			  store->storage.directory, store->error,
 			  state == STORE_FULL ? ", what is there can be received" : "");
+	}
 }
 
 /* ---- who is told ---- */

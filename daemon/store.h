@@ -44,6 +44,8 @@ struct store_ops {
 	int (*dump)(void *owner, uint64_t *cursor);
 	/* The number that the next message will have. */
 	uint64_t (*next_number)(void *owner);
+	/* Messages are taken again. */
+	void (*works)(void *owner);
 	/* Is there a message of this number? Asked at start, for what belongs to none. */
 	bool (*exists)(void *owner, uint64_t number);
 };

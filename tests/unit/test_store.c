@@ -18,6 +18,7 @@ static struct owner {
 	struct store *store;
 	bool there[N], storing[N];
 	uint64_t next_number, dumps;
+	bool worked_again;
 	char told[2000]; /* in order: "5+" stored, "5-" not, "w0", "w-28" the end of a wait */
 	void (*on_dump)(void);
 } o;
@@ -99,7 +100,13 @@ static bool exists(void *owner, uint64_t number)
 	return number < N && o.there[number];
 }
 
-static const struct store_ops ops = { on_stored, on_dump, next_number, exists };
+static void on_works(void *owner)
+{
+	(void)owner;
+	o.worked_again = true;
+}
+
+static const struct store_ops ops = { on_stored, on_dump, next_number, on_works, exists };
 
 /* ---- its acts ---- */
 
@@ -392,6 +399,7 @@ static void test_a_new_file(void **state)
 	assert_int_equal(store_check(o.store, &fault), FAULT);
 	assert_int_equal(fault.word, FAULT_INTERNAL);
 	until(state_of() == STORE_WORKS);
+	assert_true(o.worked_again);
 	check_told("c0 "); /* not before the file is complete */
 	assert_true(o.dumps >= 2);
 	check_reopened();
