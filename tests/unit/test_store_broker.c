@@ -29,7 +29,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	disk_works();
-	w.broker.store = store_close(w.broker.store);
+	w.broker.store = store_close(w.broker.store, true);
 	world_teardown(state);
 	return disk_teardown(state);
 }
