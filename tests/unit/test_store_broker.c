@@ -103,7 +103,7 @@ static void test_room_while_the_file_is_written_anew(void **state)
 }
 
 /* A send that fails leaves nothing, a place in the queue least of all. */
-/* With the first message the log gets its length, for which a failure does not matter. */
+/* With the first message of a file the log gets its length, for which a failure does not matter. */
 static void lengthen_log(void)
 {
 	struct message_content content = { .from = w.from, .ttl_ms = UINT64_MAX };
@@ -122,7 +122,6 @@ static void test_a_send_that_fails(void **state)
 {
 	struct fault fault;
 
-	lengthen_log();
 	for (int i = 0; i < 3; i++) {
 		struct message_content content = { .from = w.from,
 						   .ttl_ms = UINT64_MAX,
@@ -130,6 +129,7 @@ static void test_a_send_that_fails(void **state)
 						   .dedup_size = 2 };
 		uint64_t number;
 
+		lengthen_log();
 		disk_fail(1, 1, i % 2 ? EIO : ENOSPC);
 		assert_int_equal(queue_send(w.queue, w.user, message_new(&content),
 					    &number, &fault),
