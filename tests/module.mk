@@ -118,9 +118,17 @@ $B/log/lint/tidy.result: TEST_TIMEOUT = 1200
 $B/log/lint/%.result: tests/lint/%.sh
 	$(RUN_TEST) $B/log/lint/$* script bash $<
 
-# Preloaded into ipcd by integration/test_oom, which looks for it beside itself.
+# Preloaded by integration/test_oom and by POWERCUT_TESTS, which look for them beside
+# themselves.
 OOM_SHIM := $B/tests/integration/oom_shim.so
 $(OOM_SHIM): %.so: %.o
-	@$(if $V,,echo '  LINK    $@')
-	$(Q)$(LINK) -shared -o $@ $<
 $B/log/integration/test_oom.result: $(OOM_SHIM)
+
+POWERCUT_SHIM := $B/tests/integration/powercut_shim.so
+POWERCUT_TESTS := $(call test_names,$(patsubst %,tests/integration/test_%*.c,powercut crash))
+$(POWERCUT_SHIM): $(call objects,$(wildcard tests/integration/powercut_*.c))
+$(POWERCUT_TESTS:%=$B/log/%.result): $(POWERCUT_SHIM)
+
+$(OOM_SHIM) $(POWERCUT_SHIM):
+	@$(if $V,,echo '  LINK    $@')
+	$(Q)$(LINK) -shared -pthread -o $@ $^
