@@ -277,6 +277,7 @@ static int configure(struct database *db)
 				      "PRAGMA auto_vacuum=INCREMENTAL;"
 				      "PRAGMA journal_mode=WAL;"
 				      "PRAGMA synchronous=FULL;"
+				      "PRAGMA secure_delete=OFF;"
 				      "PRAGMA cell_size_check=ON;"
 				      "PRAGMA trusted_schema=OFF;"
 				      "PRAGMA cache_size=-4096;"
