@@ -94,9 +94,10 @@ struct database {
 	uint64_t put; /* the last message put in this transaction; 0: none */
 	struct store_head had; /* the head as it was written last */
 	bool log_is_long;
-	bool shrinks;	/* space is being given back, a little at a time */
-	int last;	/* SQLite's result of the last failure */
-	int background; /* the last failure of what nobody waits for */
+	bool shrinks;	 /* space is being given back, a little at a time */
+	int last;	 /* SQLite's result of the last failure … */
+	int spool_error; /* … which was the spool's, if this is not 0 */
+	int background;	 /* the last failure of what nobody waits for */
 };
 
 /* ---- results ---- */
@@ -106,6 +107,7 @@ static int failed(struct database *db, int rc)
 	int error = sqlite3_system_errno(db->sqlite);
 
 	db->last = rc;
+	db->spool_error = 0;
 	switch (rc & 0xff) {
 	case SQLITE_OK:
 	case SQLITE_DONE:
@@ -126,10 +128,18 @@ static int failed(struct database *db, int rc)
 	}
 }
 
+static int spool_failed(struct database *db, int r)
+{
+	db->spool_error = r < 0 ? r : 0;
+	return err_trace(r);
+}
+
 const char *database_error(struct database *db)
 {
 	int error = sqlite3_system_errno(db->sqlite);
 
+	if (db->spool_error)
+		return strerror(-db->spool_error);
 	if ((db->last & 0xff) == SQLITE_IOERR && error)
 		return strerror(error);
 	return sqlite3_errstr(db->last);
@@ -525,8 +535,8 @@ int database_commit(struct database *db, struct store_head *head)
 	}
 	if (db->put && !db->log_is_long)
 		lengthen_log(db);
-	if (r == 0)
-		r = spool_sync(db->spool); /* a file is there before its row */
+	if (r == 0) /* a file is there before its row */
+		r = spool_failed(db, spool_sync(db->spool));
 	if (r == 0)
 		r = run(db, COMMIT);
 	if (r < 0) {
@@ -584,7 +594,7 @@ static int put_body(struct database *db, const struct message_record *m)
 	}
 	r = add_number(&db->added, m->number);
 	if (r == 0)
-		r = spool_put(db->spool, m->number, m->body, &is_new);
+		r = spool_failed(db, spool_put(db->spool, m->number, m->body, &is_new));
 	if (!is_new)
 		db->added.n--; /* it was there before, and stays */
 	return err_trace(r);
