@@ -18,6 +18,7 @@
 enum {
 	SCHEMA_VERSION = 1,
 	APPLICATION_ID = 0x69706364, /* "ipcd" */
+	AUTO_VACUUM_INCREMENTAL = 2, /* as SQLite says it */
 	CHECKPOINT_PAGES = 2000, /* of the log, before they are brought into the file */
 	LOG_PAGE_BYTES = 4096 + 24, /* with its frame's header */
 	SHRINK_PAGES = 256,
@@ -98,6 +99,7 @@ struct database {
 	int last;	 /* SQLite's result of the last failure … */
 	int spool_error; /* … which was the spool's, if this is not 0 */
 	int background;	 /* the last failure of what nobody waits for */
+	bool full;	 /* there was no space to bring in the log */
 };
 
 /* ---- results ---- */
@@ -281,11 +283,20 @@ static int check_schema(struct database *db, bool *ret_later)
 	return err_trace(r);
 }
 
+/* Only a new file is written to, so that one on a full disk can be opened: setting
+ * auto_vacuum always writes. */
 static int configure(struct database *db)
 {
-	return err_trace(run_text(db, "PRAGMA locking_mode=EXCLUSIVE;"
-				      "PRAGMA auto_vacuum=INCREMENTAL;"
-				      "PRAGMA journal_mode=WAL;"
+	int64_t mode;
+	int r = run_text(db, "PRAGMA locking_mode=EXCLUSIVE");
+
+	if (r == 0)
+		r = read_pragma(db, "PRAGMA auto_vacuum", &mode);
+	if (r == 0 && mode != AUTO_VACUUM_INCREMENTAL)
+		r = run_text(db, "PRAGMA auto_vacuum=INCREMENTAL");
+	if (r < 0)
+		return err_trace(r);
+	return err_trace(run_text(db, "PRAGMA journal_mode=WAL;"
 				      "PRAGMA synchronous=FULL;"
 				      "PRAGMA secure_delete=OFF;"
 				      "PRAGMA cell_size_check=ON;"
@@ -337,11 +348,15 @@ static void note_background(struct database *db, int rc)
 		db->background = rc;
 }
 
+/* The file may have to grow for that. */
 static void bring_in_log(struct database *db)
 {
-	note_background(db,
-			sqlite3_wal_checkpoint_v2(db->sqlite, "main",
-						  SQLITE_CHECKPOINT_PASSIVE, NULL, NULL));
+	int rc = sqlite3_wal_checkpoint_v2(db->sqlite, "main", SQLITE_CHECKPOINT_PASSIVE,
+					   NULL, NULL);
+
+	db->full = failed(db, rc) == -ENOSPC;
+	if (!db->full)
+		note_background(db, rc);
 }
 
 static int on_log_grown(void *arg, sqlite3 *sqlite, const char *name, int pages)
@@ -490,13 +505,17 @@ static void drop_files(struct database *db, struct number_list *list)
 	list->n = 0;
 }
 
-int database_begin(struct database *db)
+int database_begin(struct database *db, bool sends)
 {
 	db->before = db->live;
 	db->added.n = db->dropped.n = 0;
 	db->put = 0;
 	if (db->background)
 		return err_trace(failed(db, db->background));
+	if (db->full && sends)
+		bring_in_log(db);
+	if (db->full && sends)
+		return err_origin(-ENOSPC);
 	return err_trace(run(db, BEGIN));
 }
 

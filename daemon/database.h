@@ -49,7 +49,9 @@ char *database_describe_options(struct database *db);
 /* All is in the one file afterwards, unless that failed. Returns NULL. */
 struct database *database_close(struct database *db);
 
-int database_begin(struct database *db) MUST_CHECK;
+/* A transaction with sends, or one that only ends messages. While the log does not fit into
+ * the file there are no more sends, so that the reserve is enough for it. */
+int database_begin(struct database *db, bool sends) MUST_CHECK;
 
 /* With the head as it shall be; its commits and live are counted here. It is not always
  * written: each message has the number of the commit that put it. */

@@ -13,7 +13,10 @@
 #include "base/err.h"
 #include "log.h"
 
-static const off_t reserve_bytes = 2097152;
+/* So much does the file grow at most when the log is brought in, after which that begins anew
+ * in the space that it has. The second is free beside the reserve when that is made, or else
+ * it would be given up again at once. */
+static const off_t reserve_bytes = 10 << 20, beside_reserve_bytes = 2 << 20;
 
 static const char file[] = "ipcd.db", file_part[] = "ipcd.db.part", /* being written */
 	file_new[] = "ipcd.db.new", /* complete, and not yet in its place */
@@ -105,9 +108,10 @@ bool storage_reserve(struct storage *s)
 	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return false;
-	/* for some room beside it, or else it would be given up again at once */
-	s->has_reserve = posix_fallocate(fd, 0, 2 * reserve_bytes) == 0;
-	(void)!ftruncate(fd, s->has_reserve ? reserve_bytes : 0);
+	s->has_reserve = posix_fallocate(fd, 0, reserve_bytes + beside_reserve_bytes) ==
+			 0;
+	if (ftruncate(fd, s->has_reserve ? reserve_bytes : 0) == 0 && fsync(fd) == 0)
+		(void)!sync_directory(s); /* what there is, is there after a power cut */
 	return s->has_reserve;
 }
 
@@ -189,6 +193,10 @@ int storage_open(struct storage *s, const char *directory)
 	r = settle_files(s);
 	if (r == 0)
 		r = open_file(s, file, &later);
+	if (r == -ENOSPC) {
+		give_up_reserve(s);
+		r = open_file(s, file, &later);
+	}
 	if (r == -EUCLEAN && !later)
 		r = open_empty(s);
 	if (r >= 0)
@@ -375,7 +383,7 @@ static int write_batch(struct database *db, const struct batch *batch, bool send
 /* A batch whose sends have failed before comes again without them. */
 static int write_all(struct storage *s, struct list *batches, bool sends)
 {
-	int r = database_begin(s->db);
+	int r = database_begin(s->db, sends);
 
 	LIST_FOREACH(link, batches) {
 		const struct batch *batch = LIST_ENTRY(link, struct batch, link);

@@ -52,7 +52,7 @@ static int setup(void **state)
 
 	disk_setup(state);
 	assert_int_equal(database_open(&db, disk_directory, "ipcd.db", &later), 0);
-	assert_int_equal(database_begin(db), 0);
+	assert_int_equal(database_begin(db, true), 0);
 	put_all(db);
 	assert_int_equal(database_commit(db, &head), 0);
 	database_close(db);

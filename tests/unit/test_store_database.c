@@ -21,7 +21,7 @@ static void open_it(void)
 
 static void begin(void)
 {
-	assert_int_equal(database_begin(db), 0);
+	assert_int_equal(database_begin(db, true), 0);
 }
 
 static void commit(void)
