@@ -999,6 +999,13 @@ int database_checkpoint(struct database *db)
 	return err_trace(failed(db, rc));
 }
 
+void database_write_again(struct database *db)
+{
+	note_background(db, sqlite3_wal_checkpoint_v2(db->sqlite, "main",
+						      SQLITE_CHECKPOINT_TRUNCATE, NULL,
+						      NULL));
+}
+
 /* What a flood took, in both threads. */
 static void give_memory_back(struct database *db)
 {

@@ -67,6 +67,11 @@ struct database *database_abandon(struct database *db);
 /* All of the log is in the file itself. */
 int database_checkpoint(struct database *db) MUST_CHECK;
 
+/* After an end without order. What an fsync(2) that failed has left can be read, but is not on
+ * the disk, and no later fsync brings it there. So what the log has is written once more, into
+ * the file: what follows must not build on it as it is. */
+void database_write_again(struct database *db);
+
 /* A file that takes over from another one goes on with its counts. */
 void database_go_on(struct database *db, uint64_t commits, uint64_t live);
 

@@ -201,6 +201,8 @@ int storage_open(struct storage *s, const char *directory)
 		r = open_empty(s);
 	if (r >= 0)
 		r = read_head(s);
+	if (r >= 0 && !s->head.clean)
+		database_write_again(s->db);
 	if (r >= 0)
 		s->options = database_describe_options(s->db);
 	if (later)
