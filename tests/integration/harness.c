@@ -69,10 +69,20 @@ char *keep_printf(const char *format, ...)
 	return keep(text);
 }
 
+size_t keep_mark(void)
+{
+	return world.n_kept;
+}
+
+void keep_release(size_t mark)
+{
+	while (world.n_kept > mark)
+		free(world.kept[--world.n_kept]);
+}
+
 static void free_kept(void)
 {
-	while (world.n_kept)
-		free(world.kept[--world.n_kept]);
+	keep_release(0);
 	free(world.kept);
 	world.kept = NULL;
 	world.capacity = 0;

@@ -53,6 +53,10 @@ void fail_at(struct place at, const char *format, ...) PRINTF_LIKE(2, 3)
 void *keep(void *allocated);
 char *keep_printf(const char *format, ...) PRINTF_LIKE(1, 2);
 
+/* What was kept since the mark is freed at once, for tests that run for long. */
+size_t keep_mark(void);
+void keep_release(size_t mark);
+
 /* ---- the daemon --------------------------------------------------------------------- */
 
 struct server {
@@ -189,6 +193,9 @@ struct frame *client_hear_or_eof(struct place at, struct client *c);
 
 /* A frame that has come already, or NULL. */
 struct frame *client_hear_now(struct client *c);
+
+/* After client_hear_now() found nothing: will nothing come any more? */
+bool client_has_ended(const struct client *c);
 
 /* The next frame must be this reply: a success, an error with this word, the end of a
  * receive, a delivery with this body. */

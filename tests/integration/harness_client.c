@@ -411,6 +411,11 @@ struct frame *client_hear_now(struct client *c)
 	return f;
 }
 
+bool client_has_ended(const struct client *c)
+{
+	return c->eof;
+}
+
 struct frame *client_hear(struct place at, struct client *c)
 {
 	struct frame *f = client_hear_or_eof(at, c);
