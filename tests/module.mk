@@ -126,6 +126,7 @@ $B/log/integration/test_oom.result: $(OOM_SHIM)
 
 POWERCUT_SHIM := $B/tests/integration/powercut_shim.so
 test_powercut_sqlite_LDFLAGS := $(or $(call pkg_libs,sqlite3),-lsqlite3)
+test_crash_damage_LDFLAGS := $(test_powercut_sqlite_LDFLAGS)
 POWERCUT_TESTS := $(call test_names,$(patsubst %,tests/integration/test_%*.c,powercut crash))
 $(POWERCUT_SHIM): $(call objects,$(wildcard tests/integration/powercut_*.c))
 $(POWERCUT_TESTS:%=$B/log/%.result): $(POWERCUT_SHIM)
