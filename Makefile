@@ -137,7 +137,7 @@ include libipc/module.mk daemon/module.mk cli/module.mk tests/module.mk systemd/
 
 # ---- Targets --------------------------------------------------------------------------
 
-.PHONY: demo check bench fuzz lint install uninstall clean help
+.PHONY: demo check check-crash bench fuzz lint install uninstall clean help
 
 all: $(IPCD) $(IPC) $(LIBIPC) $(foreach i,$(INSTALL),$(firstword $(subst |, ,$i)))
 
@@ -149,6 +149,14 @@ demo: ## Show what ipcd does, on a daemon of its own
 check: ## Run the tests, or TESTS='test_json lint ...'; see also BUILD
 	@$(call setup,check)
 	$(call run_tests,$(CHECK_TESTS))
+
+# CRASH_TIME is what two processors need for the three of them.
+CRASH_TESTS := integration/test_crash integration/test_crash_damage \
+	       integration/test_crash_faults
+check-crash: ## Kill the daemon, cut its power, spoil its files for CRASH_TIME seconds
+	@$(call setup,check)
+	$(call run_tests,$(CRASH_TESTS),CRASH_SECONDS=$$(( $(CRASH_TIME) / 4 )) \
+		TEST_TIMEOUT=$$(( $(CRASH_TIME) + 300 )))
 
 lint: ## Run every lint, also those that need clang's tools
 	@$(call setup,lint)
@@ -180,7 +188,7 @@ clean: ## Remove build/
 
 help: ## Show this
 	@echo 'Targets:'
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
-		while IFS='|' read -r t d; do printf '  %-10s %s\n' "$$t" "$$d"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
+		while IFS='|' read -r t d; do printf '  %-11s %s\n' "$$t" "$$d"; done
 	@echo 'Variables:'
 	@sed -n 's/^## /  /p' Makefile tests/module.mk

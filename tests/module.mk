@@ -27,6 +27,8 @@ CHECK_TESTS := $(sort $(foreach t,$(TESTS),\
 TEST_TIMEOUT ?= 120
 ## FUZZ_TIME=60        seconds for each fuzz target
 FUZZ_TIME    ?= 60
+## CRASH_TIME=600      seconds for check-crash
+CRASH_TIME   ?= 600
 ## SETUP=no            do not look for missing packages before check, demo, fuzz, lint
 SETUP        ?= yes
 
@@ -38,10 +40,11 @@ TEST_ENV = IPC_TEST_DAEMON='$(IPC_TEST_DAEMON)' IPC_TEST_CLI='$(IPC_TEST_CLI)' \
 RUN_TEST = @$(TEST_ENV) TEST_TIMEOUT=$(TEST_TIMEOUT) tests/run-test.sh
 
 setup     = $(if $(filter yes,$(SETUP)),CC='$(CC)' bash tests/setup.sh $1,:)
-# Every test is run, and counted, even if one does not build.
+# $(call run_tests,NAMES,ENVIRONMENT). Every test is run, and counted, even if one does not
+# build.
 define run_tests
 	@rm -f $(1:%=$B/log/%.result)
-	+@$(MAKE) -k -Otarget $(1:%=$B/log/%.result) || :
+	+@$2 $(MAKE) -k -Otarget $(1:%=$B/log/%.result) || :
 	@tests/summary.sh $B/log $1
 endef
 
