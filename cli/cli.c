@@ -74,6 +74,7 @@ int cli_status(int error, bool remote)
 		return STATUS_NO_DAEMON;
 	case -EPROTO:
 	case -ECANCELED:
+	case -EALREADY:
 		return STATUS_REFUSED;
 	default:
 		return remote ? STATUS_REFUSED : STATUS_LOCAL;

@@ -60,6 +60,8 @@ static void add_row(struct table *table, const struct ipc_record *record)
 	list_add_size(table, record, "bytes");
 	list_add_age(table, record, "oldest_ms");
 	list_add_number(table, record, "receivers");
+	table_add(table, "%s",
+		  ipc_record_get_bool(record, "durable") ? "disk" : "memory");
 	table_add(table, "%s", list_text(record, "name"));
 }
 
@@ -109,11 +111,11 @@ static int list_table(struct names *names, char **wanted)
 {
 	static const char *const heads[] = { "MODE",	"OWNER",     "GROUP", "READY",
 					     "DELAYED", "LEASED",    "DEAD",  "BYTES",
-					     "OLDEST",	"RECEIVERS", "NAME" };
+					     "OLDEST",	"RECEIVERS", "KEPT",  "NAME" };
 	struct table *table = &names->table;
 	int status;
 
-	table_init(table, names->is_long ? "<<<>>>>>>><" : "<");
+	table_init(table, names->is_long ? "<<<>>>>>>><<" : "<");
 	for (size_t i = 0; names->is_long && i < ARRAY_SIZE(heads); i++)
 		table_add(table, "%s", heads[i]);
 	status = list_all(names, wanted);
@@ -149,7 +151,8 @@ const struct command cmd_name_ls = {
 		"\n"
 		"  -l, --long  with mode, owner, group, how many messages are ready, delayed,\n"
 		"              leased (received, not acknowledged) and dead, their size, the age\n"
-		"              of the oldest that is not dead, and how many receivers there are\n",
+		"              of the oldest that is not dead, how many receivers there are, and\n"
+		"              whether it is kept on the disk (durable) or in memory\n",
 	.autostart = true,
 	.run = run,
 };

@@ -40,7 +40,8 @@ static int run_set(struct cli *cli, int argc, char **argv)
 	"  queue_bytes=N            how many bytes\n"                                  \
 	"  max_attempts=N           after so many deliveries a message is dead\n"      \
 	"  backoff=MS,MS...         milliseconds before it comes again after a nack\n" \
-	"  lost_delay=MS            the same after a receiver was lost\n"
+	"  lost_delay=MS            the same after a receiver was lost\n"              \
+	"  durable=true|false       keep on the disk what is sent from now on\n"
 
 const struct command cmd_name_create = {
 	.name = "name create",

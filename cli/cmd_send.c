@@ -5,6 +5,7 @@
  */
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "input.h"
@@ -19,6 +20,7 @@ enum {
 	OPTION_WAIT,
 	OPTION_WAIT_ACK,
 	OPTION_META,
+	OPTION_DEDUP,
 };
 
 #define LETTERS ":m:p:v" CLI_LETTERS
@@ -33,6 +35,7 @@ static const struct option options[] = {
 	{ "wait", required_argument, NULL, OPTION_WAIT },
 	{ "wait-ack", no_argument, NULL, OPTION_WAIT_ACK },
 	{ "meta", required_argument, NULL, OPTION_META },
+	{ "dedup", required_argument, NULL, OPTION_DEDUP },
 	CLI_OPTIONS,
 };
 
@@ -92,8 +95,44 @@ static int take_option(struct send *send, int c)
 	case OPTION_WAIT_ACK:
 		send->flags |= IPC_SEND_WAIT_ACKED;
 		return 0;
+	case OPTION_DEDUP:
+		send->dedup = optarg;
+		return 0;
 	default: /* OPTION_META */
 		return take_meta(send);
+	}
+}
+
+int send_set_dedup(const struct send *send, uint64_t line)
+{
+	_cleanup_free_ char *id = NULL;
+
+	if (!send->dedup)
+		return 0;
+	if (!send->lines)
+		return ipc_message_set_dedup_id(send->message, send->dedup);
+	if (asprintf(&id, "%s-%llu", send->dedup, (unsigned long long)line) < 0) {
+		id = NULL;
+		return -ENOMEM;
+	}
+	return ipc_message_set_dedup_id(send->message, id);
+}
+
+/* With --lines: also for the last line there could be. 0 or GETOPT_ERROR. */
+static int check_dedup(const struct send *send)
+{
+	switch (send->dedup && !*send->dedup ? -EINVAL
+					     : send_set_dedup(send, UINT64_MAX)) {
+	case 0:
+		return 0;
+	case -EMSGSIZE:
+		return cli_usage(send->cli,
+				 "--dedup is too long: at most 255 bytes, 234 with "
+				 "--lines");
+	case -ENOMEM:
+		return cli_usage(send->cli, "no memory for --dedup");
+	default:
+		return cli_usage(send->cli, "--dedup needs a text, in UTF-8");
 	}
 }
 
@@ -120,20 +159,30 @@ static int parse(struct send *send, int argc, char **argv)
 				 "other input on standard input",
 				 argv[1]);
 	send->name = argv[0];
-	return cli_check_count(send->cli, argc, argv, 1, 2);
+	return check_dedup(send) < 0 ? GETOPT_ERROR
+				     : cli_check_count(send->cli, argc, argv, 1, 2);
 }
 
 /* ---- sending ---- */
 
-void send_tell(const struct send *send, uint64_t line, uint64_t number)
+static void tell_json(const struct send *send, uint64_t line, uint64_t number,
+		      unsigned int sent)
 {
-	if (send->cli->json && send->lines)
-		out_print("{\"line\":%llu,\"message\":%llu}\n", (unsigned long long)line,
-			  (unsigned long long)number);
-	else if (send->cli->json)
-		out_print("{\"message\":%llu}\n", (unsigned long long)number);
+	out_print("{");
+	if (send->lines)
+		out_print("\"line\":%llu,", (unsigned long long)line);
+	out_print("\"message\":%llu%s%s}\n", (unsigned long long)number,
+		  sent & IPC_SENT_DUPLICATE ? ",\"duplicate\":true" : "",
+		  sent & IPC_SENT_NOT_DURABLE ? ",\"durable\":false" : "");
+}
+
+void send_tell(const struct send *send, uint64_t line, uint64_t number, unsigned int sent)
+{
+	if (send->cli->json)
+		tell_json(send, line, number, sent);
 	else if (send->verbose)
-		out_print("%llu\n", (unsigned long long)number);
+		out_print("%llu%s\n", (unsigned long long)number,
+			  sent & IPC_SENT_DUPLICATE ? " duplicate" : "");
 }
 
 bool send_in_vain(const struct send *send, int error)
@@ -151,14 +200,14 @@ static int send_one(const struct send *send, const void *data, size_t size)
 		return r;
 	ipc_message_set_body(send->message, data, size);
 	r = ipc_send_message(client, send->name, send->message, send->wait_ms,
-			     send->flags, &number);
+			     send->flags | IPC_SEND_TELL, &number);
 	if (send_in_vain(send, r)) {
 		cli_say(send->cli, send->name, SEND_IN_VAIN);
 		return STATUS_TIMEOUT;
 	}
 	if (r < 0)
 		return cli_fail_ipc(send->cli, send->name, client, r);
-	send_tell(send, 0, number);
+	send_tell(send, 0, number, (unsigned int)r);
 	return STATUS_OK;
 }
 
@@ -212,6 +261,8 @@ const struct command cmd_send = {
 		"      --wait T        if the queue is full wait up to T for room\n"
 		"      --wait-ack      wait until a receiver has acknowledged it\n"
 		"      --meta JSON     a JSON object to pass on with it\n"
+		"      --dedup ID      do nothing if a message with this ID was sent before;\n"
+		"                      with --lines the IDs are ID-1, ID-2 and so on, by line\n"
 		"  -v, --verbose       print the message's number\n"
 		"\n"
 		"T is a time: 500ms, 2s, 5m, 2h, 1d, or seconds.\n",

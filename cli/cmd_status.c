@@ -100,6 +100,48 @@ static void show_process(const struct ipc_record *record)
 	out_print("\n");
 }
 
+/* "HEAD works, on ext4": what keeps durable queues; nothing where there is no store. */
+static void show_store(const struct ipc_record *record)
+{
+	const char *state = ipc_record_get_string(record, "store.state");
+	const char *file_system = ipc_record_get_string(record, "store.file_system");
+
+	if (!state)
+		return;
+	out_print(HEAD "%s, on %s%s\n", "store", state, file_system ? file_system : "?",
+		  ipc_record_get_bool(record, "store.durable")
+			  ? ""
+			  : ", which keeps no promises");
+	show_text("", record, "store.warning");
+	show_text("error", record, "store.error");
+	show_text("damage", record, "store.damage");
+	show_text("set aside", record, "store.set_aside");
+}
+
+static void show_commits(const struct ipc_record *record)
+{
+	int64_t n = ipc_record_get_integer(record, "store.commits");
+	double last = ipc_record_get_number(record, "store.last_commit_us");
+	double longest = ipc_record_get_number(record, "store.longest_commit_us");
+
+	if (n >= 0)
+		out_print(HEAD "%lld, the last in %.1f ms, the longest in %.1f ms\n",
+			  "commits", (long long)n, last / 1e3, longest / 1e3);
+}
+
+static void show_disk(const struct ipc_record *record)
+{
+	char file[LIST_TEXT], log[LIST_TEXT], left[LIST_TEXT];
+	int64_t bytes = ipc_record_get_integer(record, "store.file_bytes");
+
+	if (bytes < 0)
+		return;
+	list_format_size(file, bytes);
+	list_format_size(log, ipc_record_get_integer(record, "store.log_bytes"));
+	list_format_size(left, ipc_record_get_integer(record, "store.disk_free_bytes"));
+	out_print(HEAD "file %s, log %s, free %s\n", "disk", file, log, left);
+}
+
 static void show_daemon(const struct ipc_client *client, const struct ipc_record *record)
 {
 	static const char *const now[][2] = { { "peers", "peers" },
@@ -112,7 +154,13 @@ static void show_daemon(const struct ipc_client *client, const struct ipc_record
 	out_print(HEAD "%s\n", "daemon", ipc_client_get_server(client));
 	out_print(HEAD "%s\n", "socket", ipc_client_get_socket(client));
 	show_process(record);
-	show_text("state", record, "state");
+	if (ipc_record_get_string(record, "state"))
+		show_text("state", record, "state");
+	else
+		out_print(HEAD "none: what is here ends with the daemon\n", "state");
+	show_store(record);
+	show_commits(record);
+	show_disk(record);
 	show_time("up", record, "uptime_ms");
 	show_counts("now", record, now, ARRAY_SIZE(now));
 	show_size("size", record, "bytes");

@@ -17,14 +17,14 @@
 extern const struct command cmd_send, cmd_receive, cmd_ack, cmd_nack, cmd_reject,
 	cmd_touch, cmd_name_ls, cmd_name_create, cmd_name_set, cmd_name_delete,
 	cmd_name_purge, cmd_name_move, cmd_name_explain, cmd_status, cmd_peers,
-	cmd_disconnect, cmd_ping;
+	cmd_disconnect, cmd_ping, cmd_doctor;
 
 static const struct command *const commands[] = {
 	&cmd_send,	 &cmd_receive,	   &cmd_ack,	      &cmd_nack,
 	&cmd_reject,	 &cmd_touch,	   &cmd_ping,	      &cmd_status,
 	&cmd_name_ls,	 &cmd_name_create, &cmd_name_set,     &cmd_name_delete,
 	&cmd_name_purge, &cmd_name_move,   &cmd_name_explain, &cmd_peers,
-	&cmd_disconnect,
+	&cmd_disconnect, &cmd_doctor,
 };
 
 /* ---- help ---- */

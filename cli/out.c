@@ -194,6 +194,27 @@ void out_json(const char *json)
 	out_write("\n", 1);
 }
 
+void out_json_string(const char *text)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	size_t size = strlen(text), n;
+
+	out_write("\"", 1);
+	for (; size > 0; s += n, size -= n) {
+		n = utf8_length(s, size);
+		if (n == 0)
+			out_write("\\ufffd", 6);
+		else if (*s == '"' || *s == '\\')
+			out_print("\\%c", *s);
+		else if (*s < 0x20 || *s == 0x7f || (*s == 0xc2 && s[1] < 0xa0))
+			out_print("\\u%04x", n == 2 ? s[1] : *s);
+		else
+			out_write(s, n);
+		n = n ? n : 1;
+	}
+	out_write("\"", 1);
+}
+
 void out_print(const char *format, ...)
 {
 	char *text;

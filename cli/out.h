@@ -23,6 +23,9 @@ void out_print(const char *format, ...) PRINTF_LIKE(1, 2);
 /* A line of JSON, for programs: the same everywhere, and harmless on a terminal. */
 void out_json(const char *json);
 
+/* A text as a string of JSON, in quotes; what is not UTF-8 in it becomes U+FFFD. */
+void out_json_string(const char *text);
+
 /* A message's body: exactly its bytes. On a terminal escaped, and with a newline at its end
  * so that the next one, or the prompt, begins a line. */
 void out_body(const void *data, size_t size, bool newline);

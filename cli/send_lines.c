@@ -68,7 +68,8 @@ static void on_reply(struct ipc_client *client, const struct ipc_reply *reply,
 	lines->bytes -= line->size;
 	if (error == 0) {
 		lines->sent++;
-		send_tell(lines->send, line->number, ipc_reply_get_number(reply));
+		send_tell(lines->send, line->number, ipc_reply_get_number(reply),
+			  ipc_reply_get_sent(reply));
 	} else if (lines->lost || error == -ECONNRESET || error == -EPROTO) {
 		lines->unknown++;
 		line_failed(lines, line->number, STATUS_NO_DAEMON,
@@ -86,10 +87,12 @@ static int send_line(struct lines *lines, const char *data, size_t size)
 {
 	const struct send *send = lines->send;
 	struct line *line = malloc(sizeof(*line));
-	int r;
+	int r = send_set_dedup(send, lines->line + 1);
 
-	if (!line)
-		return -ENOMEM;
+	if (!line || r < 0) {
+		free(line);
+		return -ENOMEM; /* whatever else may be wrong with an id was checked */
+	}
 	*line = (struct line){ lines, lines->line + 1, size };
 	ipc_message_set_body(send->message, data, size);
 	r = ipc_send_async(lines->client, send->name, send->message, send->wait_ms,

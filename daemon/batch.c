@@ -79,13 +79,36 @@ static void *take(struct batch *batch, size_t size)
 	return chunk->data + chunk->used - rounded;
 }
 
+static size_t size_of(enum batch_kind kind)
+{
+	struct batch_entry *e;
+	size_t head = offsetof(struct batch_entry, message);
+
+	switch (kind) {
+	case BATCH_PUT_NAME:
+		return head + sizeof(e->name);
+	case BATCH_PUT_MESSAGE:
+	case BATCH_SET_MESSAGE:
+		return head + sizeof(e->message);
+	case BATCH_PUT_DEDUP:
+		return head + sizeof(e->dedup);
+	case BATCH_DROP_NAME:
+	case BATCH_DROP_MESSAGE:
+	case BATCH_DROP_DEDUP:
+		return head + sizeof(e->drop);
+	}
+	return sizeof(*e);
+}
+
 struct batch_entry *batch_new_entry(struct batch *batch, enum batch_kind kind)
 {
-	struct batch_entry *e = take(batch, sizeof(*e));
+	size_t size = size_of(kind);
+	struct batch_entry *e = take(batch, size);
 
 	if (!e)
 		return NULL;
-	*e = (struct batch_entry){ .kind = kind };
+	memset(e, 0, size);
+	e->kind = kind;
 	return e;
 }
 

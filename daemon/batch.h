@@ -27,10 +27,13 @@ struct batch_entry {
 	bool again;
 	struct bytes *block; /* the message's body, if it lies in one */
 	union {
-		struct name_record name; /* DROP_NAME: id only */
-		/* DROP_MESSAGE: number and body_size only */
+		struct name_record name;
 		struct message_record message;
-		struct dedup_record dedup; /* DROP_DEDUP: number only */
+		struct dedup_record dedup;
+		struct {
+			uint64_t number; /* of a message, an id's message, a name */
+			uint64_t body_size;
+		} drop;
 	};
 };
 

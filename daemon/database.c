@@ -2,11 +2,13 @@
 
 #include "database.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "base/err.h"
@@ -16,7 +18,8 @@
 enum {
 	SCHEMA_VERSION = 1,
 	APPLICATION_ID = 0x69706364, /* "ipcd" */
-	CHECKPOINT_PAGES = 4000, /* of the log, before they are brought into the file */
+	CHECKPOINT_PAGES = 2000, /* of the log, before they are brought into the file */
+	LOG_PAGE_BYTES = 4096 + 24, /* with its frame's header */
 	SHRINK_PAGES = 256,
 	SHRINK_MIN_PAGES = 1024,
 };
@@ -46,11 +49,11 @@ static const char *const statement_texts[N_STATEMENTS] = {
 	[PUT_HEAD] = "INSERT OR REPLACE INTO head VALUES(1,?,?,?,?,?,?,?)",
 	[PUT_NAME] = "INSERT OR REPLACE INTO names VALUES(?,?,?,?)",
 	[DROP_NAME] = "DELETE FROM names WHERE id=?",
-	[PUT_MESSAGE] = "INSERT OR REPLACE INTO messages VALUES"
-			"(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+	[PUT_MESSAGE] = ("INSERT OR REPLACE INTO messages VALUES"
+			 "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"),
 	[SET_MESSAGE] =
-		"UPDATE messages SET queue=?,dead=?,kept=?,attempts=?,deliveries=?,"
-		"due_ms=?,expires_ms=?,reason=?,history=?,state_sum=? WHERE number=?",
+		("UPDATE messages SET queue=?,dead=?,kept=?,attempts=?,deliveries=?,"
+		 "due_ms=?,expires_ms=?,reason=?,history=?,state_sum=? WHERE number=?"),
 	[DROP_MESSAGE] = "DELETE FROM messages WHERE number=?",
 	[PUT_BODY] = "INSERT OR REPLACE INTO bodies VALUES(?,?)",
 	[DROP_BODY] = "DELETE FROM bodies WHERE number=?",
@@ -90,9 +93,10 @@ struct database {
 	bool beside;  /* another file has the same spool, and the file `commits` */
 	uint64_t put; /* the last message put in this transaction; 0: none */
 	struct store_head had; /* the head as it was written last */
-	bool shrinks;	       /* space is being given back, a little at a time */
-	int last;	       /* SQLite's result of the last failure */
-	int background;	       /* the last failure of what nobody waits for */
+	bool log_is_long;
+	bool shrinks;	/* space is being given back, a little at a time */
+	int last;	/* SQLite's result of the last failure */
+	int background; /* the last failure of what nobody waits for */
 };
 
 /* ---- results ---- */
@@ -280,6 +284,40 @@ static int configure(struct database *db)
 				      "PRAGMA journal_size_limit=16777216"));
 }
 
+static char *ask_pragma(struct database *db, const char *pragma)
+{
+	sqlite3_stmt *s = NULL;
+	const char *text = NULL;
+	char *copy;
+
+	if (sqlite3_prepare_v2(db->sqlite, pragma, -1, &s, NULL) == SQLITE_OK &&
+	    sqlite3_step(s) == SQLITE_ROW)
+		text = (const char *)sqlite3_column_text(s, 0);
+	copy = strdup(text ? text : "unknown");
+	sqlite3_finalize(s);
+	return copy;
+}
+
+char *database_describe_options(struct database *db)
+{
+	static const char *const names[] = { "off", "normal", "full", "extra" };
+	_cleanup_free_ char *journal = ask_pragma(db, "PRAGMA journal_mode");
+	_cleanup_free_ char *locking = ask_pragma(db, "PRAGMA locking_mode");
+	int64_t synchronous = -1;
+	char *text;
+
+	if (!journal || !locking ||
+	    read_pragma(db, "PRAGMA synchronous", &synchronous) < 0)
+		return NULL;
+	return asprintf(&text, "journal_mode=%s synchronous=%s locking_mode=%s", journal,
+			synchronous >= 0 && synchronous < (int64_t)ARRAY_SIZE(names)
+				? names[synchronous]
+				: "unknown",
+			locking) < 0
+		       ? NULL
+		       : text;
+}
+
 /* SQLite's own hook ignores failures. But where fsync(2) has failed once, a second one may
  * succeed without the data: then the file can no longer be trusted. */
 static void note_background(struct database *db, int rc)
@@ -348,7 +386,10 @@ int database_open(struct database **ret_db, const char *directory, const char *f
 		umask(before);
 	}
 	if (r < 0) {
-		database_close(db);
+		if (db->sqlite)
+			database_abandon(db);
+		else
+			database_close(db);
 		return err_trace(r);
 	}
 	*ret_db = db;
@@ -367,6 +408,51 @@ struct database *database_close(struct database *db)
 	free(db->path);
 	free(db);
 	return NULL;
+}
+
+struct database *database_abandon(struct database *db)
+{
+	sqlite3_db_config(db->sqlite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+	return database_close(db);
+}
+
+/* ---- the log ---- */
+
+/* SQLite takes zeros for the end of its log. Without room for them there are none. */
+static bool write_zeros(int fd, off_t from, off_t to)
+{
+	static const char zeros[65536];
+
+	while (from < to) {
+		size_t size = min_size(sizeof(zeros), (size_t)(to - from));
+		ssize_t n = pwrite(fd, zeros, size, from);
+
+		if (n <= 0)
+			return false;
+		from += n;
+	}
+	return fdatasync(fd) == 0;
+}
+
+/* Makes the log as long as it may become, for the first message: a commit that makes a file
+ * grow takes twice as long. */
+static void lengthen_log(struct database *db)
+{
+	static const off_t size = CHECKPOINT_PAGES * (off_t)LOG_PAGE_BYTES;
+	_cleanup_free_ char *path = NULL;
+	_cleanup_fd_ int fd = -1;
+	struct stat st;
+
+	if (asprintf(&path, "%s-wal", db->path) < 0) {
+		path = NULL;
+		return;
+	}
+	fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	db->log_is_long = true; /* tried once */
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size >= size)
+		return;
+	if (!write_zeros(fd, st.st_size, size))
+		(void)!ftruncate(fd, st.st_size);
 }
 
 /* ---- transactions ---- */
@@ -436,6 +522,8 @@ int database_commit(struct database *db, struct store_head *head)
 		r = put_head(db, head);
 		db->had = *head;
 	}
+	if (db->put && !db->log_is_long)
+		lengthen_log(db);
 	if (r == 0)
 		r = spool_sync(db->spool); /* a file is there before its row */
 	if (r == 0)

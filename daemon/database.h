@@ -42,6 +42,10 @@ struct database_losses {
 int database_open(struct database **ret_db, const char *directory, const char *file,
 		  bool *ret_later) MUST_CHECK;
 
+/* How SQLite says that it writes, as "journal_mode=wal synchronous=full …"; the caller frees
+ * it. NULL without memory. */
+char *database_describe_options(struct database *db);
+
 /* All is in the one file afterwards, unless that failed. Returns NULL. */
 struct database *database_close(struct database *db);
 
@@ -54,6 +58,9 @@ void database_rollback(struct database *db);
 
 /* For a person: what SQLite or the system said last. Valid until the next call. */
 const char *database_error(struct database *db);
+
+/* The same for a file that is not trusted: it stays as it is. */
+struct database *database_abandon(struct database *db);
 
 /* All of the log is in the file itself. */
 int database_checkpoint(struct database *db) MUST_CHECK;

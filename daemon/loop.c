@@ -8,7 +8,11 @@
 #include "base/clock.h"
 #include "base/err.h"
 
-enum { EVENTS_PER_WAIT = 128, TURNS_PER_PASS = 32 };
+enum {
+	EVENTS_PER_WAIT = 128,
+	TURNS_PER_PASS = 32,
+	BUSY_PASSES_MAX = 16, /* before idle work is done all the same */
+};
 
 static void on_boottime(struct source *source, uint32_t events);
 
@@ -18,6 +22,7 @@ int loop_init(struct loop *loop)
 			       .boottime_source.fd = -1 };
 	list_init(&loop->groups);
 	list_init(&loop->deferred);
+	list_init(&loop->idle);
 	source_group_init(&loop->own_group);
 	for (int i = 0; i < TIMER_N_CLOCKS; i++)
 		heap_init(&loop->timers[i]);
@@ -59,6 +64,15 @@ int source_add(struct source *source, struct loop *loop, struct source_group *gr
 				   .fd = fd,
 				   .turn = turn };
 	list_init(&source->link);
+	return 0;
+}
+
+int source_want(struct source *source, uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data.ptr = source };
+
+	if (epoll_ctl(source->loop->epoll_fd, EPOLL_CTL_MOD, source->fd, &event) < 0)
+		return err_origin(-errno);
 	return 0;
 }
 
@@ -189,7 +203,7 @@ static int wait_ms(const struct loop *loop)
 	const struct heap_node *first = heap_first(&loop->timers[TIMER_MONOTONIC]);
 	uint64_t now, ms;
 
-	if (!list_is_empty(&loop->groups))
+	if (!list_is_empty(&loop->groups) || !list_is_empty(&loop->idle))
 		return 0;
 	if (!first)
 		return -1;
@@ -219,6 +233,24 @@ void deferred_cancel(struct deferred *deferred)
 	list_remove(&deferred->link);
 }
 
+void loop_defer_until_idle(struct loop *loop, struct deferred *deferred)
+{
+	if (list_is_linked(&deferred->link))
+		return;
+	if (list_is_empty(&loop->idle))
+		loop->passes_until_idle = BUSY_PASSES_MAX;
+	list_add_tail(&loop->idle, &deferred->link);
+}
+
+/* Into the line of the others, if nothing is ready. */
+static void wake_idle(struct loop *loop)
+{
+	if (list_is_empty(&loop->idle))
+		return;
+	if (list_is_empty(&loop->groups) || !--loop->passes_until_idle)
+		list_splice_tail(&loop->deferred, &loop->idle);
+}
+
 static void run_deferred(struct loop *loop)
 {
 	struct deferred *deferred;
@@ -246,6 +278,7 @@ int loop_pass(struct loop *loop)
 		source_again(source);
 	}
 	run_timers(loop, TIMER_MONOTONIC, loop->now_ns);
+	wake_idle(loop);
 	for (int i = 0; i < TURNS_PER_PASS && !list_is_empty(&loop->groups); i++)
 		take_turn(loop);
 	run_deferred(loop);

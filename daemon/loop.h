@@ -6,7 +6,7 @@
  * The main loop: descriptors, timers, deferred work. It knows nothing of peers.
  *
  * A pass: epoll_wait, due timers, then turns of the ready sources, then deferred work (what
- * is flushed or freed once per pass). Sources are grouped: turns go round the groups, and
+ * is flushed or freed once per pass; what waits for a quiet moment, in one without turns). Sources are grouped: turns go round the groups, and
  * within a group round its sources, so that a group with a hundred busy sources gets no
  * more turns than a group with one. After TURNS_PER_PASS turns the kernel is asked again,
  * so that nobody newly ready waits behind a long line.
@@ -62,6 +62,8 @@ struct loop {
 	struct source boottime_source; /* a timerfd */
 	uint64_t boottime_armed_ns;
 	struct list deferred;
+	struct list idle; /* deferred work that waits until nothing is ready */
+	unsigned int passes_until_idle;
 	uint64_t now_ns; /* CLOCK_MONOTONIC at the start of the pass */
 	bool stopped;
 };
@@ -84,6 +86,9 @@ int source_add(struct source *source, struct loop *loop, struct source_group *gr
 	       void (*turn)(struct source *, uint32_t)) MUST_CHECK;
 void source_remove(struct source *source);
 
+/* Other events from now on. What is there already comes anew, edge-triggered or not. */
+int source_want(struct source *source, uint32_t events) MUST_CHECK;
+
 /* One more turn, with no events, even if the kernel has nothing new. */
 void source_again(struct source *source);
 
@@ -102,5 +107,9 @@ void deferred_init(struct deferred *deferred, void (*run)(struct deferred *));
 /* Runs once at the end of this pass; again until then changes nothing. */
 void loop_defer(struct loop *loop, struct deferred *deferred);
 void deferred_cancel(struct deferred *deferred);
+
+/* Runs once, as soon as the kernel has nothing that is ready: what more can be gathered is
+ * gathered first. But not later than after some passes. */
+void loop_defer_until_idle(struct loop *loop, struct deferred *deferred);
 
 #endif

@@ -9,7 +9,7 @@
 
 enum { PROTOCOL_VERSION = 1 };
 
-static void put_limits(struct json_writer *w, const struct limits *limits)
+void op_put_limits(struct json_writer *w, const struct limits *limits)
 {
 	json_put_object(w, "limits");
 	for (size_t i = 0; i < limits_table_size; i++) {
@@ -36,7 +36,7 @@ static void reply_hello(struct call *call)
 	json_put_string(w, "epoch", epoch, sizeof(epoch));
 	json_put_u64(w, "peer", call->peer->number);
 	json_put_text(w, "user", call->peer->user->name);
-	put_limits(w, &server->limits);
+	op_put_limits(w, &server->limits);
 	peer_end(call->peer);
 }
 

@@ -94,6 +94,8 @@ static int put_queue(struct call *call, struct buf *out, struct name *name)
 	for (enum message_state i = MESSAGE_READY; i < MESSAGE_N_STATES; i++)
 		json_put_u64(w, message_state_name(i), q->n_in_state[i]);
 	json_put_u64(w, "bytes", q->bytes);
+	json_put_u64(w, "queue_messages", queue_max_messages(q));
+	json_put_u64(w, "queue_bytes", queue_max_bytes(q));
 	put_oldest(w, q);
 	put_rate(w, "sent_rate", &q->sent_rate, now_ns);
 	put_rate(w, "acked_rate", &q->acked_rate, now_ns);
@@ -160,18 +162,37 @@ static void put_store(struct json_writer *w, struct store *store)
 	json_put_text(w, "state", store_state_name(report.state));
 	json_put_text(w, "file_system", report.file_system);
 	json_put_bool(w, "durable", !report.warning);
+	if (report.options)
+		json_put_text(w, "options", report.options);
 	if (report.warning)
 		json_put_text(w, "warning", report.warning);
 	if (report.error)
 		json_put_text(w, "error", report.error);
 	if (report.damage)
 		json_put_text(w, "damage", report.damage);
+	if (report.set_aside)
+		json_put_text(w, "set_aside", report.set_aside);
+	free(report.set_aside);
 	json_put_u64(w, "commits", report.commits);
 	json_put_u64(w, "last_commit_us", report.last_commit_us);
 	json_put_u64(w, "longest_commit_us", report.longest_commit_us);
 	json_put_u64(w, "file_bytes", report.file_bytes);
 	json_put_u64(w, "log_bytes", report.log_bytes);
 	json_put_u64(w, "disk_free_bytes", report.disk_free_bytes);
+	json_put_end(w);
+}
+
+/* Of the one who asks; what limits it is in "limits". */
+static void put_usage(struct json_writer *w, const struct user *user)
+{
+	json_put_object(w, "usage");
+	json_put_text(w, "user", user->name);
+	json_put_u64(w, "uid", user->uid);
+	json_put_u64(w, "connections", user->usage.connections);
+	json_put_u64(w, "names", user->usage.names);
+	json_put_u64(w, "messages", user->usage.messages);
+	json_put_u64(w, "bytes", user->usage.bytes);
+	json_put_u64(w, "dedup_ids", user->usage.dedups);
 	json_put_end(w);
 }
 
@@ -204,6 +225,8 @@ int op_stats(struct call *call)
 	put_counters(w, &server->broker.counters);
 	if (server->broker.store)
 		put_store(w, server->broker.store);
+	put_usage(w, call->peer->user);
+	op_put_limits(w, &server->limits);
 	r = put_line_end(w, &body);
 	return r < 0 ? err_trace(r) : call_reply_body(call, &body);
 }

@@ -26,4 +26,7 @@ int op_purge(struct call *call);
 int op_move(struct call *call);
 int op_explain(struct call *call);
 
+/* "limits": all of them, with the values that hold. */
+void op_put_limits(struct json_writer *w, const struct limits *limits);
+
 #endif

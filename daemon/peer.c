@@ -337,6 +337,28 @@ static void note_sent(struct peer *peer, uint64_t before)
 	}
 }
 
+static uint32_t wanted_events(const struct peer *peer)
+{
+	uint32_t events = EPOLLIN | EPOLLRDHUP | EPOLLET;
+
+	return peer->wants_room ? events | EPOLLOUT : events;
+}
+
+/* Only while output is left: otherwise each read of the peer's would be an event here, and
+ * no news. */
+static void ask_for_room(struct peer *peer)
+{
+	bool wanted = stream_pending(&peer->stream) > 0;
+	int r;
+
+	if (peer->wants_room == wanted || peer->state == PEER_CLOSED)
+		return;
+	peer->wants_room = wanted;
+	r = source_want(&peer->source, wanted_events(peer));
+	if (r < 0)
+		peer_fail(peer, r);
+}
+
 static void on_flush(struct deferred *deferred)
 {
 	struct peer *peer = CONTAINER_OF(deferred, struct peer, flush);
@@ -353,6 +375,7 @@ static void on_flush(struct deferred *deferred)
 		peer->throttled = false;
 		source_again(&peer->source);
 	}
+	ask_for_room(peer);
 	note_sent(peer, before);
 	check_drained(peer);
 	arm_deadline(peer);
@@ -561,7 +584,7 @@ static int peer_new(struct server *server, int fd, const struct ucred *cred,
 	r = map_reserve(&server->peers_by_number);
 	if (r == 0)
 		r = source_add(&peer->source, &server->loop, &user->turns, fd,
-			       EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, on_turn);
+			       wanted_events(peer), on_turn);
 	if (r < 0)
 		return err_trace(r);
 	stream_init(&peer->stream, fd, server->limits.body_max);

@@ -48,6 +48,7 @@ struct peer {
 	uint8_t state;
 	bool fds, pieces; /* said in hello */
 	bool readable, throttled, paused, eof_due, hung_up, output_dead, unread, cut_said;
+	bool wants_room; /* of the kernel, in the socket */
 	uint16_t n_waiting_sends;
 	uint32_t n_storing; /* requests that wait for the disk */
 	char *label;

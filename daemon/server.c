@@ -223,6 +223,7 @@ static void say_ready(struct server *server)
 
 int server_run(struct server *server)
 {
+	server->served = true;
 	say_ready(server);
 	return err_trace(loop_run(&server->loop));
 }
@@ -275,7 +276,10 @@ static void close_store(struct server *server)
 		return;
 	if (server->stopping)
 		journal_keep_all(broker);
-	broker->store = store_close(broker->store);
+	/* one that never got to serve anybody leaves all as it was */
+	broker->store = store_close(
+		broker->store, server->stopping || (!server->served &&
+						    store_found_clean(broker->store)));
 }
 
 static void drop_peers(struct server *server)

@@ -52,7 +52,7 @@ struct server {
 	unsigned int n_peers;
 	uint64_t next_peer;
 
-	bool stopping;
+	bool served, stopping;
 	struct timer stop_timer;
 };
 

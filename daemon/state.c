@@ -23,17 +23,35 @@ static void say_holder(const char *directory, int fd)
 		  socket);
 }
 
+/* A directory that was just made, perhaps by an ipcd that died at once, shall still be there
+ * when the power has gone. Whose parent cannot be read was made by somebody else. */
+static int sync_parent(const char *directory)
+{
+	_cleanup_free_ char *path = NULL;
+	_cleanup_fd_ int fd = -1;
+
+	if (asprintf(&path, "%s/..", directory) < 0) {
+		path = NULL;
+		return err_origin(-ENOMEM);
+	}
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0 && fsync(fd) < 0 && errno != EINVAL) /* EINVAL: it cannot be synced */
+		return err_origin(-errno);
+	return 0;
+}
+
 int state_lock(const char *directory, const char *socket, int *ret_lock_fd)
 {
 	_cleanup_free_ char *path = NULL;
 	_cleanup_fd_ int fd = -1;
 	int r;
 
-	if (mkdir(directory, 0700) < 0 && errno != EEXIST) {
-		r = -errno;
+	r = mkdir(directory, 0700) < 0 && errno != EEXIST ? err_origin(-errno)
+							  : sync_parent(directory);
+	if (r < 0) {
 		log_error("cannot make the state directory %s: %s", directory,
 			  strerror(-r));
-		return err_origin(r);
+		return err_trace(r);
 	}
 	if (asprintf(&path, "%s/lock", directory) < 0) {
 		path = NULL;

@@ -13,7 +13,7 @@
 #include "base/err.h"
 #include "log.h"
 
-enum { RESERVE_BYTES = 2 * 1024 * 1024 };
+static const off_t reserve_bytes = 2097152;
 
 static const char file[] = "ipcd.db", file_part[] = "ipcd.db.part", /* being written */
 	file_new[] = "ipcd.db.new", /* complete, and not yet in its place */
@@ -90,6 +90,11 @@ static bool has_file(const struct storage *s, const char *name)
 	return !path || access(path, F_OK) == 0;
 }
 
+char *storage_find_bad(const struct storage *s)
+{
+	return has_file(s, file_bad) ? path_of(s, file_bad, "") : NULL;
+}
+
 bool storage_reserve(struct storage *s)
 {
 	_cleanup_free_ char *path = path_of(s, "reserve", "");
@@ -101,8 +106,8 @@ bool storage_reserve(struct storage *s)
 	if (fd < 0)
 		return false;
 	/* for some room beside it, or else it would be given up again at once */
-	s->has_reserve = posix_fallocate(fd, 0, 2 * RESERVE_BYTES) == 0;
-	(void)!ftruncate(fd, s->has_reserve ? RESERVE_BYTES : 0);
+	s->has_reserve = posix_fallocate(fd, 0, 2 * reserve_bytes) == 0;
+	(void)!ftruncate(fd, s->has_reserve ? reserve_bytes : 0);
 	return s->has_reserve;
 }
 
@@ -154,6 +159,7 @@ static int open_empty(struct storage *s)
 	int r = move_away(s, file_bad);
 
 	s->losses.damaged = true;
+	s->is_aside = r == 0;
 	if (r == 0)
 		r = open_file(s, file, &later);
 	return err_trace(r);
@@ -164,7 +170,7 @@ static int read_head(struct storage *s)
 	int r = database_read_head(s->db, &s->head);
 
 	if (r == -EUCLEAN) {
-		s->db = database_close(s->db);
+		s->db = database_abandon(s->db);
 		r = open_empty(s);
 	}
 	if (r < 0)
@@ -187,6 +193,8 @@ int storage_open(struct storage *s, const char *directory)
 		r = open_empty(s);
 	if (r >= 0)
 		r = read_head(s);
+	if (r >= 0)
+		s->options = database_describe_options(s->db);
 	if (later)
 		log_error("%s/%s was written by a later version of ipcd", directory,
 			  file);
@@ -202,7 +210,8 @@ void storage_close(struct storage *s)
 		s->db = database_close(s->db);
 	free(s->directory);
 	free(s->damage);
-	s->directory = s->damage = NULL;
+	free(s->options);
+	s->directory = s->damage = s->options = NULL;
 }
 
 int storage_load(struct storage *s,
@@ -292,6 +301,7 @@ bool storage_judge(struct storage *s)
 	bool has_known = database_read_commits(s->db, &known);
 	bool has_head = s->head.commits > 0;
 	uint64_t commits = database_commits(s->db);
+	bool damaged;
 
 	s->head.next_number = max_u64(s->head.next_number, database_next_number(s->db));
 	/* how many rows there ought to be is known for the commit that wrote it */
@@ -310,9 +320,10 @@ bool storage_judge(struct storage *s)
 		if (!has_head)
 			s->head.lease_key = known.lease_key;
 	}
-	s->set_aside = s->losses.damaged || s->losses.names || s->losses.messages ||
-		       s->losses.dedups;
-	return s->set_aside;
+	damaged = s->losses.damaged || s->losses.names || s->losses.messages ||
+		  s->losses.dedups;
+	s->set_aside = damaged && !s->is_aside;
+	return damaged;
 }
 
 void storage_sweep(struct storage *s, bool (*exists)(void *arg, uint64_t number),
@@ -335,18 +346,18 @@ static int write_entry(struct database *db, const struct batch_entry *e)
 	case BATCH_PUT_NAME:
 		return err_trace(database_put_name(db, &e->name));
 	case BATCH_DROP_NAME:
-		return err_trace(database_drop_name(db, e->name.id));
+		return err_trace(database_drop_name(db, e->drop.number));
 	case BATCH_PUT_MESSAGE:
 		return err_trace(database_put_message(db, &e->message));
 	case BATCH_SET_MESSAGE:
 		return err_trace(database_set_message(db, &e->message));
 	case BATCH_DROP_MESSAGE:
-		return err_trace(database_drop_message(db, e->message.number,
-						       e->message.body_size));
+		return err_trace(
+			database_drop_message(db, e->drop.number, e->drop.body_size));
 	case BATCH_PUT_DEDUP:
 		return err_trace(database_put_dedup(db, &e->dedup));
 	case BATCH_DROP_DEDUP:
-		return err_trace(database_drop_dedup(db, e->dedup.number));
+		return err_trace(database_drop_dedup(db, e->drop.number));
 	}
 	return 0;
 }
@@ -417,7 +428,7 @@ int storage_begin_anew(struct storage *s)
 	int r;
 
 	if (s->db)
-		s->db = database_close(s->db);
+		s->db = database_abandon(s->db);
 	s->anew = true;
 	r = remove_both(s, file_part);
 	if (r == 0)

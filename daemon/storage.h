@@ -22,6 +22,8 @@ struct storage {
 	bool has_reserve;
 	bool anew;	/* a new file is being written beside the old one */
 	bool set_aside; /* the old one is damaged: kept as ipcd.db.bad when it is replaced */
+	bool is_aside;	 /* it was, at start; what is replaced is an empty one */
+	char *options;	 /* see database_describe_options() */
 	char *damage;	 /* for a person: what was found at start; NULL: nothing */
 	int failure;	 /* the last one: -ENOSPC, -ENOMEM, or another */
 	char error[200]; /* the same for a person */
@@ -50,6 +52,9 @@ int storage_load(struct storage *s,
 /* After loading: says in the log, and in s->damage, what is lost. True: the file is damaged
  * and has to be written anew. */
 bool storage_judge(struct storage *s);
+
+/* The path of a damaged file that was put aside, which the caller frees; NULL: none. */
+char *storage_find_bad(const struct storage *s);
 
 /* Drops the spool's files whose message is gone. */
 void storage_sweep(struct storage *s, bool (*exists)(void *arg, uint64_t number),

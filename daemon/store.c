@@ -48,7 +48,7 @@ struct store {
 	struct list held;  /* who waits for the new file to be complete */
 	uint64_t mark;	   /* records so far */
 	uint64_t cursor;   /* of the dump into a new file */
-	bool damaged, dumping, dumped, must_renew;
+	bool found_clean, damaged, dumping, dumped, must_renew;
 	uint64_t commits, last_commit_us, longest_commit_us;
 	char error[200];
 	const char *file_system, *warning;
@@ -146,8 +146,10 @@ static void *thread_main(void *arg)
 		idle_ms = IDLE_MS;
 		pthread_mutex_lock(&store->mutex);
 		store->done = true;
+		pthread_mutex_unlock(&store->mutex);
 		pthread_cond_broadcast(&store->change);
 		(void)!write(store->source.fd, &one, sizeof(one));
+		pthread_mutex_lock(&store->mutex);
 	}
 	pthread_mutex_unlock(&store->mutex);
 	return NULL;
@@ -166,8 +168,8 @@ static void begin_task(struct store *store, enum task task)
 	pthread_mutex_lock(&store->mutex);
 	store->task = task;
 	store->done = false;
-	pthread_cond_broadcast(&store->change);
 	pthread_mutex_unlock(&store->mutex);
+	pthread_cond_broadcast(&store->change);
 }
 
 /* NULL without memory. */
@@ -472,7 +474,7 @@ static void fetch_result(struct store *store)
 		after_anew(store, task, result);
 	}
 	if (!is_busy(store) && !list_is_empty(&store->gathering->waits))
-		loop_defer(store->loop, &store->submit);
+		loop_defer_until_idle(store->loop, &store->submit);
 	else if (!is_busy(store) && store->gathering->n)
 		be_lazy(store);
 }
@@ -527,7 +529,7 @@ static void added(struct store *store)
 void store_wait(struct store *store, struct store_wait *wait)
 {
 	list_add_tail(&store->gathering->waits, &wait->link);
-	loop_defer(store->loop, &store->submit);
+	loop_defer_until_idle(store->loop, &store->submit);
 }
 
 /* Without memory for a record the file no longer tells the truth. */
@@ -606,8 +608,8 @@ void store_drop_message(struct store *store, uint64_t number, uint64_t body_size
 		give_up_file(store);
 		return;
 	}
-	e->message.number = number;
-	e->message.body_size = body_size;
+	e->drop.number = number;
+	e->drop.body_size = body_size;
 	batch_put(store->gathering, e);
 	added(store);
 }
@@ -636,7 +638,7 @@ void store_drop_name(struct store *store, uint64_t id)
 		give_up_file(store);
 		return;
 	}
-	e->name.id = id;
+	e->drop.number = id;
 	batch_put(store->gathering, e);
 	added(store);
 }
@@ -665,7 +667,7 @@ void store_drop_dedup(struct store *store, uint64_t number)
 		give_up_file(store);
 		return;
 	}
-	e->dedup.number = number;
+	e->drop.number = number;
 	batch_put(store->gathering, e);
 	added(store);
 }
@@ -796,6 +798,7 @@ int store_open(struct store **ret_store, const char *directory, struct loop *loo
 		store_free(store);
 		return err_trace(r);
 	}
+	store->found_clean = store->storage.head.clean;
 	look_at_file_system(store);
 	*ret_store = store;
 	return 0;
@@ -913,14 +916,19 @@ static void end_thread(struct store *store)
 
 enum { CLOSE_WAIT_MS = 30000 };
 
-struct store *store_close(struct store *store)
+bool store_found_clean(const struct store *store)
+{
+	return store->found_clean;
+}
+
+struct store *store_close(struct store *store, bool in_order)
 {
 	bool written;
 
 	if (!store)
 		return NULL;
 	if (store->has_thread) {
-		store->clean = true;
+		store->clean = in_order;
 		written = store_flush(store, CLOSE_WAIT_MS);
 		if (written && !is_busy(store)) {
 			write_now(store); /* the head, clean */
@@ -960,7 +968,9 @@ void store_describe(struct store *store, struct store_report *ret_report)
 		.file_system = store->file_system,
 		.warning = store->warning,
 		.error = store->state == STORE_WORKS ? NULL : store->error,
+		.options = store->storage.options,
 		.damage = store->storage.damage,
+		.set_aside = storage_find_bad(&store->storage),
 		.commits = store->commits,
 		.last_commit_us = store->last_commit_us,
 		.longest_commit_us = store->longest_commit_us,

@@ -63,9 +63,12 @@ struct store_wait {
 struct store_report {
 	enum store_state state;
 	const char *directory, *file_system,
-		*warning;   /* warning NULL: keeps its promises */
-	const char *error;  /* NULL: none */
-	const char *damage; /* of this start, NULL: none */
+		*warning;    /* warning NULL: keeps its promises */
+	const char *error;   /* NULL: none */
+	const char *options; /* NULL: not known */
+	const char *damage;  /* of this start, NULL: none */
+	char *set_aside; /* where a damaged file lies, of this start or an earlier one; the
+			    caller frees it; NULL: there is none */
 	uint64_t commits, last_commit_us, longest_commit_us;
 	uint64_t file_bytes, log_bytes, disk_free_bytes;
 };
@@ -95,8 +98,11 @@ const struct store_head *store_get_head(const struct store *store);
 /* Writes all, and waits for it up to wait_ms; who waits is told. False: it took longer. */
 bool store_flush(struct store *store, uint64_t wait_ms);
 
-/* The orderly end: marks that leases are known. Returns NULL. */
-struct store *store_close(struct store *store);
+/* Was it stopped in order the last time? */
+bool store_found_clean(const struct store *store);
+
+/* The end. in_order: leases are known, which is noted for the next start. Returns NULL. */
+struct store *store_close(struct store *store, bool in_order);
 
 /* ---- records; texts are copied, a block is referenced ---- */
 

@@ -126,6 +126,11 @@ uint64_t ipc_reply_get_number(const struct ipc_reply *reply)
 	return reply->number;
 }
 
+unsigned int ipc_reply_get_sent(const struct ipc_reply *reply)
+{
+	return reply->sent;
+}
+
 struct ipc_list *ipc_reply_get_list(const struct ipc_reply *reply)
 {
 	return reply->list;

@@ -72,6 +72,7 @@ void client_copy_word(char out[static CLIENT_WORD_MAX + 1], const char *word,
 struct ipc_reply {
 	int error; /* 0 or -errno */
 	uint64_t number;
+	unsigned int sent; /* IPC_SENT_* */
 	char word[CLIENT_WORD_MAX + 1];
 	char *text;	       /* of an error; NULL where there was no memory for it */
 	struct ipc_list *list; /* or NULL */
@@ -299,7 +300,7 @@ int client_write(struct ipc_client *client) MUST_CHECK;
 int client_write_until(struct ipc_client *client, uint64_t left,
 		       uint64_t deadline_ns) MUST_CHECK;
 
-/* Writes, waits for input until the deadline and handles it: one sendmsg, one poll and one
+/* Writes, waits for input until the deadline and handles it: one send, one poll and one
  * recvmsg where nothing is in the way. Callbacks are the caller's. 0: look again; -ETIMEDOUT
  * (input may have come all the same); or what ended the client, unless it comes to life
  * again. */
@@ -368,7 +369,7 @@ struct ipc_message {
 	const char *lease, *queue, *user, *state, *reason, *meta, *history;
 
 	int64_t delay_ms, ttl_ms;
-	char *own_meta;
+	char *own_meta, *dedup_id; /* of one to be sent, or NULL */
 	char text[];
 };
 

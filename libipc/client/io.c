@@ -4,7 +4,7 @@
  * The client's bytes: what goes into the output, when it is written, and which request a
  * frame that comes in belongs to.
  *
- * Nothing blocks but poll(2) in wait_for(): a call costs one sendmsg, one poll, one recvmsg.
+ * Nothing blocks but poll(2) in wait_for(): a call costs one send, one poll, one recvmsg.
  * Where output is left it waits for both directions: the daemon may be unable to read
  * because we do not.
  */
@@ -232,10 +232,11 @@ static int end_by_bad_input(struct ipc_client *client, int r)
 static int handle_input(struct ipc_client *client)
 {
 	uint64_t queued = client->stream.queued_bytes;
-	struct fault fault = { .text = "" };
+	struct fault fault;
 	struct frame frame;
 	int r;
 
+	fault.text[0] = '\0';
 	while ((r = stream_next(&client->stream, client->reader, &frame, &fault))) {
 		if (r < 0 && r != -ENOMEM)
 			protocol_error(client, fault.text);

@@ -15,7 +15,7 @@
 struct ipc_record {
 	const struct json *json;
 	const char *line; /* NUL-ended */
-	char *strings;	  /* those of the top level, in order, each NUL-ended */
+	char *strings;	  /* all of it, keys too, in their order, each NUL-ended */
 };
 
 struct ipc_list {
@@ -88,7 +88,7 @@ static int fill_list(struct client_error *error, struct ipc_list *list, struct b
 		return client_error_set(error, err_origin(-EPROTO),
 					"a list with a NUL in it");
 	longest = split_lines(list);
-	/* decoded text is never longer than its JSON, and has lost two quotes */
+	/* decoded texts are never longer than their JSON, and have lost two quotes each */
 	list->record.strings = malloc(longest + 1);
 	if (!list->record.strings)
 		return err_origin(-ENOMEM);
@@ -185,17 +185,15 @@ static void copy_strings(struct ipc_record *record)
 {
 	const struct json *json = record->json;
 	char *p = record->strings;
-	uint32_t at = 1;
 
-	for (uint32_t n = json_at(json, 0)->n_members; n; n--) {
-		const struct json_value *v = json_at(json, at + 1);
+	for (uint32_t i = 1; i < json_at(json, 0)->next; i++) {
+		const struct json_value *v = json_at(json, i);
 
-		if (v->type == JSON_STRING) {
-			memcpy(p, json_text(json, v), v->size);
-			p[v->size] = '\0';
-			p += v->size + 1;
-		}
-		at = v->next;
+		if (v->type != JSON_STRING)
+			continue;
+		memcpy(p, json_text(json, v), v->size);
+		p[v->size] = '\0';
+		p += v->size + 1;
 	}
 }
 
@@ -216,27 +214,61 @@ const struct ipc_record *ipc_list_next(struct ipc_list *list)
 	return &list->record;
 }
 
+/* Is the key of the value behind it the first part of path? */
+static bool is_key(const struct json *json, uint32_t at, const char *path, size_t size)
+{
+	const struct json_value *v = json_at(json, at);
+
+	return v->size == size && !memcmp(json_text(json, v), path, size);
+}
+
+static uint32_t find_member(const struct json *json, uint32_t object, const char *key,
+			    size_t size)
+{
+	uint32_t at = object + 1;
+
+	for (uint32_t n = json_at(json, object)->n_members; n; n--) {
+		if (is_key(json, at, key, size))
+			return at + 1;
+		at = json_at(json, at + 1)->next;
+	}
+	return 0;
+}
+
+/* "key", or "key.key" for a member of an object; 0 if there is none. */
+static uint32_t find(const struct ipc_record *record, const char *path)
+{
+	uint32_t at = 0;
+
+	for (;;) {
+		size_t size = strcspn(path, ".");
+
+		at = find_member(record->json, at, path, size);
+		if (!at || !path[size])
+			return at;
+		if (json_at(record->json, at)->type != JSON_OBJECT)
+			return 0;
+		path += size + 1;
+	}
+}
+
 const char *ipc_record_get_string(const struct ipc_record *record, const char *key)
 {
 	const struct json *json = record->json;
 	const char *p = record->strings;
-	uint32_t wanted = json_member(json, 0, key), at = 1;
+	uint32_t wanted = find(record, key);
 
-	for (uint32_t n = json_at(json, 0)->n_members; n; n--) {
-		const struct json_value *v = json_at(json, at + 1);
-
-		if (at + 1 == wanted)
-			return v->type == JSON_STRING ? p : NULL;
-		if (v->type == JSON_STRING)
-			p += v->size + 1;
-		at = v->next;
-	}
-	return NULL;
+	if (!wanted || json_at(json, wanted)->type != JSON_STRING)
+		return NULL;
+	for (uint32_t i = 1; i < wanted; i++)
+		if (json_at(json, i)->type == JSON_STRING)
+			p += json_at(json, i)->size + 1;
+	return p;
 }
 
 int64_t ipc_record_get_integer(const struct ipc_record *record, const char *key)
 {
-	uint32_t at = json_member(record->json, 0, key);
+	uint32_t at = find(record, key);
 
 	if (!at || json_at(record->json, at)->type != JSON_INTEGER)
 		return -1;
@@ -245,7 +277,7 @@ int64_t ipc_record_get_integer(const struct ipc_record *record, const char *key)
 
 double ipc_record_get_number(const struct ipc_record *record, const char *key)
 {
-	uint32_t at = json_member(record->json, 0, key);
+	uint32_t at = find(record, key);
 	const struct json_value *v = json_at(record->json, at);
 	locale_t plain; /* the program's may have another decimal point */
 	double value;
@@ -262,7 +294,7 @@ double ipc_record_get_number(const struct ipc_record *record, const char *key)
 
 bool ipc_record_get_bool(const struct ipc_record *record, const char *key)
 {
-	uint32_t at = json_member(record->json, 0, key);
+	uint32_t at = find(record, key);
 
 	return at && json_at(record->json, at)->type == JSON_TRUE;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/utf8.h"
 
 void client_message_init(struct ipc_message *message)
 {
@@ -41,6 +42,7 @@ struct ipc_message *ipc_message_free(struct ipc_message *message)
 		bytes_unref(message->block);
 		free(message->joined);
 		free(message->own_meta);
+		free(message->dedup_id);
 		free(message);
 	}
 	return NULL;
@@ -93,6 +95,25 @@ int ipc_message_set_meta(struct ipc_message *message, const char *json)
 	}
 	free(message->own_meta);
 	message->meta = message->own_meta = copy;
+	return 0;
+}
+
+int ipc_message_set_dedup_id(struct ipc_message *message, const char *id)
+{
+	size_t size = id ? strlen(id) : 0;
+	char *copy = NULL;
+
+	if (size > LIMIT_DEDUP_ID_MAX)
+		return err_origin(-EMSGSIZE);
+	if (id) {
+		if (!size || !utf8_is_valid(id, size))
+			return err_origin(-EINVAL);
+		copy = strdup(id);
+		if (!copy)
+			return err_origin(-ENOMEM);
+	}
+	free(message->dedup_id);
+	message->dedup_id = copy;
 	return 0;
 }
 

@@ -35,8 +35,9 @@ void request_deinit(struct ipc_request *request)
 int request_begin(struct ipc_request *request, const char *op)
 {
 	struct ipc_client *client = request->client;
-	int r = request->callback ? client_check(client)
-				  : client_await(client, client_deadline(client, 0));
+	int r = request->callback || !client->failure
+			? client_check(client)
+			: client_await(client, client_deadline(client, 0));
 
 	if (r < 0)
 		return err_trace(r);
@@ -122,27 +123,56 @@ int request_decode_error(struct ipc_client *client, const struct header *header,
 	return 1;
 }
 
+static bool is_word(const struct header *header, const struct json_value *v,
+		    const char *word)
+{
+	return v->size == strlen(word) &&
+	       !memcmp(json_text(header->json, v), word, v->size);
+}
+
+static int put_outcome(const struct ipc_request *request, const struct header *header,
+		       const struct json_value *v, struct buf *text)
+{
+	unsigned long long number = request->reply.number;
+
+	if (request->reply.error == -EALREADY)
+		return err_trace(
+			buf_printf(text,
+				   "it was sent before, as message %llu, and that "
+				   "has ended: whether it was acknowledged is not "
+				   "known any more",
+				   number));
+	return err_trace(buf_printf(text, "message %llu was not acknowledged: %.*s",
+				    number, (int)v->size, json_text(header->json, v)));
+}
+
 /* A message sent with confirm "acked": what has become of it? */
-static int decode_outcome(struct ipc_request *request, const struct header *header)
+static void decode_outcome(struct ipc_request *request, const struct header *header)
 {
 	uint32_t at = json_member(header->json, 0, "outcome");
 	const struct json_value *v = json_at(header->json, at);
 	_cleanup_buf_ struct buf text = BUF_INIT;
-	const char *outcome;
 
-	if (!at || v->type != JSON_STRING)
-		return 0;
-	outcome = json_text(header->json, v);
-	if (v->size == strlen("acked") && !memcmp(outcome, "acked", v->size))
-		return 0;
-	request->reply.error = -ECANCELED;
-	if (buf_printf(&text, "message %llu was not acknowledged: %.*s",
-		       (unsigned long long)request->reply.number, (int)v->size,
-		       outcome) < 0 ||
-	    buf_terminate(&text) < 0)
-		return 0; /* an error without its text */
+	if (!at || v->type != JSON_STRING || is_word(header, v, "acked"))
+		return;
+	request->reply.error = is_word(header, v, "gone") ? -EALREADY : -ECANCELED;
+	if (put_outcome(request, header, v, &text) < 0 || buf_terminate(&text) < 0)
+		return; /* an error without its text */
 	request->reply.text = buf_steal(&text);
-	return 0;
+}
+
+/* A send: is it a repeated one, and will it be kept? */
+static void decode_sent(struct ipc_request *request, const struct header *header)
+{
+	const struct json *json = header->json;
+	uint32_t duplicate = json_member(json, 0, "duplicate"),
+		 durable = json_member(json, 0, "durable");
+
+	if (duplicate && json_at(json, duplicate)->type == JSON_TRUE)
+		request->reply.sent |= IPC_SENT_DUPLICATE;
+	if (durable && json_at(json, durable)->type == JSON_FALSE)
+		request->reply.sent |= IPC_SENT_NOT_DURABLE;
+	decode_outcome(request, header);
 }
 
 /* How far it came; there may be such a number in an error, too. */
@@ -176,7 +206,9 @@ static int decode_answer(struct ipc_request *request, const struct header *heade
 					fault.text);
 	if (request->decode)
 		return err_trace(request->decode(request, header));
-	return err_trace(decode_outcome(request, header));
+	if (request->reply.number && json_at(header->json, 0)->n_members > 2)
+		decode_sent(request, header);
+	return 0;
 }
 
 /* The daemon could not go on in the middle of a body. */

@@ -173,6 +173,13 @@ static int add_numbers(struct buf *json, const char *value)
 	return err_trace(r);
 }
 
+static int add_bool(struct buf *json, const char *value)
+{
+	if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
+		return err_origin(-EINVAL);
+	return err_trace(buf_append(json, value, strlen(value)));
+}
+
 static const struct {
 	const char *key;
 	int (*add)(struct buf *json, const char *value);
@@ -186,6 +193,7 @@ static const struct {
 	{ "max_attempts", add_number, "a number is expected" },
 	{ "lost_delay", add_number, "a number of milliseconds is expected" },
 	{ "backoff", add_numbers, "milliseconds, as 1000,5000, are expected" },
+	{ "durable", add_bool, "true or false is expected" },
 };
 _Static_assert(ARRAY_SIZE(known) <= SETTINGS_MAX, "one place for each key");
 

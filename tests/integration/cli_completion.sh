@@ -51,6 +51,8 @@ is '' ipc name create jo
 is 'jobs jokes' ipc name set jo
 is 'max_attempts=' ipc name set jobs max
 is root ipc name create jobs owner = roo
+is 'true false' ipc name set jobs durable = ''
+is doctor ipc do
 is root ipc name set owner owner = roo
 is jobs ipc name explain job
 is root ipc name explain jobs roo

@@ -56,6 +56,8 @@ run 1 name create new owner=nobody-has-this-name
 one_error 'there is no such user'
 run 1 name create new backoff=1,,2
 one_error 'milliseconds'
+run 1 name create new durable=yes
+one_error 'durable=yes: true or false is expected'
 run 2 name create 'no..name'
 one_error 'name create no..name: '
 run 2 name ls new

@@ -22,6 +22,7 @@ run 0 send a -m ''
 run 0 receive a --json
 out_has '"size":0'
 run 0 -q send --json a -m x
+as_kept
 out_is '{"message":3}'
 run 0 send -v -m y a
 out_is 4
@@ -72,6 +73,46 @@ run 0 send c -m soon --delay 0.05
 run 0 receive c -w 10s
 out_is soon
 
+# ---- --dedup ----
+
+run 0 send e -m once --dedup 'x "1"'
+run 0 send e -m once --dedup 'x "1"'
+out_is ''
+run 0 send e -m once --dedup 'x "1"' --json
+as_kept
+[[ $(<out) =~ ^'{"message":'[0-9]+',"duplicate":true}'$ ]] || fail "$(cat out)"
+run 0 send e -m once --dedup 'x "1"' -v
+[[ $(<out) =~ ^[0-9]+\ duplicate$ ]] || fail "$(cat out)"
+run 0 send e -m twice --dedup x2 -v
+[[ $(<out) =~ ^[0-9]+$ ]] || fail "$(cat out)"
+run 0 receive e -n 2 --lines
+out_is $'once\ntwice'
+run 2 send e -m once --dedup x2 --wait-ack
+one_error 'whether it was acknowledged is not known'
+
+# Each line has an id of its own, so that a file can be sent once more from its beginning.
+run 0 send e --lines --dedup log < <(seq 3)
+run 0 send e --lines --dedup log --json < <(seq 5)
+as_kept
+[ "$(sed 's/"message":[0-9]*/M/' out | tr '\n' ' ')" = \
+	'{"line":1,M,"duplicate":true} {"line":2,M,"duplicate":true} {"line":3,M,"duplicate":true} {"line":4,M} {"line":5,M} ' ] ||
+	fail "$(cat out)"
+run 0 receive e -n 5 --lines
+out_is "$(seq 5)"
+run 3 receive e -w 0 -q
+
+long=$(printf 'x%.0s' {1..256})
+run 1 send e -m x --dedup "$long"
+one_error '--dedup is too long'
+run 0 send e -m x --dedup "${long:1}"
+run 1 send e --lines --dedup "${long:21}" < <(seq 1)
+one_error '--dedup is too long'
+run 0 send e --lines --dedup "${long:22}" < <(seq 1)
+run 1 send e -m x --dedup ''
+one_error '--dedup needs a text'
+run 1 send e -m x --dedup $'\xff'
+one_error '--dedup needs a text'
+
 # ---- --wait-ack ----
 
 start_ipc send d -m x --wait-ack
@@ -113,6 +154,7 @@ run 0 receive l -n 5 --lines
 cmp out long || fail 'long lines'
 
 run 0 send l --lines --json < <(seq 3)
+as_kept
 [ "$(sed 's/"message":[0-9]*/M/' out | tr '\n' ' ')" = \
 	'{"line":1,M} {"line":2,M} {"line":3,M} ' ] || fail "$(cat out)"
 run 0 receive l -n 3

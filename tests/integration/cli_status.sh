@@ -34,6 +34,10 @@ case $(line process) in
 *) fail "$(cat out)" ;;
 esac
 [ "$(line now)" = 'peers 1, names 0, messages 0' ] || fail "$(cat out)"
+[[ $(line store) =~ ^works,\ on\ [a-z0-9]+ ]] || fail "$(cat out)"
+[[ $(line commits) =~ ^[0-9]+,\ the\ last\ in\ [0-9.]+\ ms,\ the\ longest\ in\ [0-9.]+\ ms$ ]] ||
+	fail "$(cat out)"
+[[ $(line disk) =~ ^file\ [0-9.]+[KM],\ log\ [0-9.KM]+,\ free\ [0-9.]+[KMGT]$ ]] || fail "$(cat out)"
 run 0 status --json
 [ "$(wc -l <out)" = 1 ] || fail "$(cat out)"
 out_has "\"pid\":$daemon_pid,"
@@ -81,15 +85,15 @@ out_is jobs
 one_error 'nope'
 run 0 name ls -l jobs
 [ "$(head -1 out | tr -s ' ')" = \
-	'MODE OWNER GROUP READY DELAYED LEASED DEAD BYTES OLDEST RECEIVERS NAME' ] ||
+	'MODE OWNER GROUP READY DELAYED LEASED DEAD BYTES OLDEST RECEIVERS KEPT NAME' ] ||
 	fail "$(cat out)"
 tail -1 out | tr -s ' ' |
-	grep -qE "^qrw------- $(id -un) [^ ]+ 2 0 0 0 [0-9.K]+ [0-9.]+s 0 jobs$" ||
+	grep -qE "^qrw------- $(id -un) [^ ]+ 2 0 0 0 [0-9.K]+ [0-9.]+s 0 disk jobs$" ||
 	fail "$(cat out)"
-run 0 name create empty mode=0642
+run 0 name create empty mode=0642 durable=false
 run 0 name ls -l empty
 tail -1 out | tr -s ' ' |
-	grep -qE "^qrw-r---w- $(id -un) [^ ]+ 0 0 0 0 0 - 0 empty$" || fail "$(cat out)"
+	grep -qE "^qrw-r---w- $(id -un) [^ ]+ 0 0 0 0 0 - 0 memory empty$" || fail "$(cat out)"
 run 0 name delete empty
 run 0 --json name ls -l
 [ "$(grep -c '"name":"' out)" = 2 ] || fail "$(cat out)"
@@ -110,6 +114,21 @@ end_ipc 5
 one_error 'receive idle: '
 run 2 disconnect "$peer"
 one_error "disconnect $peer: "
+
+# ---- without a store ----
+
+stop
+start --volatile
+run 0 status
+[ "$(line state)" = 'none: what is here ends with the daemon' ] || fail "$(cat out)"
+[ -z "$(line store)" ] || fail "$(cat out)"
+run 0 send mem -m x
+run 0 name ls -l mem
+tail -1 out | tr -s ' ' | grep -q ' memory mem$' || fail "$(cat out)"
+run 2 name set mem durable=true
+one_error '--volatile'
+stop
+start
 
 # ---- what others may not, and may not see ----
 

@@ -66,7 +66,12 @@ struct server {
 extern struct server server;
 
 /* Starts ipcd with more options and waits until it is ready. */
-#define start(...)                                                                      \
+#define start(...)                                                                     \
+	server_start(HERE, (const char *const[]){ "--volatile", "--log-level", "info", \
+						  ##__VA_ARGS__, NULL })
+
+/* With a store, in server.state: a send without id is in its queue only some time later. */
+#define start_durable(...)                                                              \
 	server_start(HERE, (const char *const[]){ "--log-level", "info", ##__VA_ARGS__, \
 						  NULL })
 void server_start(struct place at, const char *const *options);

@@ -37,9 +37,10 @@ ipc() {
 
 # start OPTION...: the daemon, with further options; returns when it serves
 start() {
-	local line
+	local line state=(--state "$DIR/state")
+	[[ " $* " == *' --volatile '* ]] && state=()
 	mkfifo ready
-	"$IPCD" --socket "$DIR/socket" --state "$DIR/state" --ready-fd 3 "$@" 3>ready 2>>log &
+	"$IPCD" --socket "$DIR/socket" "${state[@]}" --ready-fd 3 "$@" 3>ready 2>>log &
 	daemon_pid=$!
 	read -r -t "$DEADLINE" line <>ready
 	rm ready
@@ -50,6 +51,18 @@ stop() {
 	kill "$daemon_pid"
 	wait "$daemon_pid" || fail "ipcd ended with status $?"
 	daemon_pid=
+}
+
+# crash: what a power cut leaves to this process
+crash() {
+	kill -KILL "$daemon_pid"
+	wait "$daemon_pid" 2>/dev/null
+	daemon_pid=
+}
+
+# as_kept: takes from out what `send --json` says where the test's directory is on no disk
+as_kept() {
+	sed -i 's/,"durable":false//' out
 }
 
 # fail TEXT...: notes a failure; the test goes on

@@ -39,7 +39,7 @@ static void test_all_a_message_has(void **state)
 	for (enum ending how = 0; how < N_ENDINGS; how++) {
 		char *q, *r;
 
-		start(AT_ONCE);
+		start_durable(AT_ONCE);
 		c = client_connect();
 		if (how == ORDERLY)
 			fill_with_all_kinds();
@@ -58,7 +58,7 @@ static void test_a_delivery_afterwards(void **state)
 {
 	struct frame *f;
 
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	fill_with_all_kinds();
 	restart(CRASH, AT_ONCE);
@@ -106,7 +106,7 @@ static void test_bodies(void **state)
 
 	for (size_t i = 0; i < 3000000; i++)
 		body[i] = (char)(i * 2654435761u >> 24);
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	send_sizes(body);
 	restart(CRASH, AT_ONCE);
@@ -122,7 +122,7 @@ static void test_files_go_with_their_messages(void **state)
 	char *body = keep(calloc(300000, 1));
 	char *first = keep_printf("%s/spool/1", server.state);
 
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	for (int i = 0; i < 2; i++) {
 		say_body(c, body, 300000, "{'op':'send','id':1,'queue':'q'}");
@@ -146,7 +146,7 @@ static void test_files_go_with_their_messages(void **state)
 static void test_delay_goes_on(void **state)
 {
 	for (enum ending how = 0; how < N_ENDINGS; how++) {
-		start(AT_ONCE);
+		start_durable(AT_ONCE);
 		c = client_connect();
 		send_with("q", "soon", ",'delay_ms':200");
 		send_with("q", "never", ",'delay_ms':31536000000000");
@@ -161,7 +161,7 @@ static void test_delay_goes_on(void **state)
 static void test_ttl_goes_on(void **state)
 {
 	for (enum ending how = 0; how < N_ENDINGS; how++) {
-		start(AT_ONCE);
+		start_durable(AT_ONCE);
 		c = client_connect();
 		send_with("q", "short", ",'ttl_ms':1000");
 		send_with("q", "long", ",'ttl_ms':31536000000000");
@@ -183,7 +183,7 @@ static void test_ttl_goes_on(void **state)
 /* A dead message has no ttl any more, nor one that was revived: also not afterwards. */
 static void test_no_ttl_of_the_dead(void **state)
 {
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	send_with("q", "dead", ",'ttl_ms':1000");
 	send_with("q", "alive", ",'ttl_ms':1000");
@@ -206,7 +206,7 @@ static void test_when_it_was_sent(void **state)
 {
 	int64_t age;
 
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	send_text(c, "q", "x");
 	wait_for(queue_count("q", "oldest_ms") > 50);
@@ -221,7 +221,7 @@ static void test_numbers_are_never_used_twice(void **state)
 {
 	uint64_t last = 0, number;
 
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	for (int i = 0; i < 6; i++) {
 		c = client_connect();
 		number = send_text(c, "q", "x");
@@ -241,7 +241,7 @@ static void test_numbers_are_never_used_twice(void **state)
 
 static void test_what_was_answered_is_done(void **state)
 {
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	send_text(c, "deleted", "x");
 	send_text(c, "purged", "x");
@@ -275,7 +275,7 @@ static void test_sent_and_deleted_at_once(void **state)
 		memcpy(all + total, bytes[i], size[i]);
 		total += size[i];
 	}
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	for (int i = 0; i < 3; i++) {
 		say_bytes(c, all, total);

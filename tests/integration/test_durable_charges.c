@@ -18,7 +18,7 @@ static void test_messages_of_a_queue(void **state)
 {
 	enum { N = 5 };
 
-	start(AT_ONCE, "--limit", "queue_messages=5");
+	start_durable(AT_ONCE, "--limit", "queue_messages=5");
 	for (enum ending how = 0; how < N_ENDINGS; how++) {
 		c = client_connect();
 		for (int i = 0; i < N - 1; i++)
@@ -41,7 +41,7 @@ static void test_messages_of_a_queue(void **state)
 /* More than there may be, since the limit has become smaller: none is lost, none comes. */
 static void test_above_a_smaller_limit(void **state)
 {
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	for (int i = 0; i < 5; i++)
 		send_text(c, "q", "x");
@@ -62,7 +62,7 @@ static void test_bytes(void **state)
 	char *body = keep(calloc(300000, 1));
 	int64_t bytes;
 
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		say_body(c, body, sizes[i],
@@ -91,7 +91,7 @@ static void test_shares_of_an_inbox(void **state)
 	struct client *ann, *bob;
 
 	skip_unless_root();
-	start(AT_ONCE, "--system", "--limit", "inbox_messages_per_sender=3");
+	start_durable(AT_ONCE, "--system", "--limit", "inbox_messages_per_sender=3");
 	ann = client_connect_as(stranger(1));
 	for (int i = 0; i < 2; i++)
 		send_text(ann, inbox, "of ann");
@@ -120,7 +120,7 @@ static void test_messages_of_a_user(void **state)
 	struct client *ann;
 
 	skip_unless_root();
-	start(AT_ONCE, "--system", "--limit", "user_messages=4");
+	start_durable(AT_ONCE, "--system", "--limit", "user_messages=4");
 	ann = client_connect_as(stranger(1));
 	for (int i = 0; i < 3; i++)
 		send_text(ann, keep_printf("@%u.q%d", stranger(1), i), "x");
@@ -142,7 +142,7 @@ static void test_names_of_a_user(void **state)
 	struct client *ann;
 
 	skip_unless_root();
-	start(AT_ONCE, "--system");
+	start_durable(AT_ONCE, "--system");
 	ann = client_connect_as(stranger(1));
 	for (int i = 0; i < 3; i++)
 		send_text(ann, keep_printf("@%u.q%d", stranger(1), i), "x");

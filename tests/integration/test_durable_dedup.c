@@ -39,7 +39,7 @@ static void test_across_restarts(void **state)
 {
 	uint64_t waiting, taken;
 
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	waiting = first("q", "waiting");
 	taken = first("r", "taken");
@@ -58,7 +58,7 @@ static void test_across_restarts(void **state)
 /* kill -9 before the reply was read: whichever way it went, there is one message. */
 static void test_after_a_lost_reply(void **state)
 {
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	for (int i = 0; i < 10; i++) {
 		const char *id = keep_printf("id%d", i);
 
@@ -77,7 +77,7 @@ static void test_per_queue_and_sender(void **state)
 	uint64_t number;
 
 	skip_unless_root();
-	start(AT_ONCE, "--system");
+	start_durable(AT_ONCE, "--system");
 	c = client_connect();
 	say(c, "{'op':'create','id':1,'name':'q','mode':'0666'}");
 	hear_reply(c, 1);
@@ -101,7 +101,7 @@ static void test_per_queue_and_sender(void **state)
 
 static void test_after_the_window(void **state)
 {
-	start(AT_ONCE, "--limit", "dedup_window=300");
+	start_durable(AT_ONCE, "--limit", "dedup_window=300");
 	c = client_connect();
 	for (enum ending how = 0; how < N_ENDINGS; how++) {
 		first("q", "id");
@@ -116,7 +116,7 @@ static void test_after_the_window(void **state)
 /* The shortest there is: an id may be too old as soon as it is noted. */
 static void test_the_shortest_window(void **state)
 {
-	start(AT_ONCE, "--limit", "dedup_window=1");
+	start_durable(AT_ONCE, "--limit", "dedup_window=1");
 	c = client_connect();
 	for (int i = 0; i < 300; i++)
 		send_id(c, i % 2 ? "q" : "r", "id", "x");
@@ -132,7 +132,7 @@ static void test_the_oldest_go_first(void **state)
 {
 	uint64_t second;
 
-	start(AT_ONCE, "--limit", "dedup_ids=2");
+	start_durable(AT_ONCE, "--limit", "dedup_ids=2");
 	c = client_connect();
 	first("q", "1");
 	second = first("q", "2");
@@ -146,7 +146,7 @@ static void test_the_oldest_go_first(void **state)
 
 static void test_ids_per_user(void **state)
 {
-	start(AT_ONCE, "--limit", "dedup_ids_per_user=2");
+	start_durable(AT_ONCE, "--limit", "dedup_ids_per_user=2");
 	c = client_connect();
 	first("q", "1");
 	first("r", "2");
@@ -167,7 +167,7 @@ static void test_with_a_full_queue(void **state)
 {
 	uint64_t number;
 
-	start(AT_ONCE, "--limit", "queue_messages=1");
+	start_durable(AT_ONCE, "--limit", "queue_messages=1");
 	c = client_connect();
 	number = first("q", "id");
 	say_text(c, "x", "{'op':'send','id':6,'queue':'q','dedup_id':'other'}");
@@ -186,7 +186,7 @@ static void test_while_the_first_waits(void **state)
 	struct client *a, *b;
 	struct frame *f, *g;
 
-	start(AT_ONCE, "--limit", "queue_messages=1");
+	start_durable(AT_ONCE, "--limit", "queue_messages=1");
 	c = client_connect();
 	a = client_connect();
 	b = client_connect();
@@ -217,7 +217,7 @@ static void test_two_in_one_write(void **state)
 
 	memcpy(both, one, size);
 	memcpy(both + size, two, size);
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	say_bytes(c, both, 2 * size);
 	f = hear_reply(c, 5);
@@ -236,7 +236,7 @@ static void test_memory_queue(void **state)
 {
 	uint64_t number;
 
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	create_volatile(c, "m");
 	number = first("m", "id");
@@ -256,7 +256,7 @@ static void test_memory_queue(void **state)
 
 static void test_a_deleted_queue_forgets(void **state)
 {
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	first("q", "id");
 	say(c, "{'op':'delete','id':1,'name':'q'}");

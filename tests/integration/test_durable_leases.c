@@ -22,7 +22,7 @@ static void test_ack_afterwards(void **state)
 {
 	struct frame *f;
 
-	start(HELD_BACK);
+	start_durable(HELD_BACK);
 	connect_both();
 	for (enum ending how = 0; how < N_ENDINGS; how++) {
 		send_text(c, "q", "by the same");
@@ -44,7 +44,7 @@ static void test_nack_and_reject_afterwards(void **state)
 	for (enum ending how = 0; how < N_ENDINGS; how++) {
 		struct frame *f, *g;
 
-		start(HELD_BACK);
+		start_durable(HELD_BACK);
 		connect_both();
 		send_text(c, "q", "x");
 		send_text(c, "q", "y");
@@ -66,7 +66,7 @@ static void test_nack_and_reject_afterwards(void **state)
 /* A verdict uses a token up, also across the end of the daemon. */
 static void test_a_used_token(void **state)
 {
-	start(AT_ONCE, "--limit", "max_attempts=100");
+	start_durable(AT_ONCE, "--limit", "max_attempts=100");
 	connect_both();
 	send_text(c, "q", "x");
 	for (int i = 0; i < 4; i++) {
@@ -84,7 +84,7 @@ static void test_a_used_token(void **state)
 
 static void test_handed_out_anew(void **state)
 {
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	connect_both();
 	for (enum ending how = 0; how < N_ENDINGS; how++) {
 		struct frame *f, *anew;
@@ -108,7 +108,7 @@ static void test_tokens_of_many_starts(void **state)
 	enum { N = 5 };
 	struct frame *f[N];
 
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	connect_both();
 	send_text(c, "q", "x");
 	for (int i = 0; i < N; i++) {
@@ -125,7 +125,7 @@ static void test_a_memory_queue(void **state)
 {
 	struct frame *f;
 
-	start(HELD_BACK);
+	start_durable(HELD_BACK);
 	connect_both();
 	create_volatile(c, "m");
 	send_text(c, "m", "x");
@@ -143,7 +143,7 @@ static void test_a_stranger_afterwards(void **state)
 	struct frame *f;
 
 	skip_unless_root();
-	start(HELD_BACK, "--system");
+	start_durable(HELD_BACK, "--system");
 	connect_both();
 	send_text(c, "q", "x");
 	f = take(c, "q", "x");
@@ -158,7 +158,7 @@ static void test_a_stranger_afterwards(void **state)
 
 static void test_the_end_is_no_attempt(void **state)
 {
-	start(AT_ONCE, "--limit", "max_attempts=2");
+	start_durable(AT_ONCE, "--limit", "max_attempts=2");
 	connect_both();
 	send_text(c, "q", "x");
 	for (int i = 0; i < 6; i++) {
@@ -181,7 +181,7 @@ static void test_a_consumer_that_dies(void **state)
 {
 	const char *dead;
 
-	start(AT_ONCE, "--limit", "max_attempts=3");
+	start_durable(AT_ONCE, "--limit", "max_attempts=3");
 	connect_both();
 	send_text(c, "q", "poison");
 	for (int i = 1; i <= 3; i++) {
@@ -216,7 +216,7 @@ static void test_lost_before_the_end(void **state)
 {
 	struct frame *f;
 
-	start(HELD_BACK);
+	start_durable(HELD_BACK);
 	connect_both();
 	send_text(other, "q", "x");
 	f = take(c, "q", "x");

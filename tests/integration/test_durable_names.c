@@ -68,7 +68,7 @@ static void test_owner_and_mode(void **state)
 {
 	skip_unless_root();
 	write_config("{'names':'by.*','owner':'daemon','mode':'0660'}");
-	start(CONFIG);
+	start_durable(CONFIG);
 	make_names();
 	check_owner("by.rule", uid_of("daemon"), "0660");
 	for (enum ending how = 0; how < N_ENDINGS; how++) {
@@ -87,7 +87,7 @@ static void test_rules_change_meanwhile(void **state)
 {
 	skip_unless_root();
 	write_config("{'names':'by.*','owner':'daemon','mode':'0660'}");
-	start(CONFIG);
+	start_durable(CONFIG);
 	make_names();
 	write_config(
 		"{'names':'by.*','owner':'bin','mode':'0622'},"
@@ -110,7 +110,7 @@ static void test_names_of_users(void **state)
 	struct client *ann;
 
 	skip_unless_root();
-	start(AT_ONCE, "--system");
+	start_durable(AT_ONCE, "--system");
 	ann = client_connect_as(stranger(0));
 	send_text(ann, keep_printf("@%u.jobs", stranger(0)), "x");
 	send_text(ann, keep_printf("@%u", stranger(1)), "for bob");
@@ -132,7 +132,7 @@ static void send_fails(const char *queue, const char *word)
 
 static void test_settings(void **state)
 {
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	say(c, "{'op':'create','id':1,'name':'small','queue_messages':2,"
 	       "'max_attempts':2,'backoff':[0,31536000000000]}");
@@ -159,7 +159,7 @@ static void test_settings(void **state)
 
 static void test_deleted_names_stay_away(void **state)
 {
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	say(c, "{'op':'create','id':1,'name':'q','max_attempts':2}");
 	hear_reply(c, 1);
@@ -181,7 +181,7 @@ static void test_memory_queue_and_orderly_stop(void **state)
 {
 	char *before;
 
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	create_volatile(c, "m");
 	say_text(c, "x",
@@ -206,7 +206,7 @@ static void test_memory_queue_and_orderly_stop(void **state)
 /* Kept once is not kept for ever: what came back from the disk is in memory only. */
 static void test_memory_queue_and_crash(void **state)
 {
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	create_volatile(c, "m");
 	send_text(c, "m", "x");
@@ -225,7 +225,7 @@ static void test_memory_queue_and_crash(void **state)
 /* The kind of a queue decides for what is sent from then on. */
 static void test_durable_and_back(void **state)
 {
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	send_text(c, "q", "first");
 	set_durable(c, "q", false);
@@ -255,7 +255,7 @@ static void test_move_to_a_memory_queue(void **state)
 	char *large = keep(calloc(300001, 1));
 
 	memset(large, 'l', 300000);
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	create_volatile(c, "m");
 	send_text(c, "q", large);
@@ -276,7 +276,7 @@ static void test_move_to_a_durable_queue(void **state)
 	char *large = keep(calloc(300001, 1));
 
 	memset(large, 'l', 300000);
-	start(AT_ONCE);
+	start_durable(AT_ONCE);
 	c = client_connect();
 	create_volatile(c, "m");
 	send_text(c, "m", large);

@@ -114,7 +114,7 @@ static void test_back_to_back(void **state)
 	static const int pattern[] = { 0, 1, 0, 0, 2, 3, 0, 1 };
 	struct client *c;
 
-	start("--volatile"); /* where a reply does not wait for the disk */
+	start();
 	c = client_connect();
 	kill(server.pid, SIGSTOP);
 	for (size_t i = 0; i < ARRAY_SIZE(pattern); i++)

@@ -6,6 +6,8 @@
 #include "integration/harness.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <ipc/ipc.h>
 
@@ -211,11 +213,160 @@ static void test_restarted(void **state)
 	ipc_client_close(client);
 }
 
+/* ---- sent again ---- */
+
+static void crash(void)
+{
+	kill(server.pid, SIGKILL);
+	assert_int_equal(wait_exit(server.pid), 256 + SIGKILL);
+	server.pid = 0;
+}
+
+static struct ipc_message *message_of(const char *id)
+{
+	struct ipc_message *m;
+
+	assert_int_equal(ipc_message_new(&m), 0);
+	assert_int_equal(ipc_message_set_dedup_id(m, id), 0);
+	ipc_message_set_body(m, "x", 1);
+	return m;
+}
+
+static int send_telling(struct ipc_client *client, const struct ipc_message *m,
+			unsigned int flags, uint64_t *number)
+{
+	int r = ipc_send_message(client, "q", m, 0, flags | IPC_SEND_TELL, number);
+
+	return r < 0 ? r : r & IPC_SENT_DUPLICATE; /* the test may lie on a tmpfs */
+}
+
+static void test_duplicate(void **state)
+{
+	struct ipc_message *a = message_of("a"), *b = message_of("b"), *taken;
+	struct ipc_client *client;
+	uint64_t first, number;
+
+	start_durable();
+	client = open_client();
+	assert_int_equal(send_telling(client, a, 0, &first), 0);
+	assert_int_equal(send_telling(client, a, 0, &number), IPC_SENT_DUPLICATE);
+	assert_int_equal(number, first);
+	assert_int_equal(send_telling(client, b, 0, &number), 0);
+	assert_int_not_equal(number, first);
+	assert_int_equal(count_of(client, "q", "ready"), 2);
+	ipc_client_close(client);
+
+	crash();
+	start_durable();
+	client = open_client();
+	assert_int_equal(send_telling(client, a, 0, &number), IPC_SENT_DUPLICATE);
+	assert_int_equal(number, first);
+	assert_int_equal(ipc_receive(client, "q", DEADLINE_MS, &taken), 0);
+	assert_int_equal(ipc_message_get_number(taken), first);
+	assert_int_equal(ipc_settle(client, IPC_VERDICT_ACK, first,
+				    ipc_message_get_lease(taken), -1, false, NULL),
+			 0);
+	assert_int_equal(send_telling(client, a, IPC_SEND_WAIT_ACKED, &number),
+			 -EALREADY);
+	ipc_message_free(taken);
+	ipc_message_free(a);
+	ipc_message_free(b);
+	ipc_client_close(client);
+}
+
+/* In a process of its own: sends for ever, and ends with what came of it. */
+static pid_t fork_sender(const struct ipc_message *m)
+{
+	pid_t pid = fork_child();
+	struct notes notes = { 0 };
+	struct ipc_client *client;
+
+	if (pid)
+		return pid;
+	if (ipc_client_open(server.socket, 0, &client) < 0 ||
+	    ipc_client_set_reconnect(client, told, &notes) < 0 ||
+	    ipc_send_message(client, "q", m, IPC_FOREVER, 0, NULL) != 0 || notes.n != 1)
+		_exit(1);
+	_exit(0);
+}
+
+static void acknowledge_one(struct ipc_client *client, const char *expected)
+{
+	struct ipc_message *message;
+	size_t size;
+
+	assert_int_equal(ipc_receive(client, "q", DEADLINE_MS, &message), 0);
+	assert_memory_equal(ipc_message_get_body(message, &size), expected,
+			    strlen(expected));
+	assert_int_equal(size, strlen(expected));
+	assert_int_equal(ipc_settle(client, IPC_VERDICT_ACK,
+				    ipc_message_get_number(message), NULL, -1, false,
+				    NULL),
+			 0);
+	ipc_message_free(message);
+}
+
+/* One that waits for room when the daemon is killed goes on waiting at the next one. */
+static void test_repeated(void **state)
+{
+	static const char *const one[] = { "queue_messages=1" };
+	struct ipc_message *m = message_of("a");
+	struct ipc_client *client;
+	pid_t sender;
+
+	start_durable();
+	client = open_client();
+	assert_int_equal(ipc_name_create(client, "q", one, 1), 0);
+	assert_int_equal(ipc_send(client, "q", "full", 4, NULL), 0);
+	sender = fork_sender(m);
+	wait_for(count_of(client, "q", "waiting") == 1);
+	ipc_client_close(client);
+	crash();
+	start_durable();
+	client = open_client();
+	wait_for(count_of(client, "q", "waiting") == 1);
+	acknowledge_one(client, "full");
+	assert_int_equal(wait_exit(sender), 0);
+	acknowledge_one(client, "x");
+	assert_int_equal(count_of(client, "q", "ready"), 0);
+	ipc_message_free(m);
+	ipc_client_close(client);
+}
+
+/* ---- what is kept ---- */
+
+static void test_durable(void **state)
+{
+	static const char *const no[] = { "durable=false" };
+	static const char *const yes[] = { "durable=true" };
+	struct ipc_client *client;
+
+	start_durable();
+	client = open_client();
+	assert_int_equal(ipc_name_create(client, "q", no, 1), 0);
+	assert_int_equal(ipc_send(client, "q", "in memory", 9, NULL), 0);
+	assert_int_equal(ipc_name_set(client, "q", yes, 1), 0);
+	assert_int_equal(ipc_send(client, "q", "on disk", 7, NULL), 0);
+	ipc_client_close(client);
+	crash();
+	start_durable();
+	client = open_client();
+	acknowledge_one(client, "on disk");
+	assert_int_equal(count_of(client, "q", "ready"), 0);
+	ipc_client_close(client);
+	stop();
+	start("--volatile");
+	client = open_client();
+	assert_int_equal(ipc_name_create(client, "q", yes, 1), -EINVAL);
+	ipc_client_close(client);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		it(test_create),       it(test_purge_and_move), it(test_explain),
 		it(test_disconnected), it(test_not_fetched),	it(test_restarted),
+		it(test_duplicate),    it(test_repeated),	it(test_durable),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

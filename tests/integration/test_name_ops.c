@@ -433,8 +433,8 @@ static void test_a_sweep_that_is_cut_short(void **state)
 	send_many("q");
 	say_both(other, "{'op':'purge','id':1,'name':'q'}",
 		 "{'op':'delete','id':2,'name':'q'}");
-	hear_error(other, 1, "not-found");
 	hear_reply(other, 2);
+	hear_error(other, 1, "not-found");
 	send_many("q");
 	say_both(other, "{'op':'purge','id':1,'name':'q'}",
 		 "{'op':'cancel','id':2,'request':1}");

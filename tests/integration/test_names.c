@@ -246,7 +246,7 @@ static void test_stats(void **state)
 	const char *line;
 	struct frame *f;
 
-	start();
+	start_durable();
 	c = client_connect();
 	send_text(c, "jobs", "12345");
 	send_text(c, "jobs", "12345");
@@ -267,7 +267,8 @@ static void test_stats(void **state)
 	assert_int_equal(json_int(line, "acked"), 1);
 	assert_true(json_int(line, "bytes") > 0);
 	assert_true(json_has(line, "uptime_ms"));
-	assert_true(json_has(line, "state"));
+	assert_string_equal(json_string(line, "state"), server.state);
+	assert_true(json_has(line, "store"));
 	assert_int_equal(strlen(json_string(line, "epoch")), 16);
 }
 

@@ -55,9 +55,9 @@ static void start_with_shim(bool durable)
 	assert_true(control != MAP_FAILED);
 	setenv(OOM_FILE_VARIABLE, path, 1);
 	setenv("LD_PRELOAD", shim_path(), 1);
-	start("--limit", "lost_delay=0", "--limit", "max_attempts=1000000", "--limit",
-	      "queue_messages=500", "--log-level", "warning",
-	      durable ? NULL : "--volatile");
+	start_durable("--limit", "lost_delay=0", "--limit", "max_attempts=1000000",
+		      "--limit", "queue_messages=500", "--log-level", "warning",
+		      durable ? NULL : "--volatile");
 	unsetenv("LD_PRELOAD");
 	unsetenv(OOM_FILE_VARIABLE);
 	assert_true(control->seen > 0);

@@ -113,7 +113,7 @@ static void test_no_id_no_reply(void **state)
 	c = client_connect();
 	say_text(c, "x", "{'op':'send','queue':'jobs'}");
 	hear_nothing(c);
-	wait_queue_count("jobs", "ready", 1);
+	assert_int_equal(queue_count("jobs", "ready"), 1);
 
 	say(c, "{'op':'ack','message':77,'lease':'0123456789abcdef'}");
 	f = hear_notice(c, "lease-lost");

@@ -20,6 +20,14 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
 	return __real_sendmsg(fd, message, flags);
 }
 
+ssize_t __real_send(int fd, const void *data, size_t size, int flags);
+ssize_t __wrap_send(int fd, const void *data, size_t size, int flags);
+ssize_t __wrap_send(int fd, const void *data, size_t size, int flags)
+{
+	n_sends++;
+	return __real_send(fd, data, size, flags);
+}
+
 ssize_t __real_recvmsg(int fd, struct msghdr *message, int flags);
 ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags);
 ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags)
@@ -188,6 +196,7 @@ static void test_send_all_options(void **state)
 	assert_int_equal(ipc_message_set_priority(m, 9), 0);
 	assert_int_equal(ipc_message_set_delay(m, 100), 0);
 	assert_int_equal(ipc_message_set_ttl(m, 2000), 0);
+	assert_int_equal(ipc_message_set_dedup_id(m, "7\"\n"), 0);
 	fake_say(f, "{\"re\":2,\"message\":41,\"outcome\":\"acked\"}");
 	assert_int_equal(ipc_send_message(f->client, "q", m, IPC_FOREVER,
 					  IPC_SEND_WAIT_ACKED, &number),
@@ -196,7 +205,7 @@ static void test_send_all_options(void **state)
 		f,
 		"{\"op\":\"send\",\"id\":2,\"queue\":\"q\",\"priority\":9,"
 		"\"delay_ms\":100,\"ttl_ms\":2000,\"wait_ms\":-1,\"confirm\":\"acked\","
-		"\"meta\":{ \"a\" : [1] },\"size\":1}");
+		"\"dedup_id\":\"7\\\"\\n\",\"meta\":{ \"a\" : [1] },\"size\":1}");
 	ipc_message_free(m);
 }
 
@@ -212,6 +221,62 @@ static void test_send_not_acked(void **state)
 			 -ECANCELED);
 	assert_string_equal(ipc_client_get_error(f->client),
 			    "message 41 was not acknowledged: expired");
+	ipc_message_free(m);
+}
+
+/* What else the answer says is told to who asks for it, and a success all the same. */
+static void test_sent_again(void **state)
+{
+	enum { BOTH = IPC_SENT_DUPLICATE | IPC_SENT_NOT_DURABLE };
+	static const char *const answers[] = {
+		"\"duplicate\":true",
+		"\"durable\":false",
+		"\"duplicate\":true,\"durable\":false",
+		"\"duplicate\":false,\"durable\":true",
+		"\"duplicate\":1,\"durable\":null",
+	};
+	static const int told[] = { IPC_SENT_DUPLICATE, IPC_SENT_NOT_DURABLE, BOTH, 0,
+				    0 };
+	struct fake *f = *state;
+	struct ipc_message *m;
+	uint64_t number = 0;
+
+	assert_int_equal(ipc_message_new(&m), 0);
+	assert_int_equal(ipc_message_set_dedup_id(m, "a"), 0);
+	for (int i = 0; i < 5; i++) {
+		fake_say(f, "{\"re\":%d,\"message\":41,%s}", 2 * i + 2, answers[i]);
+		assert_int_equal(ipc_send_message(f->client, "q", m, 0, IPC_SEND_TELL,
+						  &number),
+				 told[i]);
+		assert_int_equal(number, 41);
+		fake_say(f, "{\"re\":%d,\"message\":41,%s}", 2 * i + 3, answers[i]);
+		assert_int_equal(ipc_send_message(f->client, "q", m, 0, 0, NULL), 0);
+	}
+	fake_say(f, "{\"re\":12,\"message\":41,\"duplicate\":true,\"outcome\":\"gone\"}");
+	assert_int_equal(ipc_send_message(f->client, "q", m, 0,
+					  IPC_SEND_WAIT_ACKED | IPC_SEND_TELL, &number),
+			 -EALREADY);
+	assert_string_equal(ipc_client_get_error(f->client),
+			    "it was sent before, as message 41, and that has ended: "
+			    "whether it was acknowledged is not known any more");
+	ipc_message_free(m);
+}
+
+static void test_dedup_id_is_checked(void **state)
+{
+	struct ipc_message *m;
+	char large[257];
+
+	(void)state;
+	memset(large, 'x', sizeof(large));
+	large[256] = '\0';
+	assert_int_equal(ipc_message_new(&m), 0);
+	assert_int_equal(ipc_message_set_dedup_id(m, ""), -EINVAL);
+	assert_int_equal(ipc_message_set_dedup_id(m, "\xff"), -EINVAL);
+	assert_int_equal(ipc_message_set_dedup_id(m, large), -EMSGSIZE);
+	assert_int_equal(ipc_message_set_dedup_id(m, large + 1), 0);
+	assert_int_equal(ipc_message_set_dedup_id(m, NULL), 0);
+	assert_int_equal(ipc_message_set_dedup_id(m, "again"), 0);
 	ipc_message_free(m);
 }
 
@@ -638,7 +703,8 @@ static void test_ping(void **state)
 static void test_list(void **state)
 {
 	static const char lines[] =
-		"{\"name\":\"a.b\",\"n\":3,\"x\":{\"name\":\"no\"},\"t\":\"\\u00e4\\n\\\"\"}\n"
+		"{\"name\":\"a.b\",\"n\":3,\"x\":{\"name\":\"no\",\"n\":7,"
+		"\"y\":{\"z\":\"deep\",\"b\":true}},\"t\":\"\\u00e4\\n\\\"\"}\n"
 		"{\"name\":\"c\",\"bad\":-1,\"part\":1.25,\"half\":5e-1}\n";
 	struct fake *f = *state;
 	const struct ipc_record *r;
@@ -664,6 +730,15 @@ static void test_list(void **state)
 	assert_int_equal(ipc_record_get_integer(r, "n"), 3);
 	assert_null(ipc_record_get_string(r, "n"));
 	assert_null(ipc_record_get_string(r, "x"));
+	assert_string_equal(ipc_record_get_string(r, "x.name"), "no");
+	assert_string_equal(ipc_record_get_string(r, "x.y.z"), "deep");
+	assert_true(ipc_record_get_bool(r, "x.y.b"));
+	assert_int_equal(ipc_record_get_integer(r, "x.n"), 7);
+	assert_true(ipc_record_get_number(r, "x.n") == 7);
+	assert_null(ipc_record_get_string(r, "x.none"));
+	assert_null(ipc_record_get_string(r, "t.name"));
+	assert_null(ipc_record_get_string(r, "x."));
+	assert_null(ipc_record_get_string(r, ""));
 	assert_null(ipc_record_get_string(r, "none"));
 	assert_int_equal(ipc_record_get_integer(r, "none"), -1);
 	assert_true(ipc_record_get_number(r, "n") == 3);
@@ -725,6 +800,8 @@ int main(void)
 		fake_test(test_send),
 		fake_test(test_send_all_options),
 		fake_test(test_send_not_acked),
+		fake_test(test_sent_again),
+		cmocka_unit_test(test_dedup_id_is_checked),
 		cmocka_unit_test(test_meta_is_checked),
 		fake_test(test_arguments),
 		fake_test(test_errors),

@@ -139,6 +139,31 @@ static void test_refused(void **state)
 	sweep(send_refused, say_refused);
 }
 
+static void say_gone(struct fake *f)
+{
+	fake_say(f, "{\"re\":2,\"message\":1,\"duplicate\":true,\"outcome\":\"gone\"}");
+}
+
+static int send_again(struct fake *f)
+{
+	struct ipc_message *m;
+	int r = ipc_message_new(&m);
+
+	if (r < 0)
+		return r;
+	r = ipc_message_set_dedup_id(m, "a");
+	if (!r)
+		r = ipc_send_message(f->client, "q", m, 0, IPC_SEND_WAIT_ACKED, NULL);
+	ipc_message_free(m);
+	return r == -EALREADY ? 0 : r;
+}
+
+static void test_send_again(void **state)
+{
+	(void)state;
+	sweep(send_again, say_gone);
+}
+
 static void say_list(struct fake *f)
 {
 	static const char lines[] = "{\"name\":\"a\"}\n{\"name\":\"b\",\"t\":\"\\n\"}\n";
@@ -488,6 +513,7 @@ int main(void)
 		cmocka_unit_test(test_open),
 		cmocka_unit_test(test_send),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_send_again),
 		cmocka_unit_test(test_list),
 		cmocka_unit_test(test_async),
 		cmocka_unit_test(test_receive),

@@ -15,18 +15,21 @@ static void test_create(void **state)
 {
 	struct fake *f = *state;
 	static const char *const all[] = {
-		"mode=0660",	"owner=root",	    "group=0",	    "queue_messages=10",
-		"backoff=1,20", "queue_bytes=2000", "lost_delay=0", "max_attempts=3",
+		"mode=0660",	     "owner=root",     "group=0",
+		"queue_messages=10", "backoff=1,20",   "queue_bytes=2000",
+		"lost_delay=0",	     "max_attempts=3", "durable=false",
 	};
 
 	fake_say(f, "{\"re\":2}");
 	assert_int_equal(create(f, NULL, NULL), 0);
 	fake_expect(f, "{\"op\":\"create\",\"id\":2,\"name\":\"q\"}");
 	fake_say(f, "{\"re\":3}");
-	assert_int_equal(ipc_name_set(f->client, "q", all, 8), 0);
-	fake_expect(f, "{\"op\":\"set\",\"id\":3,\"name\":\"q\",\"mode\":\"0660\","
-		       "\"owner\":0,\"group\":0,\"queue_messages\":10,\"backoff\":[1,20],"
-		       "\"queue_bytes\":2000,\"lost_delay\":0,\"max_attempts\":3}");
+	assert_int_equal(ipc_name_set(f->client, "q", all, 9), 0);
+	fake_expect(
+		f,
+		"{\"op\":\"set\",\"id\":3,\"name\":\"q\",\"mode\":\"0660\","
+		"\"owner\":0,\"group\":0,\"queue_messages\":10,\"backoff\":[1,20],"
+		"\"queue_bytes\":2000,\"lost_delay\":0,\"max_attempts\":3,\"durable\":false}");
 	fake_say(f, "{\"re\":4,\"error\":\"exists\",\"message\":\"there is one\"}");
 	assert_int_equal(create(f, "backoff=7", "owner=4000001"), -EEXIST);
 	fake_expect(f, "{\"op\":\"create\",\"id\":4,\"name\":\"q\",\"backoff\":[7],"
@@ -53,6 +56,8 @@ static void test_bad_settings(void **state)
 		{ "backoff=", NULL, "backoff=: milliseconds", -EINVAL },
 		{ "backoff=1,,2", NULL, "backoff=1,,2: milliseconds", -EINVAL },
 		{ "queue_bytes=-1", NULL, "queue_bytes=-1: a number", -EINVAL },
+		{ "durable=yes", NULL, "durable=yes: true or false", -EINVAL },
+		{ "durable=", NULL, "durable=: true or false", -EINVAL },
 		{ "queue_bytes=1k", NULL, "queue_bytes=1k: a number", -EINVAL },
 		{ "mode=0600", "colour=red", "unknown setting colour; there are mode, ow",
 		  -EINVAL },

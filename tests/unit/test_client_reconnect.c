@@ -414,6 +414,130 @@ static void test_call_reconnects(void **state)
 	assert_int_equal(notes.n_told, 1);
 }
 
+/* ---- a send that may be repeated ---- */
+
+struct repeat {
+	struct fake *f;
+	const char *first; /* the answer to it, or NULL */
+	bool heard;	   /* again, on the next connection */
+};
+
+static void *serve_twice(void *userdata)
+{
+	struct repeat *r = userdata;
+	struct fake *f = r->f;
+
+	fake_hear(f);
+	if (r->first)
+		fake_say(f, "%s", r->first);
+	fake_hang_up(f);
+	f->fd = accept(f->listener, NULL, NULL);
+	fake_hear(f);
+	fake_say(f, "{\"re\":3,\"server\":\"fake\",\"epoch\":\"" OTHER "\",\"peer\":2}");
+	r->heard = fake_hear(f);
+	if (r->heard)
+		fake_say(f, "{\"re\":4,\"message\":9,\"duplicate\":true}");
+	return NULL;
+}
+
+static void repeated(struct fake *f, const char *first)
+{
+	struct repeat repeat = { .f = f, .first = first };
+	struct notes notes = { 0 };
+	struct ipc_message *m;
+	uint64_t number = 0;
+	pthread_t thread;
+
+	assert_int_equal(ipc_message_new(&m), 0);
+	assert_int_equal(ipc_message_set_dedup_id(m, "a"), 0);
+	ipc_message_set_body(m, "x", 1);
+	assert_int_equal(ipc_client_set_reconnect(f->client, told, &notes), 0);
+	pthread_create(&thread, NULL, serve_twice, &repeat);
+	assert_int_equal(ipc_send_message(f->client, "q", m, IPC_FOREVER, IPC_SEND_TELL,
+					  &number),
+			 IPC_SENT_DUPLICATE);
+	pthread_join(thread, NULL);
+	assert_int_equal(number, 9);
+	assert_int_equal(notes.n_told, 1);
+	assert_string_equal(f->header,
+			    "{\"op\":\"send\",\"id\":4,\"queue\":\"q\",\"wait_ms\":-1,"
+			    "\"dedup_id\":\"a\",\"size\":1}");
+	ipc_message_free(m);
+}
+
+static void test_send_is_repeated(void **state)
+{
+	repeated(*state, NULL);
+}
+
+static void test_send_is_repeated_after_a_stop(void **state)
+{
+	repeated(*state, "{\"re\":2,\"error\":\"shutting-down\",\"message\":\"stops\"}");
+}
+
+/* Whether the daemon has it is not known: without an id it must not go again. */
+static void test_send_is_not_repeated(void **state)
+{
+	struct fake *f = *state;
+	struct notes notes = { 0 };
+	struct repeat repeat = { .f = f };
+	struct ipc_message *m;
+	pthread_t thread;
+
+	assert_int_equal(ipc_message_new(&m), 0);
+	assert_int_equal(ipc_client_set_reconnect(f->client, told, &notes), 0);
+	pthread_create(&thread, NULL, serve_twice, &repeat);
+	assert_int_equal(ipc_send_message(f->client, "q", m, 0, 0, NULL), -ECONNRESET);
+	while (!notes.n_told)
+		assert_true(ipc_client_process(f->client) >= 0);
+	f->client = ipc_client_close(f->client);
+	pthread_join(thread, NULL);
+	assert_false(repeat.heard);
+	ipc_message_free(m);
+}
+
+static void *hang_up_once(void *userdata)
+{
+	struct fake *f = userdata;
+
+	fake_hear(f);
+	close(f->listener);
+	fake_hang_up(f);
+	return NULL;
+}
+
+/* Without a program that has asked for it nothing goes again, nor when the time is over. */
+static void test_send_gives_up(void **state)
+{
+	struct fake *f = *state;
+	struct notes notes = { 0 };
+	struct ipc_message *m;
+	pthread_t thread;
+
+	assert_int_equal(ipc_message_new(&m), 0);
+	assert_int_equal(ipc_message_set_dedup_id(m, "a"), 0);
+	assert_int_equal(ipc_client_set_timeout(f->client, 200), 0);
+	assert_int_equal(ipc_client_set_reconnect(f->client, told, &notes), 0);
+	pthread_create(&thread, NULL, hang_up_once, f);
+	assert_int_equal(ipc_send_message(f->client, "q", m, 0, 0, NULL), -ECONNRESET);
+	pthread_join(thread, NULL);
+	assert_int_equal(notes.n_told, 0);
+	f->listener = -1;
+	ipc_message_free(m);
+}
+
+static void test_send_without_reconnect(void **state)
+{
+	struct fake *f = *state;
+	struct ipc_message *m;
+
+	assert_int_equal(ipc_message_new(&m), 0);
+	assert_int_equal(ipc_message_set_dedup_id(m, "a"), 0);
+	fake_hang_up(f);
+	assert_int_equal(ipc_send_message(f->client, "q", m, 0, 0, NULL), -ECONNRESET);
+	ipc_message_free(m);
+}
+
 static void *serve_receiver(void *userdata)
 {
 	struct fake *f = userdata;
@@ -544,6 +668,11 @@ int main(void)
 		fake_test(test_away),
 		fake_test(test_close_while_away),
 		fake_test(test_call_reconnects),
+		fake_test(test_send_is_repeated),
+		fake_test(test_send_is_repeated_after_a_stop),
+		fake_test(test_send_is_not_repeated),
+		fake_test(test_send_gives_up),
+		fake_test(test_send_without_reconnect),
 		fake_test(test_next_goes_on),
 		fake_test(test_refused),
 		fake_test(test_lost_at_once),

@@ -6,7 +6,7 @@
 
 #include <sys/mman.h>
 
-/* ---- sendmsg as the test wants it ---- */
+/* ---- sendmsg and send as the test wants them ---- */
 
 static struct {
 	size_t take_max;	/* bytes of one call; 0: no limit */
@@ -59,6 +59,15 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
 	}
 	return kernel.take_max ? send_some(fd, message, flags)
 			       : __real_sendmsg(fd, message, flags);
+}
+
+ssize_t __wrap_send(int fd, const void *data, size_t size, int flags);
+ssize_t __wrap_send(int fd, const void *data, size_t size, int flags)
+{
+	struct iovec iov = { (void *)(uintptr_t)data, size };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	return __wrap_sendmsg(fd, &message, flags);
 }
 
 static void kernel_anew(void)

@@ -15,7 +15,9 @@
  *	             see ipc_client_set_reconnect()
  *	-EPROTO      the daemon said something that is no answer (the same)
  *	-ETIMEDOUT   no answer in time, see ipc_client_set_timeout()
- *	-EIO         the daemon failed inside ("internal")
+ *	-EIO         the daemon failed inside ("internal"), or its disk did: whether it was
+ *	             done is not known
+ *	-ENOSPC      the disk of its state directory is full ("no-space"): it was not done
  *	-ESHUTDOWN   the daemon is stopping
  *
  * Threads. A client and all that was made from it belong to one thread at a time; different
@@ -262,7 +264,8 @@ typedef void (*ipc_reconnect_fn)(struct ipc_client *client, bool restarted,
  * @userdata: handed to it
  *
  * When the connection is lost, requests under way end with -ECONNRESET, and nothing of them
- * is repeated: whether the daemon has done it is unknown. From then on the client connects
+ * is repeated: whether the daemon has done it is unknown. The one exception is
+ * ipc_send_message() of a message with a dedup id, which goes on. The client connects
  * to the same socket again, at once and then after growing pauses of up to 5 s, as often as
  * needed. Attempts are made by ipc_client_process() and by calls that wait for an answer:
  * these first wait for the connection, no longer than for their answer. ipc_ack() and
@@ -354,6 +357,15 @@ IPC_PUBLIC const char *ipc_reply_get_error_word(const struct ipc_reply *reply);
 IPC_PUBLIC uint64_t ipc_reply_get_number(const struct ipc_reply *reply);
 
 /**
+ * ipc_reply_get_sent - what else the daemon has said of a message that was sent
+ * @reply: the reply to ipc_send_async()
+ *
+ * Returns: 0, or IPC_SENT_* joined by |
+ * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
+ */
+IPC_PUBLIC unsigned int ipc_reply_get_sent(const struct ipc_reply *reply);
+
+/**
  * ipc_reply_get_list - what ipc_list_async() asked for
  * @reply: the reply
  *
@@ -437,6 +449,23 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_message_set_delay(struct ipc_message *message,
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_message_set_ttl(struct ipc_message *message,
 						  int64_t ttl_ms);
+
+/**
+ * ipc_message_set_dedup_id - so that it can be sent again without being there twice
+ * @message: a message to be sent
+ * @id: text of 1 to 255 bytes, copied; NULL: none
+ *
+ * Who does not know whether a send was taken sends the message again with the same id: the
+ * queue takes the first one of an id and a sender, also after a restart of the daemon, and
+ * answers the others with its number, see IPC_SENT_DUPLICATE. An id is known for the daemon's
+ * dedup_window (1 h), as long as the queue has at most dedup_ids newer ones. It must be new
+ * for each new message, whatever the body.
+ *
+ * Returns: 0; -EINVAL it is empty or no UTF-8; -EMSGSIZE; -ENOMEM
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) send
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_message_set_dedup_id(struct ipc_message *message,
+						       const char *id);
 
 /**
  * ipc_message_get_body - what the message carries
@@ -563,8 +592,14 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_message_to_json(const struct ipc_message *mess
 
 /* Flags of ipc_send_message() and ipc_send_async(). */
 enum ipc_send_flags {
-	IPC_SEND_WAIT_ACKED =
-		1 << 0, /* the answer comes when a receiver has acknowledged */
+	IPC_SEND_WAIT_ACKED = 1 << 0, /* answered when a receiver has acknowledged */
+	IPC_SEND_TELL = 1 << 1,	      /* ipc_send_message() returns IPC_SENT_* */
+};
+
+/* What the answer to a send may say besides that the queue has the message. */
+enum ipc_sent {
+	IPC_SENT_DUPLICATE = 1 << 0,   /* its dedup id is known: the first one counts */
+	IPC_SENT_NOT_DURABLE = 1 << 1, /* the daemon's file system keeps no promises */
 };
 
 /**
@@ -575,8 +610,9 @@ enum ipc_send_flags {
  * @size: its bytes, at most the daemon's body_max
  * @ret_number: the message's number; may be NULL
  *
- * Returns: 0 when the queue has it; -EAGAIN the queue is full; -EDQUOT this user has too
- * much in queues; -EACCES; -EINVAL bad name; -EMSGSIZE; otherwise as at the top
+ * Returns: 0 when the queue has it, a durable one on the disk; -EAGAIN the queue is full;
+ * -EDQUOT this user has too much in queues; -EACCES; -EINVAL bad name; -EMSGSIZE; otherwise
+ * as at the top
  * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_send(struct ipc_client *client, const char *queue,
@@ -589,11 +625,18 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_send(struct ipc_client *client, const char *qu
  * @queue: as ipc_send()
  * @message: stays the caller's
  * @wait_ms: how long to wait for room in a full queue; 0: not at all
- * @flags: 0 or IPC_SEND_WAIT_ACKED: wait (without limit) until it was acknowledged
- * @ret_number: the message's number; may be NULL
+ * @flags: 0 or, joined by |, IPC_SEND_WAIT_ACKED: wait (without limit) until it was
+ *	acknowledged; IPC_SEND_TELL: return more than 0
+ * @ret_number: the message's number, or that of the first one with its dedup id; may be NULL
  *
- * Returns: as ipc_send(); with IPC_SEND_WAIT_ACKED also -ECANCELED: it was refused, died or
- * expired, see ipc_client_get_error()
+ * A message with a dedup id is sent again where ipc_client_set_reconnect() was called and the
+ * connection is lost, or the daemon stops, before the answer: until there is one, or the
+ * time is over.
+ *
+ * Returns: as ipc_send(), and with IPC_SEND_TELL instead of 0 also IPC_SENT_* joined by |;
+ * with IPC_SEND_WAIT_ACKED also -ECANCELED it was refused, died or expired, see
+ * ipc_client_get_error(); -EALREADY the first one with its dedup id has ended, how is not
+ * known
  * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_send_message(struct ipc_client *client,
@@ -1019,7 +1062,7 @@ IPC_PUBLIC const struct ipc_record *ipc_list_next(struct ipc_list *list);
 /**
  * ipc_record_get_string - a text of a record
  * @record: the record
- * @key: its key
+ * @key: its key, as "peers"; of a member of an object as "store.state"
  *
  * Returns: the text, NUL-ended; NULL if there is none of that name and type
  * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) names, peers, stats
@@ -1030,7 +1073,7 @@ IPC_PUBLIC const char *ipc_record_get_string(const struct ipc_record *record,
 /**
  * ipc_record_get_integer - a number of a record
  * @record: the record
- * @key: its key
+ * @key: its key, as "peers"; of a member of an object as "store.state"
  *
  * Returns: the number; -1 if there is none of that name and type (no record has negative
  * numbers)
@@ -1042,7 +1085,7 @@ IPC_PUBLIC int64_t ipc_record_get_integer(const struct ipc_record *record,
 /**
  * ipc_record_get_number - a number of a record, also one with a fraction
  * @record: the record
- * @key: its key
+ * @key: its key, as "peers"; of a member of an object as "store.state"
  *
  * Returns: the number, whatever the program's locale; -1 if there is none of that name and
  * type (no record has negative numbers)
@@ -1053,7 +1096,7 @@ IPC_PUBLIC double ipc_record_get_number(const struct ipc_record *record, const c
 /**
  * ipc_record_get_bool - a yes or no of a record
  * @record: the record
- * @key: its key
+ * @key: its key, as "peers"; of a member of an object as "store.state"
  *
  * Returns: whether it is there and true
  * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) names, explain
@@ -1120,6 +1163,7 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_ping_async(struct ipc_client *client,
  *	max_attempts=N (deliveries of one message before it is dead)
  *	backoff=MS,MS... (delays of nack, by attempt; the last one stays)
  *	lost_delay=MS (before a message whose connection was lost comes again)
+ *	durable=true|false (what is sent from now on is kept on the disk)
  *
  * Returns: 0; -EEXIST; -EACCES; -EINVAL bad name, unknown key, bad value; -ENOENT no such
  * user or group (ipc_client_get_error() names the key); otherwise as at the top
