@@ -5,253 +5,14 @@
  * (virtual) time, done to the real broker and to a small reference that knows only what a
  * message's state must be. After every step both must agree.
  *
+ * Once without a store, and once with one: there the broker is also torn down, in order or
+ * as by kill -9, and must come back with what the last commit had. It commits only where
+ * the model says so: results come by a descriptor, and epoll_wait(2) never reports one.
+ *
  * IPC_TEST_SEED and IPC_TEST_STEPS repeat or prolong a run; the seed is printed.
  */
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "base/clock.h"
-#include "broker.h"
-#include "queue.h"
-#include "receiver.h"
-
-enum {
-	STEPS = 150000,
-	QUEUES = 3,
-	USERS = 3,
-	RECEIVERS = 5,
-	MESSAGES_MAX = 60, /* in the model at once */
-	TOKENS_MAX = 200,
-	QUEUE_LIMIT = 15,
-	ATTEMPTS_LIMIT = 3,
-	LOST_DELAY_MS = 50,
-};
-
-/* ---- the virtual clock ---- */
-
-static uint64_t virtual_ns;
-
-int __wrap_clock_gettime(clockid_t clock, struct timespec *t);
-int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
-{
-	(void)clock;
-	virtual_ns += 1; /* two looks never see the same time */
-	t->tv_sec = (time_t)(virtual_ns / NS_PER_S);
-	t->tv_nsec = (long)(virtual_ns % NS_PER_S);
-	return 0;
-}
-
-int __wrap_epoll_wait(int fd, struct epoll_event *events, int n, int timeout);
-int __wrap_epoll_wait(int fd, struct epoll_event *events, int n, int timeout)
-{
-	(void)fd;
-	(void)events;
-	(void)n;
-	(void)timeout;
-	return 0;
-}
-
-int __wrap_timerfd_settime(int fd, int flags, const struct itimerspec *when,
-			   struct itimerspec *before);
-int __wrap_timerfd_settime(int fd, int flags, const struct itimerspec *when,
-			   struct itimerspec *before)
-{
-	(void)fd;
-	(void)flags;
-	(void)when;
-	(void)before;
-	return 0;
-}
-
-/* ---- chance ---- */
-
-static uint64_t chance_state;
-
-static uint64_t chance(uint64_t below)
-{
-	chance_state ^= chance_state << 13;
-	chance_state ^= chance_state >> 7;
-	chance_state ^= chance_state << 17;
-	return chance_state % below;
-}
-
-/* ---- the model ---- */
-
-struct model_message {
-	uint64_t number; /* 0: a free place */
-	int queue, user, priority;
-	enum message_state state;
-	uint64_t due_ns, expires_ns; /* UINT64_MAX: never */
-	uint64_t attempts, deliveries;
-	int holder;
-	bool expired;
-};
-
-struct model_receiver {
-	struct receiver real;
-	bool used, open, room;
-	uint64_t window, left, queued;
-	bool reads[QUEUES];
-};
-
-struct token {
-	uint64_t number, token, deliveries;
-};
-
-static struct world {
-	struct loop loop;
-	struct users users;
-	struct limits limits;
-	struct rules rules;
-	struct broker broker;
-	struct user *user[USERS];
-	struct queue *queue[QUEUES];
-	struct bytes *from;
-	struct model_message messages[MESSAGES_MAX];
-	struct model_receiver receivers[RECEIVERS];
-	struct token tokens[TOKENS_MAX];
-	unsigned int n_tokens;
-	struct cursor cursors[QUEUES], places[QUEUES];
-	uint64_t seen[QUEUES]; /* by the cursor */
-	uint64_t seed, step;
-	uint64_t ended; /* messages that have left */
-} w;
-
-#define check(condition)                                                            \
-	do {                                                                        \
-		if (!(condition))                                                   \
-			fail_msg("seed %" PRIu64 " step %" PRIu64 ": %s (line %d)", \
-				 w.seed, w.step, #condition, __LINE__);             \
-	} while (0)
-
-static struct model_message *find(uint64_t number)
-{
-	for (int i = 0; i < MESSAGES_MAX; i++)
-		if (w.messages[i].number == number)
-			return &w.messages[i];
-	return NULL;
-}
-
-static void gone(struct model_message *m)
-{
-	m->number = 0;
-	w.ended++;
-}
-
-static bool goes_before(const struct model_message *a, const struct model_message *b)
-{
-	return a->priority != b->priority ? a->priority < b->priority
-					  : a->number < b->number;
-}
-
-static struct model_message *first_ready(int queue)
-{
-	struct model_message *first = NULL;
-
-	for (int i = 0; i < MESSAGES_MAX; i++) {
-		struct model_message *m = &w.messages[i];
-
-		if (m->number && m->queue == queue && m->state == MESSAGE_READY &&
-		    (!first || goes_before(m, first)))
-			first = m;
-	}
-	return first;
-}
-
-/* What giving back does: due after delay, dead when the attempts are used up. */
-static void model_return(struct model_message *m, uint64_t delay_ms)
-{
-	if (m->expired) {
-		gone(m);
-	} else if (m->attempts >= ATTEMPTS_LIMIT) {
-		m->state = MESSAGE_DEAD;
-		m->expires_ns = UINT64_MAX;
-	} else {
-		m->state = delay_ms ? MESSAGE_DELAYED : MESSAGE_READY;
-		m->due_ns = deadline_after(virtual_ns, delay_ms);
-	}
-}
-
-/* ---- the receivers' side ---- */
-
-static struct model_receiver *receiver_model(struct receiver *r)
-{
-	return CONTAINER_OF(r, struct model_receiver, real);
-}
-
-static bool has_room(struct receiver *r)
-{
-	return receiver_model(r)->room;
-}
-
-/* The heart: what is handed out must be what the model would hand out. */
-static uint64_t token_of(const struct message *m, uid_t uid)
-{
-	return message_token(m->share->queue->broker, m->number, m->deliveries, uid);
-}
-
-static void deliver(struct receiver *r, struct message *m)
-{
-	struct model_receiver *model = receiver_model(r);
-	struct model_message *expected = find(m->number);
-
-	check(expected);
-	check(model->open && model->room && model->reads[expected->queue]);
-	check(expected->state == MESSAGE_READY);
-	check(expected == first_ready(expected->queue));
-	check(model->left > 0);
-	model->left -= model->left != UINT64_MAX;
-	expected->state = MESSAGE_LEASED;
-	expected->holder = (int)(model - w.receivers);
-	expected->attempts++;
-	expected->deliveries++;
-	m->out_end = model->queued += 100;
-	w.tokens[w.n_tokens++ % TOKENS_MAX] =
-		(struct token){ m->number, token_of(m, r->uid), expected->deliveries };
-}
-
-static void hungry(struct receiver *r)
-{
-	(void)r;
-}
-
-static void complete(struct receiver *r)
-{
-	receiver_model(r)->open = false;
-	receiver_end(r);
-}
-
-static void deserted(struct receiver *r)
-{
-	(void)r;
-	check(!"a queue was deleted");
-}
-
-static void done(struct receiver *r)
-{
-	receiver_deinit(r);
-	receiver_model(r)->used = receiver_model(r)->open = false;
-}
-
-static const struct receiver_ops ops = { .has_room = has_room,
-					 .deliver = deliver,
-					 .hungry = hungry,
-					 .deserted = deserted,
-					 .complete = complete,
-					 .done = done };
+#include "unit/model_restart.h"
 
 /* ---- steps ---- */
 
@@ -264,6 +25,16 @@ static uint64_t count_in(int queue)
 	return n;
 }
 
+/* Nobody sees it before it is on the disk; its delay begins then, and in the file now. */
+static void save_sent(struct model_message *m, uint64_t delay_ms)
+{
+	struct model_message sent = *m;
+
+	m->due_ns = delay_ms;
+	sent.state = delay_ms ? MESSAGE_DELAYED : MESSAGE_READY;
+	save_new(&sent);
+}
+
 static void step_send(void)
 {
 	struct model_message *place = find(0);
@@ -272,7 +43,10 @@ static void step_send(void)
 					   .from = w.from,
 					   .ttl_ms = UINT64_MAX };
 	int queue = (int)chance(QUEUES), user = (int)chance(USERS);
+	int id = chance(3) ? -1 : (int)chance(IDS);
+	const struct saved_id *known = id < 0 ? NULL : id_find(queue, user, id);
 	uint64_t number = 0, in_queue = count_in(queue);
+	char id_text[16];
 	struct message *m;
 	struct fault fault;
 	int r;
@@ -282,8 +56,20 @@ static void step_send(void)
 	content.priority = chance(3) ? LIMIT_PRIORITY_DEFAULT : (unsigned int)chance(10);
 	content.delay_ms = chance(4) ? 0 : 1 + chance(100);
 	content.ttl_ms = chance(4) ? UINT64_MAX : 1 + chance(200);
+	snprintf(id_text, sizeof(id_text), "id%d", id);
+	if (id >= 0) {
+		content.dedup_id = id_text;
+		content.dedup_size = strlen(id_text);
+	}
 	m = message_new(&content);
 	assert_non_null(m);
+	if (known) {
+		check(queue_send(w.queue[queue], w.user[user], m, &number, &fault) ==
+		      QUEUE_DUPLICATE);
+		check(number == known->number);
+		w.duplicates++;
+		return;
+	}
 	/* the model first: handing out may happen within the call */
 	*place = (struct model_message){
 		.number = w.broker.next_number,
@@ -294,8 +80,15 @@ static void step_send(void)
 		.due_ns = deadline_after(virtual_ns, content.delay_ms),
 		.expires_ns = deadline_after(virtual_ns, content.ttl_ms),
 	};
+	if (is_durable(queue))
+		place->state = MESSAGE_STORING;
 	r = queue_send(w.queue[queue], w.user[user], m, &number, &fault);
 	check((r == 0) == (in_queue < QUEUE_LIMIT));
+	if (r == 0 && is_durable(queue))
+		save_sent(place, content.delay_ms);
+	if (r == 0 && id >= 0)
+		check(id_add(queue, user, id, number, virtual_ns / NS_PER_MS,
+			     is_durable(queue)));
 	if (r) {
 		check(r == FAULT && fault.word == FAULT_FULL);
 		place->number = 0;
@@ -417,6 +210,7 @@ static void give_verdict(struct message *real, struct model_message *m)
 	default:
 		m->state = MESSAGE_DEAD;
 		m->expires_ns = UINT64_MAX;
+		save(m);
 		message_reject(real, strdup("never"));
 	}
 }
@@ -450,7 +244,7 @@ static void step_move(void)
 	struct fault fault;
 	bool full;
 
-	if (!m->number || m->state == MESSAGE_LEASED)
+	if (!m->number || m->state == MESSAGE_LEASED || m->state == MESSAGE_STORING)
 		return;
 	full = to != m->queue && count_in(to) >= QUEUE_LIMIT;
 	r = queue_move(message_find(&w.broker, m->number), w.queue[to], &w.places[to],
@@ -461,6 +255,12 @@ static void step_move(void)
 	m->queue = to;
 	m->state = MESSAGE_READY;
 	m->attempts = 0;
+	if (!is_durable(to))
+		saved_drop(m->number);
+	else if (saved_find(m->number))
+		save(m);
+	else
+		save_new(m);
 }
 
 /* Who looks through a queue sees the numbers rise, and begins anew at the end. */
@@ -491,7 +291,10 @@ static void step_delete(void)
  * less than a microsecond, and time passes in milliseconds. */
 static void step_time(void)
 {
-	virtual_ns += (1 + chance(30)) * NS_PER_MS;
+	commit();
+	/* always in the same part of a millisecond: the store rounds down to one */
+	virtual_ns = virtual_ns / NS_PER_MS * NS_PER_MS + (1 + chance(30)) * NS_PER_MS +
+		     NS_PER_MS / 10;
 	for (int i = 0; i < MESSAGES_MAX; i++) {
 		struct model_message *m = &w.messages[i];
 
@@ -511,6 +314,8 @@ static void step_time(void)
 			gone(m);
 	}
 	message_expiring_due(&w.broker);
+	ids_forget_old(virtual_ns / NS_PER_MS);
+	w.broker.dedup_timer.due(&w.broker.dedup_timer);
 }
 
 /* ---- agreement ---- */
@@ -543,7 +348,7 @@ static void compare_messages(void)
 	check(w.broker.messages.n == total);
 	check(w.broker.counters.sent == total + w.ended);
 	for (int q = 0; q < QUEUES; q++)
-		for (int s = MESSAGE_READY; s < MESSAGE_N_STATES; s++)
+		for (int s = MESSAGE_STORING; s < MESSAGE_N_STATES; s++)
 			check(w.queue[q]->n_in_state[s] == n[q][s]);
 }
 
@@ -588,6 +393,8 @@ static void compare_order(void)
 			if (!oldest && m->state != MESSAGE_DEAD)
 				oldest = m;
 		}
+		if (oldest && oldest->state == MESSAGE_STORING)
+			oldest = NULL; /* nobody sees it yet */
 		check(n == count_in(q));
 		check(queue_oldest(w.queue[q]) == oldest);
 		check_cursor(&w.cursors[q]);
@@ -605,6 +412,7 @@ static void one_step(void)
 	};
 
 	steps[chance(ARRAY_SIZE(steps))]();
+	step_restart();
 	assert_int_equal(loop_pass(&w.loop), 0); /* timers, then deferred work */
 	compare_messages();
 	compare_receivers();
@@ -613,59 +421,6 @@ static void one_step(void)
 
 /* ---- the test ---- */
 
-static void world_init(uint64_t seed)
-{
-	const struct credentials root = { .uid = 0 };
-	struct fault fault;
-
-	memset(&w, 0, sizeof(w));
-	virtual_ns = 1000 * (uint64_t)NS_PER_S;
-	w.seed = seed;
-	chance_state = seed * 2654435761u + 88172645463325252u;
-	w.limits = limits_default;
-	w.limits.queue_messages = QUEUE_LIMIT;
-	w.limits.max_attempts = ATTEMPTS_LIMIT;
-	w.limits.lost_delay = LOST_DELAY_MS;
-	assert_int_equal(loop_init(&w.loop), 0);
-	assert_int_equal(users_init(&w.users, &w.loop, NULL), 0);
-	assert_int_equal(
-		broker_init(&w.broker, &w.loop, &w.users, &w.limits, &w.rules, true), 0);
-	w.from = bytes_new_copy("\"from\":{}", 9);
-	for (int i = 0; i < USERS; i++)
-		assert_int_equal(user_get(&w.users, 1000 + (uid_t)i, &w.user[i]), 0);
-	for (int i = 0; i < QUEUES; i++) {
-		struct name_ref ref = { .size = 2 };
-
-		snprintf(ref.text, sizeof(ref.text), "q%d", i);
-		assert_int_equal(queue_open(&w.broker, &ref, &root, RIGHT_WRITE,
-					    "send to", &w.queue[i], &fault),
-				 0);
-		cursor_init(&w.cursors[i]);
-		cursor_init(&w.places[i]);
-		cursor_open(&w.cursors[i], w.queue[i]);
-		cursor_open_at_end(&w.places[i], w.queue[i]);
-	}
-}
-
-static void world_deinit(void)
-{
-	for (int i = 0; i < RECEIVERS; i++)
-		if (w.receivers[i].used)
-			receiver_lose(&w.receivers[i].real, 0);
-	broker_deinit(&w.broker);
-	for (int i = 0; i < QUEUES; i++)
-		check(!w.cursors[i].queue && !w.places[i].queue);
-	for (int i = 0; i < USERS; i++) {
-		assert_int_equal(w.user[i]->usage.messages, 0);
-		assert_int_equal(w.user[i]->usage.bytes, 0);
-		assert_int_equal(w.user[i]->refs, 1);
-		user_unref(w.user[i]);
-	}
-	bytes_unref(w.from);
-	users_deinit(&w.users);
-	loop_deinit(&w.loop);
-}
-
 static uint64_t from_environment(const char *name, uint64_t otherwise)
 {
 	const char *text = getenv(name);
@@ -673,26 +428,41 @@ static uint64_t from_environment(const char *name, uint64_t otherwise)
 	return text ? strtoull(text, NULL, 10) : otherwise;
 }
 
-static void test_model(void **state)
+static void run(bool has_store, uint64_t steps)
 {
 	uint64_t seed = from_environment("IPC_TEST_SEED", (uint64_t)getpid());
-	uint64_t steps = from_environment("IPC_TEST_STEPS", STEPS);
 
-	(void)state;
+	steps = from_environment("IPC_TEST_STEPS", steps);
 	print_message("seed %" PRIu64 ", %" PRIu64 " steps\n", seed, steps);
-	world_init(seed);
+	world_init(seed, has_store);
 	for (w.step = 0; w.step < steps; w.step++)
 		one_step();
-	print_message("%" PRIu64 " messages sent, %" PRIu64 " handed out, %" PRIu64
-		      " died\n",
-		      w.broker.counters.sent, w.broker.counters.delivered,
-		      w.broker.counters.died);
+	print_message("%" PRIu64 " numbers, %" PRIu64 " duplicates, %" PRIu64
+		      " restarts\n",
+		      w.broker.next_number, w.duplicates, w.restarts);
 	world_deinit();
+}
+
+static void test_model(void **state)
+{
+	(void)state;
+	run(false, STEPS);
+}
+
+static void test_model_with_store(void **state)
+{
+	(void)state;
+	log_set_level(LEVEL_ERROR);
+	run(true, STEPS_WITH_STORE);
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_model) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_model),
+		cmocka_unit_test_setup_teardown(test_model_with_store, disk_setup,
+						disk_teardown),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
