@@ -45,6 +45,8 @@ struct broker {
 
 	struct store *store;	/* NULL: nothing outlives the daemon */
 	uint64_t delivery_base; /* deliveries of this start begin above it */
+	uint64_t held_until_ns; /* CLOCK_MONOTONIC: after an end without order all is
+				   held back until then */
 	uint64_t next_queue_id;
 	uint64_t store_failures; /* messages that did not come to the disk */
 	struct map dedups;

@@ -339,6 +339,19 @@ static void say_restored(const struct restoration *re, const char *directory)
 			   "lost_delay");
 }
 
+/* Should it be stopped before, nobody knows any better what is in somebody's hands. */
+static void note_held_back(const struct restoration *re)
+{
+	uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
+
+	if (re->clean)
+		return;
+	for (size_t i = 0; i < re->n_queues; i++)
+		re->broker->held_until_ns = max_u64(
+			re->broker->held_until_ns,
+			deadline_after(now_ns, queue_lost_delay_ms(re->queues[i])));
+}
+
 static int load(struct restoration *re, const char *directory)
 {
 	struct broker *broker = re->broker;
@@ -353,6 +366,7 @@ static int load(struct restoration *re, const char *directory)
 			  err_trail());
 		return err_trace(r);
 	}
+	note_held_back(re);
 	r = store_judge(broker->store);
 	if (r < 0)
 		return err_trace(r);

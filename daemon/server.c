@@ -267,6 +267,17 @@ void server_stop(struct server *server)
 		loop_stop(&server->loop);
 }
 
+/* Is it known what was leased? */
+static bool ends_in_order(const struct server *server)
+{
+	const struct broker *broker = &server->broker;
+
+	/* one that never got to serve anybody leaves all as it was */
+	if (!server->served)
+		return store_found_clean(broker->store);
+	return server->stopping && clock_ns(CLOCK_MONOTONIC) >= broker->held_until_ns;
+}
+
 /* What is in memory only is kept for the next start. */
 static void close_store(struct server *server)
 {
@@ -276,10 +287,7 @@ static void close_store(struct server *server)
 		return;
 	if (server->stopping)
 		journal_keep_all(broker);
-	/* one that never got to serve anybody leaves all as it was */
-	broker->store = store_close(
-		broker->store, server->stopping || (!server->served &&
-						    store_found_clean(broker->store)));
+	broker->store = store_close(broker->store, ends_in_order(server));
 }
 
 static void drop_peers(struct server *server)

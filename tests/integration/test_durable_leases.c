@@ -211,6 +211,22 @@ static void test_a_consumer_that_dies(void **state)
 	assert_string_equal(describe_queue("q"), dead);
 }
 
+/* It is stopped in order while all is held back after kill -9: it stays so. */
+static void test_a_stop_behind_a_crash(void **state)
+{
+	struct frame *f;
+
+	start_durable(HELD_BACK);
+	connect_both();
+	send_text(c, "q", "x");
+	f = take(c, "q", "x");
+	restart(CRASH, HELD_BACK);
+	restart(ORDERLY, HELD_BACK);
+	connect_both();
+	take_nothing(other, "q");
+	settle(c, "ack", f, "");
+}
+
 /* A lost connection is held back as long as without a restart. */
 static void test_lost_before_the_end(void **state)
 {
@@ -235,7 +251,8 @@ int main(void)
 		it(test_a_used_token),		it(test_handed_out_anew),
 		it(test_tokens_of_many_starts), it(test_a_memory_queue),
 		it(test_a_stranger_afterwards), it(test_the_end_is_no_attempt),
-		it(test_a_consumer_that_dies),	it(test_lost_before_the_end),
+		it(test_a_consumer_that_dies),	it(test_a_stop_behind_a_crash),
+		it(test_lost_before_the_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

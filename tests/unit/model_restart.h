@@ -70,7 +70,7 @@ static void build_up(void)
 static void tear_down(void)
 {
 	lose_receivers();
-	w.broker.store = store_close(w.broker.store);
+	w.broker.store = store_close(w.broker.store, true);
 	broker_deinit(&w.broker);
 	for (int i = 0; i < QUEUES; i++)
 		check(!w.cursors[i].queue && !w.places[i].queue);
@@ -175,7 +175,7 @@ static void end_in_order(void)
 	lose_receivers();
 	journal_keep_all(&w.broker);
 	saved_commit();
-	w.broker.store = store_close(w.broker.store);
+	w.broker.store = store_close(w.broker.store, true);
 }
 
 /* From now on nothing reaches the disk. */
@@ -184,7 +184,7 @@ static void end_by_crash(void)
 	saved_crash();
 	disk_fail(1, UINT64_MAX, EIO);
 	lose_receivers();
-	w.broker.store = store_close(w.broker.store);
+	w.broker.store = store_close(w.broker.store, true);
 	disk_works();
 }
 
