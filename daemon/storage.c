@@ -321,9 +321,10 @@ bool storage_judge(struct storage *s)
 		judge_rows(s, s->head.live, has_head);
 	else
 		judge_rows(s, 0, false);
+	s->head.commits = commits;
+	s->live = database_live(s->db);
 	if (has_known && known.commits > commits)
 		judge_log(s, &known);
-	s->head.commits = commits;
 	if (has_known) { /* numbers and keys are never used twice */
 		s->head.next_number = max_u64(s->head.next_number, known.next_number);
 		s->head.generation = max_u64(s->head.generation, known.generation);
@@ -395,6 +396,8 @@ static int write_all(struct storage *s, struct list *batches, bool sends)
 	}
 	if (r == 0)
 		r = database_commit(s->db, &s->head);
+	if (r == 0)
+		s->live = s->head.live;
 	if (r < 0) {
 		note_error(s, r);
 		database_rollback(s->db);
@@ -408,13 +411,34 @@ static void measure_commit(struct storage *s, uint64_t begun_ns)
 	s->longest_commit_us = max_u64(s->longest_commit_us, s->last_commit_us);
 }
 
+/* Where SQLite could not even roll back for lack of space it refuses everything from then on,
+ * also when there is space again: the file is as good as ever, and opened anew. */
+static bool open_again(struct storage *s)
+{
+	bool later;
+	int r;
+
+	if (s->db)
+		s->db = database_abandon(s->db);
+	r = database_open(&s->db, s->directory, file, &later);
+	if (r < 0) {
+		s->db = NULL;
+		s->failure = r;
+		return false;
+	}
+	database_go_on(s->db, s->head.commits, s->live);
+	return true;
+}
+
 enum storage_outcome storage_write(struct storage *s, struct list *batches)
 {
 	uint64_t begun_ns = clock_ns(CLOCK_MONOTONIC);
 	int r;
 
+	if (!s->db && s->no_room)
+		s->no_room = !open_again(s);
 	if (!s->db)
-		return STORAGE_LOST;
+		return s->no_room ? STORAGE_FULL : STORAGE_LOST;
 	r = write_all(s, batches, true);
 	if (r == 0) {
 		measure_commit(s, begun_ns);
@@ -427,6 +451,8 @@ enum storage_outcome storage_write(struct storage *s, struct list *batches)
 	r = write_all(s, batches, false);
 	if (r == 0)
 		return STORAGE_REST_WRITTEN;
+	if (r == -ENOSPC && !s->anew)
+		s->no_room = !open_again(s);
 	return r == -ENOSPC || r == -ENOMEM ? STORAGE_FULL : STORAGE_LOST;
 }
 

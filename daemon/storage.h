@@ -20,7 +20,9 @@ struct storage {
 	struct store_head head;
 	struct database_losses losses;
 	bool has_reserve;
-	bool anew;	/* a new file is being written beside the old one */
+	bool no_room;  /* so little that it could not be opened again */
+	uint64_t live; /* rows of messages, as of the last commit */
+	bool anew;     /* a new file is being written beside the old one */
 	bool set_aside; /* the old one is damaged: kept as ipcd.db.bad when it is replaced */
 	bool is_aside;	 /* it was, at start; what is replaced is an empty one */
 	char *options;	 /* see database_describe_options() */
