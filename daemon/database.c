@@ -349,10 +349,9 @@ static void note_background(struct database *db, int rc)
 }
 
 /* The file may have to grow for that. */
-static void bring_in_log(struct database *db)
+static void bring_in_log(struct database *db, int mode)
 {
-	int rc = sqlite3_wal_checkpoint_v2(db->sqlite, "main", SQLITE_CHECKPOINT_PASSIVE,
-					   NULL, NULL);
+	int rc = sqlite3_wal_checkpoint_v2(db->sqlite, "main", mode, NULL, NULL);
 
 	db->full = failed(db, rc) == -ENOSPC;
 	if (!db->full)
@@ -364,7 +363,7 @@ static int on_log_grown(void *arg, sqlite3 *sqlite, const char *name, int pages)
 	(void)sqlite;
 	(void)name;
 	if (pages >= CHECKPOINT_PAGES)
-		bring_in_log(arg);
+		bring_in_log(arg, SQLITE_CHECKPOINT_PASSIVE);
 	return SQLITE_OK;
 }
 
@@ -513,7 +512,7 @@ int database_begin(struct database *db, bool sends)
 	if (db->background)
 		return err_trace(failed(db, db->background));
 	if (db->full && sends)
-		bring_in_log(db);
+		bring_in_log(db, SQLITE_CHECKPOINT_PASSIVE);
 	if (db->full && sends)
 		return err_origin(-ENOSPC);
 	return err_trace(run(db, BEGIN));
@@ -1001,9 +1000,7 @@ int database_checkpoint(struct database *db)
 
 void database_write_again(struct database *db)
 {
-	note_background(db, sqlite3_wal_checkpoint_v2(db->sqlite, "main",
-						      SQLITE_CHECKPOINT_TRUNCATE, NULL,
-						      NULL));
+	bring_in_log(db, SQLITE_CHECKPOINT_TRUNCATE);
 }
 
 /* What a flood took, in both threads. */
@@ -1031,7 +1028,7 @@ bool database_shrink(struct database *db)
 		return db->shrinks;
 	}
 	if (db->shrinks) /* until then the file is as long as it was */
-		bring_in_log(db);
+		bring_in_log(db, SQLITE_CHECKPOINT_PASSIVE);
 	db->shrinks = false;
 	return false;
 }
