@@ -123,7 +123,10 @@ static int failed(struct database *db, int rc)
 	case SQLITE_NOTADB:
 		return err_origin(-EUCLEAN);
 	case SQLITE_IOERR:
-		/* a quota on the disk: SQLite knows the full disk only */
+		/* a quota on the disk: SQLite knows the full disk only. But whatever fsync(2)
+		 * says, what was written before is not known any more. */
+		if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC)
+			return err_origin(-EIO);
 		return err_origin(error == EDQUOT || error == ENOSPC ? -ENOSPC : -EIO);
 	default:
 		return err_origin(-EIO);
@@ -1014,6 +1017,7 @@ bool database_shrink(struct database *db)
 {
 	int64_t unused = 0;
 	char text[64];
+	int r;
 
 	if (!db->shrinks)
 		give_memory_back(db);
@@ -1022,9 +1026,10 @@ bool database_shrink(struct database *db)
 	if (unused >= SHRINK_MIN_PAGES) {
 		snprintf(text, sizeof(text), "PRAGMA incremental_vacuum(%d)",
 			 SHRINK_PAGES);
-		db->shrinks = run_text(db, text) == 0;
-		if (!db->shrinks)
+		r = run_text(db, text);
+		if (r < 0 && r != -ENOSPC)
 			note_background(db, db->last);
+		db->shrinks = r == 0;
 		return db->shrinks;
 	}
 	if (db->shrinks) /* until then the file is as long as it was */
