@@ -123,7 +123,10 @@ static int failed(struct database *db, int rc)
 	case SQLITE_NOTADB:
 		return err_origin(-EUCLEAN);
 	case SQLITE_IOERR:
-		/* a quota on the disk: SQLite knows the full disk only */
+		/* a quota on the disk: SQLite knows the full disk only. But whatever fsync(2)
+		 * says, what was written before is not known any more. */
+		if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC)
+			return err_origin(-EIO);
 		return err_origin(error == EDQUOT || error == ENOSPC ? -ENOSPC : -EIO);
 	default:
 		return err_origin(-EIO);
@@ -349,10 +352,9 @@ static void note_background(struct database *db, int rc)
 }
 
 /* The file may have to grow for that. */
-static void bring_in_log(struct database *db)
+static void bring_in_log(struct database *db, int mode)
 {
-	int rc = sqlite3_wal_checkpoint_v2(db->sqlite, "main", SQLITE_CHECKPOINT_PASSIVE,
-					   NULL, NULL);
+	int rc = sqlite3_wal_checkpoint_v2(db->sqlite, "main", mode, NULL, NULL);
 
 	db->full = failed(db, rc) == -ENOSPC;
 	if (!db->full)
@@ -364,7 +366,7 @@ static int on_log_grown(void *arg, sqlite3 *sqlite, const char *name, int pages)
 	(void)sqlite;
 	(void)name;
 	if (pages >= CHECKPOINT_PAGES)
-		bring_in_log(arg);
+		bring_in_log(arg, SQLITE_CHECKPOINT_PASSIVE);
 	return SQLITE_OK;
 }
 
@@ -513,7 +515,7 @@ int database_begin(struct database *db, bool sends)
 	if (db->background)
 		return err_trace(failed(db, db->background));
 	if (db->full && sends)
-		bring_in_log(db);
+		bring_in_log(db, SQLITE_CHECKPOINT_PASSIVE);
 	if (db->full && sends)
 		return err_origin(-ENOSPC);
 	return err_trace(run(db, BEGIN));
@@ -1001,9 +1003,7 @@ int database_checkpoint(struct database *db)
 
 void database_write_again(struct database *db)
 {
-	note_background(db, sqlite3_wal_checkpoint_v2(db->sqlite, "main",
-						      SQLITE_CHECKPOINT_TRUNCATE, NULL,
-						      NULL));
+	bring_in_log(db, SQLITE_CHECKPOINT_TRUNCATE);
 }
 
 /* What a flood took, in both threads. */
@@ -1017,6 +1017,7 @@ bool database_shrink(struct database *db)
 {
 	int64_t unused = 0;
 	char text[64];
+	int r;
 
 	if (!db->shrinks)
 		give_memory_back(db);
@@ -1025,13 +1026,14 @@ bool database_shrink(struct database *db)
 	if (unused >= SHRINK_MIN_PAGES) {
 		snprintf(text, sizeof(text), "PRAGMA incremental_vacuum(%d)",
 			 SHRINK_PAGES);
-		db->shrinks = run_text(db, text) == 0;
-		if (!db->shrinks)
+		r = run_text(db, text);
+		if (r < 0 && r != -ENOSPC)
 			note_background(db, db->last);
+		db->shrinks = r == 0;
 		return db->shrinks;
 	}
 	if (db->shrinks) /* until then the file is as long as it was */
-		bring_in_log(db);
+		bring_in_log(db, SQLITE_CHECKPOINT_PASSIVE);
 	db->shrinks = false;
 	return false;
 }

@@ -99,7 +99,7 @@ static unsigned int below(unsigned int n)
  * them. */
 size_t load_body_size(uint64_t n)
 {
-	static const size_t sizes[] = { 0,    1,      100,    100,   5 * 1024,
+	static const size_t sizes[] = { 0,    1,      100,    100,   5120,
 					4096, 4097,   100,    20000, 100,
 					0,    262144, 262145, 100,   BODY_MAX };
 	uint64_t state = n;

@@ -21,7 +21,7 @@ enum {
 	ROOM_MAX = 300000,
 	N_QUEUED = 2000,
 };
-#define SOME 40u /* sends */
+#define SOME 40ul /* sends */
 
 static uint64_t choice, rounds_end;
 
