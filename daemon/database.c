@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "commits.h"
+#include "log.h"
 #include "spool.h"
 
 enum {
@@ -123,6 +124,8 @@ static int failed(struct database *db, int rc)
 	case SQLITE_NOTADB:
 		return err_origin(-EUCLEAN);
 	case SQLITE_IOERR:
+		if (rc == SQLITE_IOERR_NOMEM)
+			return err_origin(-ENOMEM);
 		/* a quota on the disk: SQLite knows the full disk only. But whatever fsync(2)
 		 * says, what was written before is not known any more. */
 		if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC)
@@ -500,6 +503,13 @@ static int add_number(struct number_list *list, uint64_t number)
 	return 0;
 }
 
+static void remove_number(struct number_list *list, uint64_t number)
+{
+	for (size_t i = 0; i < list->n; i++)
+		if (list->numbers[i] == number)
+			list->numbers[i--] = list->numbers[--list->n];
+}
+
 static void drop_files(struct database *db, struct number_list *list)
 {
 	for (size_t i = 0; i < list->n; i++)
@@ -613,6 +623,7 @@ static int put_body(struct database *db, const struct message_record *m)
 		bind_blob(s, 2, m->body);
 		return err_trace(run(db, PUT_BODY));
 	}
+	remove_number(&db->dropped, m->number); /* dropped and put in one transaction */
 	r = add_number(&db->added, m->number);
 	if (r == 0)
 		r = spool_failed(db, spool_put(db->spool, m->number, m->body, &is_new));
@@ -778,7 +789,7 @@ struct walk {
 	struct database *db;
 	const char *table;
 	struct database_losses *losses;
-	/* 0: go on; 1: the row's checksum is wrong */
+	/* 0: go on */
 	int (*row)(struct walk *walk, sqlite3_stmt *s);
 	void *fn, *arg;
 };
@@ -853,24 +864,37 @@ int database_each_name(struct database *db,
 	return walk_all(&w);
 }
 
-/* The body where it lies elsewhere; *buf holds it. False: it is not there. */
-static bool read_body(struct database *db, struct message_record *m, struct buf *buf)
+static int read_spooled(struct database *db, struct message_record *m, struct buf *buf)
+{
+	int r = spool_get(db->spool, m->number, m->body_size, buf);
+
+	m->body = (struct slice){ buf->data, buf->size };
+	if (r == -ENOENT || r == -EIO)
+		return 0;
+	if (r < 0)
+		log_error("cannot read the body of message %llu: %s",
+			  (unsigned long long)m->number, strerror(-r));
+	return r < 0 ? err_trace(r) : 1;
+}
+
+/* The body where it lies elsewhere; *buf holds it. 1; 0: it is lost; or a failure that will
+ * pass, for which nothing may be given up. */
+static int read_body(struct database *db, struct message_record *m, struct buf *buf)
 {
 	sqlite3_stmt *s = db->statements[GET_BODY];
-	bool there;
+	int rc;
 
 	if (m->body_size < BODY_ROW_MIN)
 		return m->body.size == m->body_size;
-	if (m->body_size >= SPOOL_MIN) {
-		there = spool_get(db->spool, m->number, m->body_size, buf) == 0;
-		m->body = (struct slice){ buf->data, buf->size };
-		return there;
-	}
+	if (m->body_size >= SPOOL_MIN)
+		return err_trace(read_spooled(db, m, buf));
 	bind_number(s, 1, m->number);
-	there = sqlite3_step(s) == SQLITE_ROW;
-	if (there)
+	rc = sqlite3_step(s);
+	if (rc == SQLITE_ROW)
 		m->body = column_slice(s, 0);
-	return there && m->body.size == m->body_size;
+	if (failed(db, rc) == -ENOMEM)
+		return err_origin(-ENOMEM);
+	return rc == SQLITE_ROW && m->body.size == m->body_size;
 }
 
 static void read_columns(sqlite3_stmt *s, struct message_record *m)
@@ -901,17 +925,22 @@ static int read_message(struct walk *w, sqlite3_stmt *s)
 	int (*fn)(void *, const struct message_record *) = w->fn;
 	_cleanup_buf_ struct buf body = BUF_INIT;
 	struct message_record m;
-	int r = 0;
+	int r;
 
 	read_columns(s, &m);
 	w->db->live++;
 	w->db->next_number = max_u64(w->db->next_number, m.number + 1);
-	if (column_number(s, 10) == sum_state(&m) && read_body(w->db, &m, &body) &&
-	    column_number(s, 19) == sum_content(&m, column_number(s, 18))) {
+	r = column_number(s, 10) == sum_state(&m) ? read_body(w->db, &m, &body) : 0;
+	if (r < 0) {
+		sqlite3_reset(w->db->statements[GET_BODY]);
+		return err_trace(r);
+	}
+	if (r && column_number(s, 19) == sum_content(&m, column_number(s, 18))) {
 		w->db->commits = max_u64(w->db->commits, column_number(s, 18));
 		r = fn(w->arg, &m);
 	} else {
 		w->losses->messages++;
+		r = 0;
 	}
 	sqlite3_reset(w->db->statements[GET_BODY]);
 	return r;

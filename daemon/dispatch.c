@@ -49,16 +49,12 @@ int call_missing(struct call *call, enum header_key key)
 			 call->op->name, header_key_name(key));
 }
 
-static void reply_done(struct peer *peer, uint64_t id)
-{
-	peer_begin(peer, true, id);
-	peer_end(peer);
-}
-
 /* An answer that waits until what was done is on the disk. */
 struct stored_reply {
 	struct request request;
 	struct store_wait stored;
+	size_t size;
+	char header[];
 };
 
 static void stored_reply_free(struct stored_reply *s)
@@ -74,7 +70,7 @@ static void on_stored(struct store_wait *wait, int result)
 	struct peer *peer = s->request.peer;
 
 	if (result == 0) {
-		reply_done(peer, s->request.id);
+		peer_put(peer, s->header, s->size);
 	} else {
 		fault_not_stored(&peer->server->fault, result);
 		peer_refuse(peer, true, s->request.id, NULL, &peer->server->fault);
@@ -87,7 +83,8 @@ static void on_stored_reply_end(struct request *request, const char *why)
 	struct stored_reply *s = CONTAINER_OF(request, struct stored_reply, request);
 
 	if (why) {
-		fault_set(&request->peer->server->fault, FAULT_SHUTTING_DOWN,
+		fault_set(&request->peer->server->fault,
+			  strcmp(why, "cancelled") ? FAULT_SHUTTING_DOWN : FAULT_TIMEOUT,
 			  "%s; it is done, but was not yet on the disk", why);
 		peer_refuse(request->peer, true, request->id, NULL,
 			    &request->peer->server->fault);
@@ -102,26 +99,50 @@ void fault_not_stored(struct fault *fault, int result)
 		  "should it end before, it is as if it had not been done");
 }
 
-int call_done(struct call *call)
+static bool is_stored(const struct call *call)
 {
-	struct store *store = call->server->broker.store;
-	struct stored_reply *s;
+	const struct store *store = call->server->broker.store;
 
-	if (!call->has_id)
-		return 0;
-	if (!store || store_mark(store) == call->store_mark) {
-		reply_done(call->peer, call->id);
-		return 0;
-	}
-	s = calloc(1, sizeof(*s));
-	if (!s || request_open(&s->request, call->peer, true, call->id,
-			       on_stored_reply_end) < 0) {
+	return !store || store_mark(store) == call->store_mark;
+}
+
+/* The answer's header lies in server->header. */
+static int reply_when_stored(struct call *call)
+{
+	const struct buf *header = &call->server->header;
+	struct stored_reply *s = malloc(sizeof(*s) + header->size);
+
+	if (!s)
+		return err_origin(-ENOMEM);
+	*s = (struct stored_reply){ .stored.done = on_stored, .size = header->size };
+	memcpy(s->header, header->data, header->size);
+	if (request_open(&s->request, call->peer, true, call->id, on_stored_reply_end) <
+	    0) {
 		free(s);
 		return err_origin(-ENOMEM);
 	}
-	s->stored.done = on_stored;
 	peer_begin_storing(call->peer, &s->stored);
 	return 0;
+}
+
+int call_answer(struct call *call)
+{
+	int r;
+
+	if (!call->has_id || is_stored(call)) {
+		peer_end(call->peer);
+		return 0;
+	}
+	r = json_writer_end(call->server->writer);
+	return err_trace(r < 0 ? r : reply_when_stored(call));
+}
+
+int call_done(struct call *call)
+{
+	if (!call->has_id)
+		return 0;
+	peer_begin(call->peer, true, call->id);
+	return err_trace(call_answer(call));
 }
 
 int call_reply_body(struct call *call, const struct buf *lines)

@@ -60,6 +60,10 @@ int call_reply_body(struct call *call, const struct buf *lines) MUST_CHECK;
 /* For who waited for the disk in vain. */
 void fault_not_stored(struct fault *fault, int result);
 
+/* Ends what peer_begin() began, and writes it when all it has changed is on the disk. 0 or
+ * -ENOMEM. */
+int call_answer(struct call *call) MUST_CHECK;
+
 /* {"re":id}, if an answer was asked for; when all it has changed is on the disk. 0 or
  * -ENOMEM. */
 int call_done(struct call *call) MUST_CHECK;

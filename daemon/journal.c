@@ -131,9 +131,11 @@ void journal_name(struct queue *queue)
 
 	if (!broker->store)
 		return;
-	/* without memory the next change tries again; a name alone is better than none */
-	if (queue_settings_write(queue, &settings) == 0)
-		record.settings = (struct slice){ settings.data, settings.size };
+	if (queue_settings_write(queue, &settings) < 0) {
+		store_renew(broker->store);
+		return;
+	}
+	record.settings = (struct slice){ settings.data, settings.size };
 	store_put_name(broker->store, &record);
 }
 

@@ -317,6 +317,7 @@ static void tell_outcome(struct message *m, const char *outcome)
 		struct confirm *confirm = CONTAINER_OF(node, struct confirm, node);
 
 		map_remove(&broker->confirms, node);
+		confirm->stored = m->stored;
 		confirm->settled(confirm, m->number, outcome);
 	}
 }

@@ -104,6 +104,7 @@ struct message {
 /* The one who waits for the outcome of a message. */
 struct confirm {
 	struct map_node node;
+	bool stored; /* the outcome is on its way to the disk, too */
 	void (*settled)(struct confirm *confirm, uint64_t number, const char *outcome);
 };
 

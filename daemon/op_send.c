@@ -95,13 +95,38 @@ static void answer(struct send_request *s)
 	send_request_free(s);
 }
 
+static void on_stored(struct store_wait *wait, int result);
+
+static void await_disk(struct send_request *s, bool for_send)
+{
+	struct peer *peer = s->request.peer;
+
+	s->storing = true;
+	s->failures = peer->server->broker.store_failures;
+	s->stored = (struct store_wait){ .for_send = for_send, .done = on_stored };
+	peer_begin_storing(peer, &s->stored);
+}
+
+/* Told when it is on the disk: what was told to be over does not come again. */
 static void on_settled(struct confirm *confirm, uint64_t number, const char *outcome)
 {
 	struct send_request *s = CONTAINER_OF(confirm, struct send_request, confirm);
 
+	(void)number;
 	s->confirms = false;
 	s->outcome = outcome;
+	if (confirm->stored && !s->storing)
+		await_disk(s, false);
 	answer(s);
+}
+
+static void refuse_unstored_outcome(struct send_request *s, int result)
+{
+	struct fault *fault = &s->request.peer->server->fault;
+
+	fault_not_stored(fault, result);
+	peer_refuse(s->request.peer, s->request.has_id, s->request.id, "send", fault);
+	send_request_free(s);
 }
 
 static void on_stored(struct store_wait *wait, int result)
@@ -110,7 +135,9 @@ static void on_stored(struct store_wait *wait, int result)
 	uint64_t failures = s->request.peer->server->broker.store_failures;
 
 	stop_storing(s);
-	if (result == -ENOSPC)
+	if (result < 0 && !wait->for_send)
+		refuse_unstored_outcome(s, result);
+	else if (result == -ENOSPC)
 		refuse_and_free(s, FAULT_NO_SPACE,
 				"the disk of ipcd's state directory is full: the message "
 				"was not taken");
@@ -161,12 +188,8 @@ static void accepted(struct send_request *s, uint64_t number, bool duplicate)
 			"no memory to wait for the outcome; the message is in the queue");
 		return;
 	}
-	if (m && m->state == MESSAGE_STORING) {
-		s->storing = true;
-		s->failures = broker->store_failures;
-		s->stored = (struct store_wait){ .for_send = true, .done = on_stored };
-		peer_begin_storing(peer, &s->stored);
-	}
+	if (m && m->state == MESSAGE_STORING)
+		await_disk(s, true);
 	answer(s);
 }
 
@@ -200,7 +223,10 @@ static void on_end(struct request *request, const char *why)
 	else if (!strcmp(why, "cancelled"))
 		refuse_and_free(s, FAULT_TIMEOUT,
 				s->waits ? "cancelled while it waited for room"
-					 : "cancelled; the message stays in the queue");
+				: s->storing
+					? "cancelled while the disk was waited for: "
+					  "whether it is there is not known"
+					: "cancelled; the message stays in the queue");
 	else
 		refuse_and_free(s, FAULT_SHUTTING_DOWN, "the daemon is stopping");
 }

@@ -154,8 +154,7 @@ static int settle_many(const struct settlement *s)
 	for (uint32_t i = 0; i < n_failed; i++)
 		json_put_u64(w, NULL, failed[i]);
 	json_put_end(w);
-	peer_end(call->peer);
-	return 0;
+	return err_trace(call_answer(call));
 }
 
 static int settle(struct settlement *s)

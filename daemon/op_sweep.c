@@ -18,7 +18,8 @@ struct sweep {
 	struct cursor place; /* of a move: in the queue it goes to */
 	bool moves;
 	uint64_t done;
-	bool changed, storing;
+	bool changed, storing, failed;
+	struct fault fault; /* failed: why it ended early */
 	struct store_wait stored;
 };
 
@@ -57,7 +58,9 @@ static void on_stored(struct store_wait *wait, int result)
 
 	if (result < 0)
 		fault_not_stored(fault, result);
-	sweep_reply(s, result < 0 ? fault : NULL);
+	else
+		*fault = s->fault;
+	sweep_reply(s, result < 0 || s->failed ? fault : NULL);
 }
 
 /* What was done is told when it is on the disk. */
@@ -65,10 +68,13 @@ static void sweep_finish(struct sweep *s, const struct fault *fault)
 {
 	struct store *store = s->request.peer->server->broker.store;
 
-	if (fault || !store || !s->changed) {
+	if (!store || !s->changed) {
 		sweep_reply(s, fault);
 		return;
 	}
+	s->failed = fault != NULL;
+	if (fault)
+		s->fault = *fault;
 	s->storing = true;
 	s->stored = (struct store_wait){ .done = on_stored };
 	peer_begin_storing(s->request.peer, &s->stored);

@@ -145,6 +145,9 @@ struct json_writer *peer_begin(struct peer *peer, bool has_id, uint64_t id);
 /* Ends what peer_begin() began and writes the frame. */
 void peer_end(struct peer *peer);
 
+/* A frame without body, whose header was made before. */
+void peer_put(struct peer *peer, const char *header, size_t size);
+
 /* {"re":id,"error":…,"message":…}; without id {"error":…,"op":…,"message":…}. */
 void peer_refuse(struct peer *peer, bool has_id, uint64_t id, const char *op,
 		 const struct fault *fault);

@@ -102,6 +102,19 @@ void peer_end(struct peer *peer)
 		write_header(peer);
 }
 
+void peer_put(struct peer *peer, const char *header, size_t size)
+{
+	struct buf *out = &peer->server->header;
+	int r;
+
+	out->size = 0;
+	r = buf_append(out, header, size);
+	if (r < 0)
+		peer_fail(peer, r);
+	else
+		write_header(peer);
+}
+
 void peer_refuse(struct peer *peer, bool has_id, uint64_t id, const char *op,
 		 const struct fault *fault)
 {

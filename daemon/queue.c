@@ -530,6 +530,12 @@ static void enter_state(struct message *m)
 	queue_dispatch(q); /* not later: it saves a round through the deferred work */
 }
 
+/* Also if it is durable no longer: nothing overtakes what is still on its way there. */
+static bool goes_to_disk(const struct queue *q)
+{
+	return queue_is_durable(q) || q->n_in_state[MESSAGE_STORING];
+}
+
 /* There is room: number it, charge it, hand it out. */
 static int enter(struct share *share, struct message *m, uint64_t *ret_number)
 {
@@ -543,7 +549,7 @@ static int enter(struct share *share, struct message *m, uint64_t *ret_number)
 		return err_trace(r);
 	}
 	m->state = MESSAGE_STORING;
-	r = queue_is_durable(q) ? journal_send(m) : 0;
+	r = goes_to_disk(q) ? journal_send(m) : 0;
 	if (r == 0)
 		r = enter_dedup(m);
 	if (r < 0) {
@@ -575,7 +581,7 @@ static bool is_known(const struct share *share, const struct message *m,
 
 static int check_store(const struct queue *q, struct fault *fault)
 {
-	return queue_is_durable(q) ? store_check(q->broker->store, fault) : 0;
+	return goes_to_disk(q) ? store_check(q->broker->store, fault) : 0;
 }
 
 /* A send behind waiting ones must not overtake them. */

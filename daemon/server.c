@@ -285,7 +285,7 @@ static void close_store(struct server *server)
 
 	if (!broker->store)
 		return;
-	if (server->stopping)
+	if (server->stopping || !server->served)
 		journal_keep_all(broker);
 	broker->store = store_close(broker->store, ends_in_order(server));
 }

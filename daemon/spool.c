@@ -125,10 +125,10 @@ int spool_get(struct spool *spool, uint64_t number, uint64_t size, struct buf *b
 
 	name_file(name, number);
 	fd = openat(spool->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return err_origin(-ENOENT);
+	if (fd < 0) /* ELOOP: a link in its place */
+		return err_origin(errno == ELOOP ? -ENOENT : -errno);
 	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size != size)
-		return err_origin(-EIO);
+		return err_origin(-ENOENT);
 	r = buf_reserve(body, size);
 	if (r < 0)
 		return err_trace(r);

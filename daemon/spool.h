@@ -26,7 +26,7 @@ int spool_put(struct spool *spool, uint64_t number, struct slice body,
 int spool_sync(struct spool *spool) MUST_CHECK;
 void spool_drop(struct spool *spool, uint64_t number);
 
-/* -ENOENT, or -EIO where it has another size. */
+/* -ENOENT, also where it has another size; -EIO; -ENOMEM, -EMFILE and the like. */
 int spool_get(struct spool *spool, uint64_t number, uint64_t size,
 	      struct buf *body) MUST_CHECK;
 

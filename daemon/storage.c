@@ -76,21 +76,25 @@ static int sync_directory(const struct storage *s)
 	return fd < 0 || fsync(fd) < 0 ? err_origin(-errno) : 0;
 }
 
-/* Out of the way, with its log. */
-static int move_away(const struct storage *s, const char *to)
-{
-	int r = rename_file(s, file, to, "");
-
-	if (r == 0)
-		r = rename_file(s, file, to, "-wal");
-	return err_trace(r);
-}
-
 static bool has_file(const struct storage *s, const char *name)
 {
 	_cleanup_free_ char *path = path_of(s, name, "");
 
 	return !path || access(path, F_OK) == 0;
+}
+
+/* Out of the way, with its log. */
+static int move_away(const struct storage *s, const char *to)
+{
+	int r = has_file(s, file) ? remove_both(s, to) : 0; /* no log of another one's */
+
+	if (r == 0)
+		r = rename_file(s, file, to, "");
+	if (r == 0)
+		r = rename_file(s, file, to, "-wal");
+	if (r == 0)
+		r = sync_directory(s); /* no old log meets the new file */
+	return err_trace(r);
 }
 
 char *storage_find_bad(const struct storage *s)
@@ -153,6 +157,8 @@ static int settle_files(struct storage *s)
 
 	if (r == 0 && has_file(s, file_new))
 		r = put_in_place(s);
+	if (r == 0 && has_file(s, file))
+		r = remove_both(s, file_old);
 	return err_trace(r);
 }
 
@@ -340,7 +346,8 @@ bool storage_judge(struct storage *s)
 void storage_sweep(struct storage *s, bool (*exists)(void *arg, uint64_t number),
 		   void *arg)
 {
-	if (s->db)
+	/* the bodies of what is in a file that was put aside stay as long as that */
+	if (s->db && !has_file(s, file_bad))
 		database_sweep(s->db, exists, arg);
 }
 

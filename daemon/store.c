@@ -199,6 +199,14 @@ static void put_batch(struct store *store, struct batch *batch)
 	free(batch);
 }
 
+static void be_lazy(struct store *store)
+{
+	uint64_t at = deadline_after(clock_ns(CLOCK_MONOTONIC), LAZY_MS);
+
+	if (!timer_is_set(&store->lazy) && timer_set(store->loop, &store->lazy, at) < 0)
+		loop_defer(store->loop, &store->submit);
+}
+
 /* Everything that is waiting to be written, as one transaction. */
 static void write_now(struct store *store)
 {
@@ -207,8 +215,10 @@ static void write_now(struct store *store)
 	if (is_busy(store) || (store->state == STORE_BROKEN && !store->dumping))
 		return;
 	next = get_batch(store);
-	if (!next)
-		return; /* it gathers on; the next record tries again */
+	if (!next) {
+		be_lazy(store); /* it gathers on */
+		return;
+	}
 	timer_cancel(store->loop, &store->lazy);
 	list_splice_tail(&store->writing, &store->carried);
 	list_add_tail(&store->writing, &store->gathering->link);
@@ -220,14 +230,6 @@ static void write_now(struct store *store)
 static bool has_work(const struct store *store)
 {
 	return store->gathering->n || !list_is_empty(&store->gathering->waits);
-}
-
-static void be_lazy(struct store *store)
-{
-	uint64_t at = deadline_after(clock_ns(CLOCK_MONOTONIC), LAZY_MS);
-
-	if (!timer_is_set(&store->lazy) && timer_set(store->loop, &store->lazy, at) < 0)
-		loop_defer(store->loop, &store->submit);
 }
 
 static void on_submit(struct deferred *deferred)
@@ -375,7 +377,7 @@ static void tell_batch(struct store *store, struct batch *batch,
 	tell_stored(store, batch, outcome == STORAGE_WRITTEN);
 	switch (outcome) {
 	case STORAGE_WRITTEN:
-		if (store->dumping)
+		if (store->dumping || store->must_renew) /* this file is not the last */
 			list_splice_tail(&store->held, &batch->waits);
 		tell_all(&batch->waits, 0, 0);
 		break;
@@ -533,7 +535,7 @@ void store_wait(struct store *store, struct store_wait *wait)
 }
 
 /* Without memory for a record the file no longer tells the truth. */
-static void give_up_file(struct store *store)
+void store_renew(struct store *store)
 {
 	store->mark++;
 	store->must_renew = true;
@@ -588,7 +590,7 @@ void store_put_message_again(struct store *store, const struct message_record *m
 			     struct bytes *block)
 {
 	if (add_message(store, BATCH_PUT_MESSAGE, true, m, block) < 0)
-		give_up_file(store);
+		store_renew(store);
 }
 
 void store_set_message(struct store *store, const struct message_record *m)
@@ -597,7 +599,7 @@ void store_set_message(struct store *store, const struct message_record *m)
 
 	state.from = state.meta = state.body = (struct slice){ NULL, 0 };
 	if (add_message(store, BATCH_SET_MESSAGE, true, &state, NULL) < 0)
-		give_up_file(store);
+		store_renew(store);
 }
 
 void store_drop_message(struct store *store, uint64_t number, uint64_t body_size)
@@ -605,7 +607,7 @@ void store_drop_message(struct store *store, uint64_t number, uint64_t body_size
 	struct batch_entry *e = batch_new_entry(store->gathering, BATCH_DROP_MESSAGE);
 
 	if (!e) {
-		give_up_file(store);
+		store_renew(store);
 		return;
 	}
 	e->drop.number = number;
@@ -623,7 +625,7 @@ void store_put_name(struct store *store, const struct name_record *name)
 		e->name = *name;
 	if (!e || batch_copy(b, &e->name.name) < 0 ||
 	    batch_copy(b, &e->name.settings) < 0) {
-		give_up_file(store);
+		store_renew(store);
 		return;
 	}
 	batch_put(b, e);
@@ -635,7 +637,7 @@ void store_drop_name(struct store *store, uint64_t id)
 	struct batch_entry *e = batch_new_entry(store->gathering, BATCH_DROP_NAME);
 
 	if (!e) {
-		give_up_file(store);
+		store_renew(store);
 		return;
 	}
 	e->drop.number = id;
@@ -651,7 +653,7 @@ void store_put_dedup(struct store *store, const struct dedup_record *dedup, bool
 	if (e)
 		e->dedup = *dedup;
 	if (!e || batch_copy(b, &e->dedup.id) < 0) {
-		give_up_file(store);
+		store_renew(store);
 		return;
 	}
 	e->again = again;
@@ -664,7 +666,7 @@ void store_drop_dedup(struct store *store, uint64_t number)
 	struct batch_entry *e = batch_new_entry(store->gathering, BATCH_DROP_DEDUP);
 
 	if (!e) {
-		give_up_file(store);
+		store_renew(store);
 		return;
 	}
 	e->drop.number = number;

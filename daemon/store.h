@@ -124,6 +124,9 @@ void store_drop_name(struct store *store, uint64_t id);
 void store_put_dedup(struct store *store, const struct dedup_record *dedup, bool again);
 void store_drop_dedup(struct store *store, uint64_t number);
 
+/* A record could not be made for lack of memory: the file is written anew. */
+void store_renew(struct store *store);
+
 /* Grows with each record: have any been added meanwhile? */
 uint64_t store_mark(const struct store *store);
 
