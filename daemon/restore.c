@@ -22,7 +22,7 @@ struct restoration {
 	size_t n_queues;
 	struct bytes *senders[SENDERS]; /* "from" of some messages: many have the same */
 	bool clean;
-	uint64_t now_ms, n_messages, n_strays;
+	uint64_t now_ms, n_messages;
 };
 
 /* ---- names ---- */
@@ -140,7 +140,6 @@ static int make_stray(struct restoration *re, uint64_t id, struct queue **ret_qu
 	default_settings(re, &kept);
 	kept.policy.source = NAME_BY_SET;
 	log_error("the name of a queue is lost: its messages are in %s", text);
-	re->n_strays++;
 	return err_trace(
 		make_queue(re, id, (struct slice){ text, (size_t)n }, &kept, ret_queue));
 }
@@ -359,7 +358,9 @@ static int load(struct restoration *re, const char *directory)
 	int r;
 
 	re->clean = head->clean;
-	re->now_ms = clock_ns(CLOCK_REALTIME) / NS_PER_MS;
+	/* a clock that was set back, as without a battery, makes no delay longer */
+	re->now_ms = max_u64(clock_ns(CLOCK_REALTIME) / NS_PER_MS,
+			     store_last_write_ms(broker->store));
 	r = store_load(broker->store, on_name, on_message, on_dedup, re);
 	if (r < 0) {
 		log_error("cannot load the store in %s: %s (%s)", directory, strerror(-r),

@@ -44,10 +44,11 @@ struct store {
 	struct batch *gathering;
 	struct list
 		carried; /* batches whose rest is still to be written: the disk is full */
-	struct list spare; /* batches */
-	struct list held;  /* who waits for the new file to be complete */
-	uint64_t mark;	   /* records so far */
-	uint64_t cursor;   /* of the dump into a new file */
+	struct list spare;	/* batches */
+	struct list held;	/* who waits for the new file to be complete */
+	uint64_t mark;		/* records so far */
+	uint64_t cursor;	/* of the dump into a new file */
+	uint64_t last_write_ms; /* before this start */
 	bool found_clean, damaged, dumping, dumped, must_renew;
 	uint64_t commits, last_commit_us, longest_commit_us;
 	char error[200];
@@ -768,6 +769,19 @@ static int watch_thread(struct store *store)
 	return err_trace(r);
 }
 
+/* The file `commits` is written after each commit. */
+static uint64_t last_write_ms(const char *directory)
+{
+	_cleanup_free_ char *path = NULL;
+	struct stat st;
+
+	if (asprintf(&path, "%s/commits", directory) < 0) {
+		path = NULL;
+		return 0;
+	}
+	return stat(path, &st) < 0 ? 0 : (uint64_t)st.st_mtim.tv_sec * 1000;
+}
+
 int store_open(struct store **ret_store, const char *directory, struct loop *loop,
 	       const struct store_ops *ops, void *owner)
 {
@@ -801,6 +815,7 @@ int store_open(struct store **ret_store, const char *directory, struct loop *loo
 		return err_trace(r);
 	}
 	store->found_clean = store->storage.head.clean;
+	store->last_write_ms = last_write_ms(directory);
 	look_at_file_system(store);
 	*ret_store = store;
 	return 0;
@@ -917,6 +932,11 @@ static void end_thread(struct store *store)
 }
 
 enum { CLOSE_WAIT_MS = 30000 };
+
+uint64_t store_last_write_ms(const struct store *store)
+{
+	return store->last_write_ms;
+}
 
 bool store_found_clean(const struct store *store)
 {
