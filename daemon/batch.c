@@ -37,6 +37,7 @@ static void free_chunks(struct batch *batch, bool all)
 		}
 	}
 	batch->chunks = kept;
+	batch->bytes = kept ? CHUNK_BYTES : 0;
 }
 
 static void drop_entries(struct batch *batch)
@@ -74,6 +75,7 @@ static void *take(struct batch *batch, size_t size)
 			return NULL;
 		*chunk = (struct batch_chunk){ batch->chunks, 0, capacity };
 		batch->chunks = chunk;
+		batch->bytes += capacity;
 	}
 	chunk->used += rounded;
 	return chunk->data + chunk->used - rounded;

@@ -44,7 +44,7 @@ struct batch {
 	bool without_sends; /* they have failed: only the rest is to be written */
 	struct batch_chunk *chunks;
 	struct batch_entry *first, **tail;
-	size_t n;
+	size_t n, bytes;   /* of memory */
 	struct list waits; /* struct store_wait */
 };
 

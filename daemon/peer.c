@@ -96,11 +96,18 @@ struct bytes *peer_get_from(struct peer *peer)
 	return peer->from ? bytes_ref(peer->from) : NULL;
 }
 
+static bool is_crowded(const struct peer *peer)
+{
+	const struct store *store = peer->server->broker.store;
+
+	return store && store_is_crowded(store);
+}
+
 /* Are requests taken from it now? */
 static bool is_read(const struct peer *peer)
 {
 	return peer->state == PEER_OPEN && !peer->paused && !peer->throttled &&
-	       peer->n_storing < LIMIT_STORING_MAX;
+	       peer->n_storing < LIMIT_STORING_MAX && !is_crowded(peer);
 }
 
 /* ---- states ---- */
@@ -113,6 +120,7 @@ static void peer_free(struct peer *peer)
 	timer_cancel(&server->loop, &peer->deadline);
 	deferred_cancel(&peer->flush);
 	deferred_cancel(&peer->reap);
+	deferred_cancel(&peer->resume);
 	list_remove(&peer->name_waiter.link);
 	list_remove(&peer->link);
 	map_remove(&server->peers_by_number, &peer->by_number);
@@ -522,6 +530,13 @@ static void on_turn(struct source *source, uint32_t events)
 		read_turn(peer);
 	else if (events & EPOLLHUP)
 		check_drained(peer);
+	if (peer->state == PEER_OPEN && is_crowded(peer))
+		store_await_room(peer->server->broker.store, &peer->resume);
+}
+
+static void on_resume(struct deferred *deferred)
+{
+	source_again(&CONTAINER_OF(deferred, struct peer, resume)->source);
 }
 
 /* ---- arrival ---- */
@@ -604,6 +619,7 @@ static int peer_new(struct server *server, int fd, const struct ucred *cred,
 	peer->name_waiter.known = on_name_known;
 	deferred_init(&peer->flush, on_flush);
 	deferred_init(&peer->reap, on_reap);
+	deferred_init(&peer->resume, on_resume);
 	timer_init(&peer->deadline, TIMER_MONOTONIC, on_deadline);
 	list_add_tail(&server->peers, &peer->link);
 	map_add(&server->peers_by_number, &peer->by_number, map_u64(peer->number));

@@ -59,7 +59,7 @@ struct peer {
 	struct assemblies assemblies;
 	struct bytes *from; /* "from":{…}, made when first needed */
 	struct user_waiter name_waiter;
-	struct deferred flush, reap;
+	struct deferred flush, reap, resume;
 	struct timer deadline;
 	uint64_t partial_since_ns, read_ns, sent_ns, linger_ns, accepted_ns;
 	uint64_t buffer_charged; /* bytes of unfinished input, charged to the user */

@@ -315,6 +315,11 @@ static void on_works(void *owner)
 	}
 }
 
+static uint64_t get_buffer_max(void *owner)
+{
+	return ((struct broker *)owner)->limits->store_buffer;
+}
+
 static bool exists(void *owner, uint64_t number)
 {
 	return message_find(owner, number) != NULL;
@@ -324,6 +329,7 @@ static const struct store_ops store_ops = {
 	.stored = on_stored,
 	.dump = on_dump,
 	.next_number = get_next_number,
+	.buffer_max = get_buffer_max,
 	.works = on_works,
 	.exists = exists,
 };

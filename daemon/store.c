@@ -45,6 +45,7 @@ struct store {
 	struct list
 		carried; /* batches whose rest is still to be written: the disk is full */
 	struct list spare;	/* batches */
+	struct list crowd;	/* deferred, of those who wait for room in gathering */
 	struct list held;	/* who waits for the new file to be complete */
 	uint64_t mark;		/* records so far */
 	uint64_t cursor;	/* of the dump into a new file */
@@ -208,6 +209,11 @@ static void be_lazy(struct store *store)
 		loop_defer(store->loop, &store->submit);
 }
 
+static void relieve(struct store *store)
+{
+	list_splice_tail(&store->loop->deferred, &store->crowd);
+}
+
 /* Everything that is waiting to be written, as one transaction. */
 static void write_now(struct store *store)
 {
@@ -224,6 +230,7 @@ static void write_now(struct store *store)
 	list_splice_tail(&store->writing, &store->carried);
 	list_add_tail(&store->writing, &store->gathering->link);
 	store->gathering = next;
+	relieve(store);
 	store->next_number = store->ops->next_number(store->owner);
 	begin_task(store, TASK_WRITE);
 }
@@ -318,6 +325,7 @@ static void begin_anew(struct store *store)
 	tell_sends(&store->gathering->waits);
 	list_splice_tail(&store->held, &store->gathering->waits);
 	batch_clear(store->gathering);
+	relieve(store);
 	while ((batch = LIST_FIRST(&store->carried, struct batch, link))) {
 		list_remove(&batch->link);
 		put_batch(store, batch);
@@ -513,6 +521,17 @@ int store_check(const struct store *store, struct fault *fault)
 bool store_keeps_promises(const struct store *store)
 {
 	return !store->warning;
+}
+
+bool store_is_crowded(const struct store *store)
+{
+	return store->gathering->bytes > store->ops->buffer_max(store->owner);
+}
+
+void store_await_room(struct store *store, struct deferred *resume)
+{
+	if (!list_is_linked(&resume->link))
+		list_add_tail(&store->crowd, &resume->link);
 }
 
 uint64_t store_mark(const struct store *store)
@@ -799,6 +818,7 @@ int store_open(struct store **ret_store, const char *directory, struct loop *loo
 	store->ops = ops;
 	store->owner = owner;
 	list_init(&store->carried);
+	list_init(&store->crowd);
 	list_init(&store->spare);
 	list_init(&store->held);
 	list_init(&store->writing);

@@ -44,6 +44,8 @@ struct store_ops {
 	int (*dump)(void *owner, uint64_t *cursor);
 	/* The number that the next message will have. */
 	uint64_t (*next_number)(void *owner);
+	/* How many bytes may gather while the disk is waited for. */
+	uint64_t (*buffer_max)(void *owner);
 	/* Messages are taken again. */
 	void (*works)(void *owner);
 	/* Is there a message of this number? Asked at start, for what belongs to none. */
@@ -132,6 +134,11 @@ void store_renew(struct store *store);
 
 /* Grows with each record: have any been added meanwhile? */
 uint64_t store_mark(const struct store *store);
+
+/* So much has gathered, for the disk does not answer, that who makes more of it should not be
+ * listened to. resume is run when there is room again; deferred_cancel() ends that. */
+bool store_is_crowded(const struct store *store);
+void store_await_room(struct store *store, struct deferred *resume);
 
 /* wait->done() is called when all that was added so far is on the disk, or failed. To wait
  * no longer: list_remove(&wait->link). */

@@ -52,6 +52,7 @@
 	X(user_bytes, 2147483648, 4096, 1099511627776, "bytes", "the same in bytes")       \
 	X(inbox_messages_per_sender, 1000, 1, 1000000, "messages", "messages of one uid in one foreign inbox") \
 	X(inbox_bytes_per_sender, 67108864, 1024, 1099511627776, "bytes", "the same in bytes") \
+	X(store_buffer, 33554432, 262144, 68719476736, "bytes", "records that wait for the disk, before clients are not read from") \
 	X(dedup_window, 3600000, 1, 604800000, "ms", "in which a repeated `dedup_id` is known") \
 	X(dedup_ids, 100000, 1, 100000000, "ids", "`dedup_id`s that one queue remembers") \
 	X(dedup_ids_per_user, 1000000, 1, 1000000000, "ids", "`dedup_id`s of one uid that are remembered") \

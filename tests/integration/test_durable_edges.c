@@ -178,6 +178,31 @@ static void test_a_clock_that_was_set_back(void **state)
 	take(c, "q", "x");
 }
 
+/* Who makes records without waiting for an answer is not read from while too many of them
+ * wait for the disk, and read on afterwards: nothing is lost, others are served. */
+static void test_records_that_wait_for_the_disk(void **state)
+{
+	enum { N = 20000 };
+	struct client *other;
+
+	start_durable("--limit", "store_buffer=262144", "--limit",
+		      "max_attempts=1000000000", "--log-level", "warning");
+	c = client_connect();
+	other = client_connect();
+	send_text(c, "q", "x");
+	say(c, "{'op':'receive','id':1,'queue':'q','max':0,'window':1,'wait_ms':-1}");
+	for (int i = 0; i < N; i++)
+		say(c,
+		    "{'op':'nack','message':%" PRId64
+		    ",'delay_ms':0,'count':false,'reason':'again'}",
+		    json_int(hear_reply(c, 1)->header, "message"));
+	for (int i = 0; i < N; i++)
+		say_text(other, "y", "{'op':'send','queue':'r'}");
+	hear_nothing(other);
+	wait_queue_count("r", "ready", N);
+	assert_int_equal(queue_count("q", "nacked"), N);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -188,6 +213,7 @@ int main(void)
 		it(test_order_when_durable_changes),
 		it(test_a_start_that_comes_to_nothing),
 		it(test_a_clock_that_was_set_back),
+		it(test_records_that_wait_for_the_disk),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
