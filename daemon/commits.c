@@ -9,7 +9,7 @@
 
 #include "base/err.h"
 
-enum { N_NUMBERS = 7 };
+enum { N_NUMBERS = 8 };
 
 static void to_numbers(const struct store_head *h, uint64_t numbers[static N_NUMBERS])
 {
@@ -20,6 +20,7 @@ static void to_numbers(const struct store_head *h, uint64_t numbers[static N_NUM
 	numbers[4] = h->clean;
 	numbers[5] = h->lease_key.k0;
 	numbers[6] = h->lease_key.k1;
+	numbers[7] = h->written_ms;
 }
 
 uint64_t commits_sum(const struct store_head *head)
@@ -60,7 +61,13 @@ bool commits_read(int fd, struct store_head *ret_head)
 
 	if (pread(fd, n, sizeof(n), 0) != sizeof(n))
 		return false;
-	h = (struct store_head){ n[0], n[1], n[2], n[3], n[4] != 0, { n[5], n[6] } };
+	h = (struct store_head){ .generation = n[0],
+				 .commits = n[1],
+				 .next_number = n[2],
+				 .live = n[3],
+				 .clean = n[4] != 0,
+				 .lease_key = { n[5], n[6] },
+				 .written_ms = n[7] };
 	if (commits_sum(&h) != n[N_NUMBERS])
 		return false;
 	*ret_head = h;

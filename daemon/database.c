@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "commits.h"
 #include "log.h"
@@ -48,7 +49,7 @@ static const char *const statement_texts[N_STATEMENTS] = {
 	[BEGIN] = "BEGIN IMMEDIATE",
 	[COMMIT] = "COMMIT",
 	[ROLLBACK] = "ROLLBACK",
-	[PUT_HEAD] = "INSERT OR REPLACE INTO head VALUES(1,?,?,?,?,?,?,?)",
+	[PUT_HEAD] = "INSERT OR REPLACE INTO head VALUES(1,?,?,?,?,?,?,?,?)",
 	[PUT_NAME] = "INSERT OR REPLACE INTO names VALUES(?,?,?,?)",
 	[DROP_NAME] = "DELETE FROM names WHERE id=?",
 	[PUT_MESSAGE] = ("INSERT OR REPLACE INTO messages VALUES"
@@ -67,7 +68,7 @@ static const char *const statement_texts[N_STATEMENTS] = {
 /* Where the columns of a message's state begin, in the table and so in SELECT *. */
 static const char schema[] =
 	"CREATE TABLE head(id INTEGER PRIMARY KEY, generation INT, commits INT,"
-	" next_number INT, live INT, clean INT, lease_key BLOB, sum INT);"
+	" next_number INT, live INT, clean INT, lease_key BLOB, written_ms INT, sum INT);"
 	"CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT, settings TEXT, sum INT);"
 	"CREATE TABLE messages(number INTEGER PRIMARY KEY, queue INT, dead INT, kept INT,"
 	" attempts INT, deliveries INT, due_ms INT, expires_ms INT, reason TEXT,"
@@ -245,6 +246,8 @@ static int prepare_all(struct database *db)
 		int rc = sqlite3_prepare_v3(db->sqlite, statement_texts[i], -1,
 					    SQLITE_PREPARE_PERSISTENT, &db->statements[i],
 					    NULL);
+		if (rc == SQLITE_ERROR) /* a table or column is called otherwise */
+			return err_origin(-EUCLEAN);
 		if (rc != SQLITE_OK)
 			return err_trace(failed(db, rc));
 	}
@@ -542,7 +545,8 @@ static int put_head(struct database *db, const struct store_head *h)
 	bind_number(s, 5, h->clean);
 	bind_blob(s, 6,
 		  (struct slice){ (const char *)&h->lease_key, sizeof(h->lease_key) });
-	bind_number(s, 7, commits_sum(h));
+	bind_number(s, 7, h->written_ms);
+	bind_number(s, 8, commits_sum(h));
 	return err_trace(run(db, PUT_HEAD));
 }
 
@@ -560,6 +564,7 @@ int database_commit(struct database *db, struct store_head *head)
 
 	head->commits = db->commits + 1;
 	head->live = db->live;
+	head->written_ms = clock_ns(CLOCK_REALTIME) / NS_PER_MS;
 	if (needs_head(db, head)) {
 		r = put_head(db, head);
 		db->had = *head;
@@ -773,7 +778,8 @@ int database_read_head(struct database *db, struct store_head *ret_head)
 		key = column_slice(s, 6);
 		if (key.size == sizeof(h.lease_key))
 			memcpy(&h.lease_key, key.data, sizeof(h.lease_key));
-		right = column_number(s, 7) == commits_sum(&h);
+		h.written_ms = column_number(s, 7);
+		right = column_number(s, 8) == commits_sum(&h);
 	}
 	sqlite3_finalize(s);
 	if (rc != SQLITE_ROW && rc != SQLITE_DONE)

@@ -55,8 +55,9 @@ struct store_head {
 	uint64_t generation; /* starts of the daemon */
 	uint64_t commits;
 	uint64_t next_number;
-	uint64_t live; /* rows of messages */
-	bool clean;    /* stopped in order: leases are known */
+	uint64_t live;	     /* rows of messages */
+	uint64_t written_ms; /* the last commit, by the wall clock of that time */
+	bool clean;	     /* stopped in order: leases are known */
 	struct hash_key lease_key;
 };
 

@@ -220,6 +220,15 @@ int storage_open(struct storage *s, const char *directory)
 	return r < 0 ? err_trace(r) : 0;
 }
 
+uint64_t storage_last_write_ms(const struct storage *s)
+{
+	struct store_head known;
+
+	if (!database_read_commits(s->db, &known))
+		return s->head.written_ms;
+	return max_u64(s->head.written_ms, known.written_ms);
+}
+
 void storage_close(struct storage *s)
 {
 	if (s->db)

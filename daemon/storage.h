@@ -51,6 +51,9 @@ int storage_load(struct storage *s,
 		 int (*dedup)(void *arg, const struct dedup_record *dedup),
 		 void *arg) MUST_CHECK;
 
+/* Before loading: when it was written last, by the wall clock of that time; 0: unknown. */
+uint64_t storage_last_write_ms(const struct storage *s);
+
 /* After loading: says in the log, and in s->damage, what is lost. True: the file is damaged
  * and has to be written anew. */
 bool storage_judge(struct storage *s);

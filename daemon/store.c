@@ -788,19 +788,6 @@ static int watch_thread(struct store *store)
 	return err_trace(r);
 }
 
-/* The file `commits` is written after each commit. */
-static uint64_t last_write_ms(const char *directory)
-{
-	_cleanup_free_ char *path = NULL;
-	struct stat st;
-
-	if (asprintf(&path, "%s/commits", directory) < 0) {
-		path = NULL;
-		return 0;
-	}
-	return stat(path, &st) < 0 ? 0 : (uint64_t)st.st_mtim.tv_sec * 1000;
-}
-
 int store_open(struct store **ret_store, const char *directory, struct loop *loop,
 	       const struct store_ops *ops, void *owner)
 {
@@ -835,7 +822,7 @@ int store_open(struct store **ret_store, const char *directory, struct loop *loo
 		return err_trace(r);
 	}
 	store->found_clean = store->storage.head.clean;
-	store->last_write_ms = last_write_ms(directory);
+	store->last_write_ms = storage_last_write_ms(&store->storage);
 	look_at_file_system(store);
 	*ret_store = store;
 	return 0;

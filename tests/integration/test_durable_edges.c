@@ -7,10 +7,7 @@
 
 #include "integration/durable.h"
 
-#include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <time.h>
 
 enum { LARGE = 300000 };
 
@@ -158,26 +155,6 @@ static void test_a_start_that_comes_to_nothing(void **state)
 	take(c, "m", "kept");
 }
 
-/* What remains of a delay is counted from the last write, if the clock says less: one that was
- * set back makes no delay longer. */
-static void test_a_clock_that_was_set_back(void **state)
-{
-	struct timespec later = { .tv_sec = time(NULL) + 7200 };
-	const struct timespec times[2] = { later, later };
-
-	start_durable(AT_ONCE);
-	c = client_connect();
-	say_text(c, "x", "{'op':'send','id':1,'queue':'q','delay_ms':3600000}");
-	hear_reply(c, 1);
-	stop();
-	assert_int_equal(utimensat(AT_FDCWD, keep_printf("%s/commits", server.state),
-				   times, 0),
-			 0);
-	start_durable(AT_ONCE);
-	c = client_connect();
-	take(c, "q", "x");
-}
-
 /* Who makes records without waiting for an answer is not read from while too many of them
  * wait for the disk, and read on afterwards: nothing is lost, others are served. */
 static void test_records_that_wait_for_the_disk(void **state)
@@ -212,7 +189,6 @@ int main(void)
 		it(test_an_outcome),
 		it(test_order_when_durable_changes),
 		it(test_a_start_that_comes_to_nothing),
-		it(test_a_clock_that_was_set_back),
 		it(test_records_that_wait_for_the_disk),
 	};
 

@@ -106,7 +106,13 @@ static void on_works(void *owner)
 	o.worked_again = true;
 }
 
-static const struct store_ops ops = { on_stored, on_dump, next_number, on_works, exists };
+static const struct store_ops ops = {
+	.stored = on_stored,
+	.dump = on_dump,
+	.next_number = next_number,
+	.works = on_works,
+	.exists = exists,
+};
 
 /* ---- its acts ---- */
 

@@ -347,7 +347,7 @@ static void test_each_part_of_the_file(void **state)
 	size_t step;
 
 	assert_int_equal(stat(disk_path("ipcd.db"), &st), 0);
-	step = (size_t)st.st_size / 150;
+	step = (size_t)st.st_size / 700;
 	for (off_t at = 0; at < st.st_size; at += (off_t)step) {
 		char c;
 		int fd;
