@@ -4,18 +4,16 @@
 
 #include <fcntl.h>
 #include <malloc.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "commits.h"
-#include "log.h"
-#include "spool.h"
+#include "database_internal.h"
+#include "record_sum.h"
 
 enum {
 	SCHEMA_VERSION = 1,
@@ -25,24 +23,6 @@ enum {
 	LOG_PAGE_BYTES = 4096 + 24, /* with its frame's header */
 	SHRINK_PAGES = 256,
 	SHRINK_MIN_PAGES = 1024,
-};
-
-enum statement {
-	BEGIN,
-	COMMIT,
-	ROLLBACK,
-	PUT_HEAD,
-	PUT_NAME,
-	DROP_NAME,
-	PUT_MESSAGE,
-	SET_MESSAGE,
-	DROP_MESSAGE,
-	PUT_BODY,
-	DROP_BODY,
-	GET_BODY,
-	PUT_DEDUP,
-	DROP_DEDUP,
-	N_STATEMENTS,
 };
 
 static const char *const statement_texts[N_STATEMENTS] = {
@@ -78,35 +58,9 @@ static const char schema[] =
 	"CREATE TABLE dedup(number INTEGER PRIMARY KEY, queue INT, uid INT, sent_ms INT,"
 	" id TEXT, sum INT);";
 
-struct number_list {
-	uint64_t *numbers;
-	size_t n, capacity;
-};
-
-struct database {
-	sqlite3 *sqlite;
-	sqlite3_stmt *statements[N_STATEMENTS];
-	struct spool *spool;
-	struct number_list added, dropped; /* files of the spool, in this transaction */
-	char *path;
-	int commits_fd;	       /* the file `commits` */
-	uint64_t live, before; /* rows of messages, and at the start of the transaction */
-	uint64_t commits;
-	uint64_t next_number; /* behind the messages that were read or put */
-	bool beside;  /* another file has the same spool, and the file `commits` */
-	uint64_t put; /* the last message put in this transaction; 0: none */
-	struct store_head had; /* the head as it was written last */
-	bool log_is_long;
-	bool shrinks;	 /* space is being given back, a little at a time */
-	int last;	 /* SQLite's result of the last failure … */
-	int spool_error; /* … which was the spool's, if this is not 0 */
-	int background;	 /* the last failure of what nobody waits for */
-	bool full;	 /* there was no space to bring in the log */
-};
-
 /* ---- results ---- */
 
-static int failed(struct database *db, int rc)
+int database_failed(struct database *db, int rc)
 {
 	int error = sqlite3_system_errno(db->sqlite);
 
@@ -156,7 +110,8 @@ const char *database_error(struct database *db)
 
 static int run_text(struct database *db, const char *text)
 {
-	return err_trace(failed(db, sqlite3_exec(db->sqlite, text, NULL, NULL, NULL)));
+	return err_trace(
+		database_failed(db, sqlite3_exec(db->sqlite, text, NULL, NULL, NULL)));
 }
 
 /* A statement without rows, whose parameters are bound. */
@@ -166,7 +121,7 @@ static int run(struct database *db, enum statement which)
 	int rc = sqlite3_step(s);
 
 	sqlite3_reset(s);
-	return err_trace(failed(db, rc));
+	return err_trace(database_failed(db, rc));
 }
 
 static void bind_number(sqlite3_stmt *s, int at, uint64_t value)
@@ -192,52 +147,6 @@ static void bind_blob(sqlite3_stmt *s, int at, struct slice blob)
 		sqlite3_bind_null(s, at);
 }
 
-/* ---- checksums ---- */
-
-static uint64_t sum_numbers(const uint64_t *numbers, size_t size_bytes)
-{
-	return XXH3_64bits(numbers, size_bytes);
-}
-
-/* No text and an empty one are the same here: a row tells them apart. */
-static uint64_t sum_slice(uint64_t sum, struct slice s)
-{
-	return s.size ? XXH3_64bits_withSeed(s.data, s.size, sum) : sum * 31 + 1;
-}
-
-static uint64_t sum_name(const struct name_record *n)
-{
-	return sum_slice(sum_slice(sum_numbers(&n->id, sizeof(n->id)), n->name),
-			 n->settings);
-}
-
-static uint64_t sum_state(const struct message_record *m)
-{
-	const uint64_t numbers[] = {
-		m->number,   m->queue,	    m->dead,   m->kept,
-		m->attempts, m->deliveries, m->due_ms, m->expires_ms
-	};
-
-	return sum_slice(sum_slice(sum_numbers(numbers, sizeof(numbers)), m->reason),
-			 m->history);
-}
-
-static uint64_t sum_content(const struct message_record *m, uint64_t commit)
-{
-	const uint64_t numbers[] = { m->number,	 m->uid,       m->priority,
-				     m->sent_ms, m->body_size, commit };
-	uint64_t sum = sum_numbers(numbers, sizeof(numbers));
-
-	return sum_slice(sum_slice(sum_slice(sum, m->from), m->meta), m->body);
-}
-
-static uint64_t sum_dedup(const struct dedup_record *d)
-{
-	const uint64_t numbers[] = { d->number, d->queue, d->uid, d->sent_ms };
-
-	return sum_slice(sum_numbers(numbers, sizeof(numbers)), d->id);
-}
-
 /* ---- opening ---- */
 
 static int prepare_all(struct database *db)
@@ -249,7 +158,7 @@ static int prepare_all(struct database *db)
 		if (rc == SQLITE_ERROR) /* a table or column is called otherwise */
 			return err_origin(-EUCLEAN);
 		if (rc != SQLITE_OK)
-			return err_trace(failed(db, rc));
+			return err_trace(database_failed(db, rc));
 	}
 	return 0;
 }
@@ -263,7 +172,7 @@ static int read_pragma(struct database *db, const char *pragma, int64_t *ret_val
 		rc = sqlite3_step(s);
 	*ret_value = rc == SQLITE_ROW ? sqlite3_column_int64(s, 0) : 0;
 	sqlite3_finalize(s);
-	return err_trace(failed(db, rc));
+	return err_trace(database_failed(db, rc));
 }
 
 static int check_schema(struct database *db, bool *ret_later)
@@ -362,7 +271,7 @@ static void bring_in_log(struct database *db, int mode)
 {
 	int rc = sqlite3_wal_checkpoint_v2(db->sqlite, "main", mode, NULL, NULL);
 
-	db->full = failed(db, rc) == -ENOSPC;
+	db->full = database_failed(db, rc) == -ENOSPC;
 	if (!db->full)
 		note_background(db, rc);
 }
@@ -385,7 +294,7 @@ static int open_sqlite(struct database *db, bool *ret_later)
 				     SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
 			     NULL);
 	if (rc != SQLITE_OK)
-		return err_trace(failed(db, rc));
+		return err_trace(database_failed(db, rc));
 	sqlite3_extended_result_codes(db->sqlite, 1);
 	sqlite3_wal_hook(db->sqlite, on_log_grown, db);
 	r = configure(db);
@@ -526,7 +435,7 @@ int database_begin(struct database *db, bool sends)
 	db->added.n = db->dropped.n = 0;
 	db->put = 0;
 	if (db->background)
-		return err_trace(failed(db, db->background));
+		return err_trace(database_failed(db, db->background));
 	if (db->full && sends)
 		bring_in_log(db, SQLITE_CHECKPOINT_PASSIVE);
 	if (db->full && sends)
@@ -607,7 +516,7 @@ int database_put_name(struct database *db, const struct name_record *name)
 	bind_number(s, 1, name->id);
 	bind_text(s, 2, name->name);
 	bind_text(s, 3, name->settings);
-	bind_number(s, 4, sum_name(name));
+	bind_number(s, 4, record_sum_name(name));
 	return err_trace(run(db, PUT_NAME));
 }
 
@@ -661,7 +570,7 @@ static int bind_state(sqlite3_stmt *s, int at, const struct message_record *m)
 	bind_number(s, at++, m->expires_ms);
 	bind_text(s, at++, m->reason);
 	bind_text(s, at++, m->history);
-	bind_number(s, at++, sum_state(m));
+	bind_number(s, at++, record_sum_state(m));
 	return at;
 }
 
@@ -686,7 +595,7 @@ int database_put_message(struct database *db, const struct message_record *m)
 	bind_number(s, at++, m->body_size);
 	bind_blob(s, at++, within ? m->body : (struct slice){ NULL, 0 });
 	bind_number(s, at++, db->commits + 1);
-	bind_number(s, at, sum_content(m, db->commits + 1));
+	bind_number(s, at, record_sum_content(m, db->commits + 1));
 	r = run(db, PUT_MESSAGE);
 	db->live += r == 0;
 	db->put = m->number;
@@ -730,7 +639,7 @@ int database_put_dedup(struct database *db, const struct dedup_record *d)
 	bind_number(s, 3, d->uid);
 	bind_number(s, 4, d->sent_ms);
 	bind_text(s, 5, d->id);
-	bind_number(s, 6, sum_dedup(d));
+	bind_number(s, 6, record_sum_dedup(d));
 	return err_trace(run(db, PUT_DEDUP));
 }
 
@@ -738,255 +647,6 @@ int database_drop_dedup(struct database *db, uint64_t number)
 {
 	bind_number(db->statements[DROP_DEDUP], 1, number);
 	return err_trace(run(db, DROP_DEDUP));
-}
-
-/* ---- reading ---- */
-
-static uint64_t column_number(sqlite3_stmt *s, int at)
-{
-	return (uint64_t)sqlite3_column_int64(s, at);
-}
-
-/* Valid until the next step. */
-static struct slice column_slice(sqlite3_stmt *s, int at)
-{
-	struct slice slice = { sqlite3_column_blob(s, at), 0 };
-
-	slice.size = (size_t)sqlite3_column_bytes(s, at);
-	if (!slice.data && sqlite3_column_type(s, at) != SQLITE_NULL)
-		slice.data = ""; /* an empty one, which SQLite gives as NULL */
-	return slice;
-}
-
-int database_read_head(struct database *db, struct store_head *ret_head)
-{
-	struct store_head h = { 0 };
-	struct slice key;
-	sqlite3_stmt *s = NULL;
-	bool right = false;
-	int rc = sqlite3_prepare_v2(db->sqlite, "SELECT * FROM head WHERE id=1", -1, &s,
-				    NULL);
-
-	if (rc == SQLITE_OK)
-		rc = sqlite3_step(s);
-	if (rc == SQLITE_ROW) {
-		h.generation = column_number(s, 1);
-		h.commits = column_number(s, 2);
-		h.next_number = column_number(s, 3);
-		h.live = column_number(s, 4);
-		h.clean = column_number(s, 5) != 0;
-		key = column_slice(s, 6);
-		if (key.size == sizeof(h.lease_key))
-			memcpy(&h.lease_key, key.data, sizeof(h.lease_key));
-		h.written_ms = column_number(s, 7);
-		right = column_number(s, 8) == commits_sum(&h);
-	}
-	sqlite3_finalize(s);
-	if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-		return err_trace(failed(db, rc));
-	if (right)
-		*ret_head = h;
-	db->commits = max_u64(db->commits, right ? h.commits : 0);
-	return right;
-}
-
-/* One table being walked. Where a page is damaged the walk goes on behind it. */
-struct walk {
-	struct database *db;
-	const char *table;
-	struct database_losses *losses;
-	/* 0: go on */
-	int (*row)(struct walk *walk, sqlite3_stmt *s);
-	void *fn, *arg;
-};
-
-static int walk_rows(struct walk *w, sqlite3_stmt *s, int64_t *last, int *ret_rc)
-{
-	int r = 0;
-
-	while (r == 0 && (*ret_rc = sqlite3_step(s)) == SQLITE_ROW) {
-		*last = sqlite3_column_int64(s, 0);
-		r = w->row(w, s);
-	}
-	return r;
-}
-
-/* Up from the smallest number to a place that cannot be read, then down from the largest one
- * to it. */
-static int walk_table(struct walk *w, bool down, int64_t *border)
-{
-	_cleanup_free_ char *text = NULL;
-	sqlite3_stmt *s = NULL;
-	int64_t last = down ? INT64_MAX : INT64_MIN;
-	int rc, r;
-
-	if (asprintf(&text, "SELECT * FROM %s WHERE rowid>? ORDER BY rowid %s", w->table,
-		     down ? "DESC" : "ASC") < 0) {
-		text = NULL;
-		return err_origin(-ENOMEM);
-	}
-	rc = sqlite3_prepare_v2(w->db->sqlite, text, -1, &s, NULL);
-	if (rc != SQLITE_OK)
-		return err_trace(failed(w->db, rc));
-	sqlite3_bind_int64(s, 1, down ? *border : INT64_MIN);
-	r = walk_rows(w, s, &last, &rc);
-	sqlite3_finalize(s);
-	*border = last;
-	return r ? r : err_trace(failed(w->db, rc));
-}
-
-static int walk_all(struct walk *w)
-{
-	int64_t border = INT64_MIN;
-	int r = walk_table(w, false, &border);
-
-	if (r != -EUCLEAN && r != -EIO)
-		return r;
-	w->losses->damaged = true;
-	r = walk_table(w, true, &border);
-	return r == -EUCLEAN || r == -EIO ? 0 : r;
-}
-
-static int read_name(struct walk *w, sqlite3_stmt *s)
-{
-	int (*fn)(void *, const struct name_record *) = w->fn;
-	struct name_record n = { .id = column_number(s, 0),
-				 .name = column_slice(s, 1),
-				 .settings = column_slice(s, 2) };
-
-	if (column_number(s, 3) != sum_name(&n)) {
-		w->losses->names++;
-		return 0;
-	}
-	return fn(w->arg, &n);
-}
-
-int database_each_name(struct database *db,
-		       int (*fn)(void *arg, const struct name_record *name), void *arg,
-		       struct database_losses *losses)
-{
-	struct walk w = { db, "names", losses, read_name, fn, arg };
-
-	return walk_all(&w);
-}
-
-static int read_spooled(struct database *db, struct message_record *m, struct buf *buf)
-{
-	int r = spool_get(db->spool, m->number, m->body_size, buf);
-
-	m->body = (struct slice){ buf->data, buf->size };
-	if (r == -ENOENT || r == -EIO)
-		return 0;
-	if (r < 0)
-		log_error("cannot read the body of message %llu: %s",
-			  (unsigned long long)m->number, strerror(-r));
-	return r < 0 ? err_trace(r) : 1;
-}
-
-/* The body where it lies elsewhere; *buf holds it. 1; 0: it is lost; or a failure that will
- * pass, for which nothing may be given up. */
-static int read_body(struct database *db, struct message_record *m, struct buf *buf)
-{
-	sqlite3_stmt *s = db->statements[GET_BODY];
-	int rc;
-
-	if (m->body_size < BODY_ROW_MIN)
-		return m->body.size == m->body_size;
-	if (m->body_size >= SPOOL_MIN)
-		return err_trace(read_spooled(db, m, buf));
-	bind_number(s, 1, m->number);
-	rc = sqlite3_step(s);
-	if (rc == SQLITE_ROW)
-		m->body = column_slice(s, 0);
-	if (failed(db, rc) == -ENOMEM)
-		return err_origin(-ENOMEM);
-	return rc == SQLITE_ROW && m->body.size == m->body_size;
-}
-
-static void read_columns(sqlite3_stmt *s, struct message_record *m)
-{
-	*m = (struct message_record){
-		.number = column_number(s, 0),
-		.queue = column_number(s, 1),
-		.dead = column_number(s, 2) != 0,
-		.kept = column_number(s, 3) != 0,
-		.attempts = column_number(s, 4),
-		.deliveries = column_number(s, 5),
-		.due_ms = column_number(s, 6),
-		.expires_ms = column_number(s, 7),
-		.reason = column_slice(s, 8),
-		.history = column_slice(s, 9),
-		.uid = (uid_t)column_number(s, 11),
-		.priority = (unsigned int)column_number(s, 12),
-		.sent_ms = column_number(s, 13),
-		.from = column_slice(s, 14),
-		.meta = column_slice(s, 15),
-		.body_size = column_number(s, 16),
-		.body = column_slice(s, 17),
-	};
-}
-
-static int read_message(struct walk *w, sqlite3_stmt *s)
-{
-	int (*fn)(void *, const struct message_record *) = w->fn;
-	_cleanup_buf_ struct buf body = BUF_INIT;
-	struct message_record m;
-	int r;
-
-	read_columns(s, &m);
-	w->db->live++;
-	w->db->next_number = max_u64(w->db->next_number, m.number + 1);
-	r = column_number(s, 10) == sum_state(&m) ? read_body(w->db, &m, &body) : 0;
-	if (r < 0) {
-		sqlite3_reset(w->db->statements[GET_BODY]);
-		return err_trace(r);
-	}
-	if (r && column_number(s, 19) == sum_content(&m, column_number(s, 18))) {
-		w->db->commits = max_u64(w->db->commits, column_number(s, 18));
-		r = fn(w->arg, &m);
-	} else {
-		w->losses->messages++;
-		r = 0;
-	}
-	sqlite3_reset(w->db->statements[GET_BODY]);
-	return r;
-}
-
-int database_each_message(struct database *db,
-			  int (*fn)(void *arg, const struct message_record *m), void *arg,
-			  struct database_losses *losses)
-{
-	struct walk w = { db, "messages", losses, read_message, fn, arg };
-
-	db->live = 0;
-	return walk_all(&w);
-}
-
-static int read_dedup(struct walk *w, sqlite3_stmt *s)
-{
-	int (*fn)(void *, const struct dedup_record *) = w->fn;
-	struct dedup_record d = {
-		.number = column_number(s, 0),
-		.queue = column_number(s, 1),
-		.uid = (uid_t)column_number(s, 2),
-		.sent_ms = column_number(s, 3),
-		.id = column_slice(s, 4),
-	};
-
-	if (column_number(s, 5) != sum_dedup(&d)) {
-		w->losses->dedups++;
-		return 0;
-	}
-	return fn(w->arg, &d);
-}
-
-int database_each_dedup(struct database *db,
-			int (*fn)(void *arg, const struct dedup_record *dedup), void *arg,
-			struct database_losses *losses)
-{
-	struct walk w = { db, "dedup", losses, read_dedup, fn, arg };
-
-	return walk_all(&w);
 }
 
 /* ---- space ---- */
@@ -1033,7 +693,7 @@ int database_checkpoint(struct database *db)
 	int rc = sqlite3_wal_checkpoint_v2(db->sqlite, "main", SQLITE_CHECKPOINT_TRUNCATE,
 					   NULL, NULL);
 
-	return err_trace(failed(db, rc));
+	return err_trace(database_failed(db, rc));
 }
 
 void database_write_again(struct database *db)
