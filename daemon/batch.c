@@ -135,3 +135,83 @@ int batch_copy(struct batch *batch, struct slice *text)
 	text->data = copy;
 	return 0;
 }
+
+/* ---- records ---- */
+
+static int copy_message(struct batch *b, struct batch_entry *e, struct bytes *block)
+{
+	struct message_record *m = &e->message;
+	int r = batch_copy(b, &m->from);
+
+	if (r == 0)
+		r = batch_copy(b, &m->meta);
+	if (r == 0)
+		r = batch_copy(b, &m->reason);
+	if (r == 0)
+		r = batch_copy(b, &m->history);
+	if (r == 0 && !block)
+		r = batch_copy(b, &m->body);
+	if (r == 0 && block)
+		e->block = bytes_ref(block);
+	return err_trace(r);
+}
+
+int batch_add_message(struct batch *batch, enum batch_kind kind, bool again,
+		      const struct message_record *m, struct bytes *block)
+{
+	struct batch_entry *e = batch_new_entry(batch, kind);
+	int r;
+
+	if (!e)
+		return err_origin(-ENOMEM);
+	e->again = again;
+	e->message = *m;
+	r = copy_message(batch, e, block);
+	if (r == 0)
+		batch_put(batch, e);
+	return err_trace(r);
+}
+
+int batch_add_name(struct batch *batch, const struct name_record *name)
+{
+	struct batch_entry *e = batch_new_entry(batch, BATCH_PUT_NAME);
+	int r;
+
+	if (!e)
+		return err_origin(-ENOMEM);
+	e->name = *name;
+	r = batch_copy(batch, &e->name.name);
+	if (r == 0)
+		r = batch_copy(batch, &e->name.settings);
+	if (r == 0)
+		batch_put(batch, e);
+	return err_trace(r);
+}
+
+int batch_add_dedup(struct batch *batch, const struct dedup_record *dedup, bool again)
+{
+	struct batch_entry *e = batch_new_entry(batch, BATCH_PUT_DEDUP);
+	int r;
+
+	if (!e)
+		return err_origin(-ENOMEM);
+	e->dedup = *dedup;
+	e->again = again;
+	r = batch_copy(batch, &e->dedup.id);
+	if (r == 0)
+		batch_put(batch, e);
+	return err_trace(r);
+}
+
+int batch_add_drop(struct batch *batch, enum batch_kind kind, uint64_t number,
+		   uint64_t body_size)
+{
+	struct batch_entry *e = batch_new_entry(batch, kind);
+
+	if (!e)
+		return err_origin(-ENOMEM);
+	e->drop.number = number;
+	e->drop.body_size = body_size;
+	batch_put(batch, e);
+	return 0;
+}

@@ -54,6 +54,17 @@ void batch_init(struct batch *batch);
 void batch_clear(struct batch *batch);
 void batch_deinit(struct batch *batch);
 
+/* One entry more; its texts are copied, a block is referenced. 0 or -ENOMEM. */
+int batch_add_message(struct batch *batch, enum batch_kind kind, bool again,
+		      const struct message_record *m, struct bytes *block) MUST_CHECK;
+int batch_add_name(struct batch *batch, const struct name_record *name) MUST_CHECK;
+int batch_add_dedup(struct batch *batch, const struct dedup_record *dedup,
+		    bool again) MUST_CHECK;
+int batch_add_drop(struct batch *batch, enum batch_kind kind, uint64_t number,
+		   uint64_t body_size) MUST_CHECK;
+
+/* ---- the steps of these ---- */
+
 /* A new entry in the batch's memory, not yet in the batch. NULL without memory. */
 struct batch_entry *batch_new_entry(struct batch *batch, enum batch_kind kind);
 void batch_put(struct batch *batch, struct batch_entry *entry);

@@ -563,54 +563,30 @@ void store_renew(struct store *store)
 	loop_defer(store->loop, &store->submit);
 }
 
-static int copy_message(struct batch *b, struct batch_entry *e, struct bytes *block)
+/* The records below never fail: without memory the file is written anew. */
+static void added_or_renew(struct store *store, int r)
 {
-	struct message_record *m = &e->message;
-	int r = batch_copy(b, &m->from);
-
-	if (r == 0)
-		r = batch_copy(b, &m->meta);
-	if (r == 0)
-		r = batch_copy(b, &m->reason);
-	if (r == 0)
-		r = batch_copy(b, &m->history);
-	if (r == 0 && !block)
-		r = batch_copy(b, &m->body);
-	if (r == 0 && block)
-		e->block = bytes_ref(block);
-	return err_trace(r);
-}
-
-static int add_message(struct store *store, enum batch_kind kind, bool again,
-		       const struct message_record *m, struct bytes *block)
-{
-	struct batch *b = store->gathering;
-	struct batch_entry *e = batch_new_entry(b, kind);
-	int r;
-
-	if (!e)
-		return err_origin(-ENOMEM);
-	e->again = again;
-	e->message = *m;
-	r = copy_message(b, e, block);
 	if (r < 0)
-		return err_trace(r);
-	batch_put(b, e);
-	added(store);
-	return 0;
+		store_renew(store);
+	else
+		added(store);
 }
 
 int store_put_message(struct store *store, const struct message_record *m,
 		      struct bytes *block)
 {
-	return err_trace(add_message(store, BATCH_PUT_MESSAGE, false, m, block));
+	int r = batch_add_message(store->gathering, BATCH_PUT_MESSAGE, false, m, block);
+
+	if (r == 0)
+		added(store);
+	return err_trace(r);
 }
 
 void store_put_message_again(struct store *store, const struct message_record *m,
 			     struct bytes *block)
 {
-	if (add_message(store, BATCH_PUT_MESSAGE, true, m, block) < 0)
-		store_renew(store);
+	added_or_renew(store, batch_add_message(store->gathering, BATCH_PUT_MESSAGE, true,
+						m, block));
 }
 
 void store_set_message(struct store *store, const struct message_record *m)
@@ -618,80 +594,35 @@ void store_set_message(struct store *store, const struct message_record *m)
 	struct message_record state = *m;
 
 	state.from = state.meta = state.body = (struct slice){ NULL, 0 };
-	if (add_message(store, BATCH_SET_MESSAGE, true, &state, NULL) < 0)
-		store_renew(store);
+	added_or_renew(store, batch_add_message(store->gathering, BATCH_SET_MESSAGE, true,
+						&state, NULL));
 }
 
 void store_drop_message(struct store *store, uint64_t number, uint64_t body_size)
 {
-	struct batch_entry *e = batch_new_entry(store->gathering, BATCH_DROP_MESSAGE);
-
-	if (!e) {
-		store_renew(store);
-		return;
-	}
-	e->drop.number = number;
-	e->drop.body_size = body_size;
-	batch_put(store->gathering, e);
-	added(store);
+	added_or_renew(store, batch_add_drop(store->gathering, BATCH_DROP_MESSAGE, number,
+					     body_size));
 }
 
 void store_put_name(struct store *store, const struct name_record *name)
 {
-	struct batch *b = store->gathering;
-	struct batch_entry *e = batch_new_entry(b, BATCH_PUT_NAME);
-
-	if (e)
-		e->name = *name;
-	if (!e || batch_copy(b, &e->name.name) < 0 ||
-	    batch_copy(b, &e->name.settings) < 0) {
-		store_renew(store);
-		return;
-	}
-	batch_put(b, e);
-	added(store);
+	added_or_renew(store, batch_add_name(store->gathering, name));
 }
 
 void store_drop_name(struct store *store, uint64_t id)
 {
-	struct batch_entry *e = batch_new_entry(store->gathering, BATCH_DROP_NAME);
-
-	if (!e) {
-		store_renew(store);
-		return;
-	}
-	e->drop.number = id;
-	batch_put(store->gathering, e);
-	added(store);
+	added_or_renew(store, batch_add_drop(store->gathering, BATCH_DROP_NAME, id, 0));
 }
 
 void store_put_dedup(struct store *store, const struct dedup_record *dedup, bool again)
 {
-	struct batch *b = store->gathering;
-	struct batch_entry *e = batch_new_entry(b, BATCH_PUT_DEDUP);
-
-	if (e)
-		e->dedup = *dedup;
-	if (!e || batch_copy(b, &e->dedup.id) < 0) {
-		store_renew(store);
-		return;
-	}
-	e->again = again;
-	batch_put(b, e);
-	added(store);
+	added_or_renew(store, batch_add_dedup(store->gathering, dedup, again));
 }
 
 void store_drop_dedup(struct store *store, uint64_t number)
 {
-	struct batch_entry *e = batch_new_entry(store->gathering, BATCH_DROP_DEDUP);
-
-	if (!e) {
-		store_renew(store);
-		return;
-	}
-	e->drop.number = number;
-	batch_put(store->gathering, e);
-	added(store);
+	added_or_renew(store,
+		       batch_add_drop(store->gathering, BATCH_DROP_DEDUP, number, 0));
 }
 
 /* ---- life ---- */
