@@ -55,6 +55,7 @@ int broker_init(struct broker *broker, struct loop *loop, struct users *users,
 		.next_number = 1,
 		.next_queue_id = 1,
 	};
+	blobs_init(&broker->blobs, users->workers);
 	map_init(&broker->names);
 	list_init(&broker->all_names);
 	map_init(&broker->messages);

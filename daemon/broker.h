@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/heap.h"
 #include "base/map.h"
+#include "blob.h"
 #include "loop.h"
 #include "rules.h"
 #include "user.h"
@@ -43,6 +44,7 @@ struct broker {
 	uint64_t peak_bytes; /* of message_bytes since memory was given back last */
 	struct counters counters;
 
+	struct blobs blobs;
 	struct store *store;	/* NULL: nothing outlives the daemon */
 	uint64_t delivery_base; /* deliveries of this start begin above it */
 	uint64_t held_until_ns; /* CLOCK_MONOTONIC: after an end without order all is

@@ -33,6 +33,24 @@ static bool set_dedup(struct message *m, const struct message_content *content)
 	return more && more->dedup;
 }
 
+static bool set_file(struct message *m, const struct message_content *content)
+{
+	struct message_more *more = more_get(m);
+
+	if (!more)
+		return false;
+	if (content->blob)
+		more->blob = blob_ref(content->blob);
+	if (content->file_size) {
+		more->file = malloc(content->file_size);
+		if (!more->file)
+			return false;
+		memcpy(more->file, content->file, content->file_size);
+		more->file_size = content->file_size;
+	}
+	return true;
+}
+
 /* ---- life ---- */
 
 struct message *message_new(const struct message_content *content)
@@ -65,6 +83,8 @@ struct message *message_new(const struct message_content *content)
 	list_init(&m->link);
 	if (content->dedup_id && !set_dedup(m, content))
 		return message_free(m);
+	if ((content->blob || content->file_size) && !set_file(m, content))
+		return message_free(m);
 	if (content->meta_size)
 		memcpy(m->data, content->meta, content->meta_size);
 	if (!block && content->body_size)
@@ -83,6 +103,8 @@ struct message *message_free(struct message *m)
 			free(m->more->reason);
 			dedup_abandon(m->more->dedup);
 			free(m->more->history);
+			free(m->more->file);
+			blob_unref(m->more->blob);
 		}
 		free(m->more);
 		free(m);
@@ -92,8 +114,28 @@ struct message *message_free(struct message *m)
 
 uint64_t message_cost(const struct message *m)
 {
-	return sizeof(*m) + m->meta_size + (uint64_t)m->body_size +
-	       (m->more ? m->more->history_size : 0);
+	const struct message_more *more = m->more;
+	uint64_t cost = sizeof(*m) + m->meta_size + (uint64_t)m->body_size;
+
+	if (more)
+		cost += more->history_size + more->file_size;
+	if (more && more->blob && blob_is_in_memory(more->blob))
+		cost += more->blob->size;
+	return cost;
+}
+
+uint64_t message_file_cost(const struct message *m)
+{
+	const struct blob *b = message_blob(m);
+
+	return b && b->fd < 0 ? b->size : 0;
+}
+
+uint64_t message_size(const struct message *m)
+{
+	const struct blob *b = message_blob(m);
+
+	return b ? b->size : m->body_size;
 }
 
 const char *message_state_name(enum message_state state)

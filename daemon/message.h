@@ -64,6 +64,9 @@ struct message_more {
 	pid_t holder_pid;    /* 0: unknown */
 	char *reason;	     /* why it came back or died, or NULL */
 	struct dedup *dedup; /* NEW, STORING: its dedup_id */
+	struct blob *blob;   /* a body beyond LIMIT_PIECE_MAX, or a descriptor; or NULL */
+	char *file; /* "filename":…,"file_size":…: what deliveries say of a file; or NULL */
+	size_t file_size; /* of that text */
 };
 
 struct message {
@@ -92,7 +95,7 @@ struct message {
 		uint64_t leased_ns; /* LEASED: since when its clock runs; 0: not yet */
 		uint64_t ttl_ms;    /* NEW; UINT64_MAX: none */
 	};
-	uint32_t body_size, meta_size;
+	uint32_t body_size, meta_size; /* body: in memory; of a blob's message 0 */
 	uint8_t state, priority;
 	bool in_heap; /* `place` is in use, not `link` */
 	bool confirm; /* somebody in broker->confirms waits for the outcome */
@@ -118,6 +121,9 @@ struct message_content {
 	size_t body_size;
 	struct bytes *from; /* referenced */
 	unsigned int priority;
+	struct blob *blob;	  /* the body instead; referenced */
+	const char *file;	  /* see struct message_more; NULL: none */
+	size_t file_size;
 	uint64_t delay_ms, ttl_ms;
 	const char *dedup_id; /* NULL: none */
 	size_t dedup_size;
@@ -129,8 +135,19 @@ struct message *message_new(const struct message_content *content);
 /* One that is in no queue. Returns NULL. */
 struct message *message_free(struct message *m);
 
-/* What it costs its queue and sender. */
+/* What it costs its queue and sender: bytes of memory, and of the disk for a body in the
+ * spool. */
 uint64_t message_cost(const struct message *m);
+uint64_t message_file_cost(const struct message *m);
+
+/* NULL: the body is in memory. */
+static inline struct blob *message_blob(const struct message *m)
+{
+	return m->more ? m->more->blob : NULL;
+}
+
+/* The body's bytes, wherever it lies; UINT64_MAX: not known (a live descriptor). */
+uint64_t message_size(const struct message *m);
 
 static inline const char *message_body(const struct message *m)
 {

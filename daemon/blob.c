@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "blob.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "worker.h"
+
+enum { GENERATION_SHIFT = 32 };
+
+void blobs_init(struct blobs *blobs, struct workers *workers)
+{
+	*blobs = (struct blobs){ .workers = workers, .directory = -1, .next_id = 1 };
+}
+
+int blobs_open(struct blobs *blobs, const char *state)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (asprintf(&path, "%s/spool", state) < 0) {
+		path = NULL;
+		return err_origin(-ENOMEM);
+	}
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return err_origin(-errno);
+	blobs->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return blobs->directory < 0 ? err_origin(-errno) : 0;
+}
+
+void blobs_begin(struct blobs *blobs, uint64_t generation)
+{
+	blobs->next_id = (generation << GENERATION_SHIFT) + 1;
+}
+
+void blobs_deinit(struct blobs *blobs)
+{
+	fd_close(blobs->directory);
+	blobs->directory = -1;
+}
+
+/* ---- life ---- */
+
+static struct blob *make(struct blobs *blobs)
+{
+	struct blob *b = malloc(sizeof(*b));
+
+	if (b)
+		*b = (struct blob){ .blobs = blobs, .refs = 1, .fd = -1 };
+	return b;
+}
+
+struct blob *blob_new(struct blobs *blobs)
+{
+	struct blob *b = make(blobs);
+
+	if (b && blobs->directory >= 0)
+		b->id = blobs->next_id++;
+	return b;
+}
+
+struct blob *blob_new_stored(struct blobs *blobs, uint64_t id, uint64_t size)
+{
+	struct blob *b = make(blobs);
+
+	if (b) {
+		b->id = id;
+		b->size = size;
+		b->synced = true;
+	}
+	return b;
+}
+
+struct blob *blob_new_fd_take(struct blobs *blobs, int fd, uint64_t size, bool live)
+{
+	struct blob *b = make(blobs);
+
+	if (b) {
+		b->fd = fd;
+		b->size = size;
+		b->live = live;
+	}
+	return b;
+}
+
+void blob_name(struct blob *b)
+{
+	if (!b->id && b->blobs->directory >= 0)
+		b->id = b->blobs->next_id++;
+}
+
+static void name_file(char name[static 24], uint64_t id)
+{
+	snprintf(name, 24, "%" PRIu64, id);
+}
+
+/* ---- the end: unlinking a large file takes its time ---- */
+
+struct unlink_job {
+	struct job job;
+	int directory;
+	uint64_t id;
+};
+
+static void unlink_run(struct job *job)
+{
+	struct unlink_job *u = CONTAINER_OF(job, struct unlink_job, job);
+	char name[24];
+
+	name_file(name, u->id);
+	(void)!unlinkat(u->directory, name, 0); /* what stays is found at the next start */
+}
+
+static void unlink_done(struct job *job)
+{
+	free(CONTAINER_OF(job, struct unlink_job, job));
+}
+
+static void unlink_file(const struct blobs *blobs, uint64_t id)
+{
+	struct unlink_job *u = malloc(sizeof(*u)), here;
+
+	if (!u) {
+		here = (struct unlink_job){ .directory = blobs->directory, .id = id };
+		unlink_run(&here.job);
+		return;
+	}
+	*u = (struct unlink_job){
+		.job = { .uid = (uid_t)-1, .run = unlink_run, .done = unlink_done },
+		.directory = blobs->directory,
+		.id = id,
+	};
+	workers_submit(blobs->workers, &u->job);
+}
+
+struct blob *blob_unref(struct blob *b)
+{
+	if (!b || --b->refs)
+		return NULL;
+	if (b->id && !b->blobs->keep)
+		unlink_file(b->blobs, b->id);
+	if (b->live) { /* a foreign one: closing it may block */
+		struct fdset *fds = fdset_new(&b->fd, 1);
+
+		if (fds)
+			workers_close_fds(fds);
+		else
+			fd_close(b->fd);
+	} else {
+		fd_close(b->fd);
+	}
+	free(b);
+	return NULL;
+}
+
+/* ---- content ---- */
+
+int blob_create(const struct blob *b)
+{
+	char name[24];
+	int fd;
+
+	if (b->id) {
+		name_file(name, b->id);
+		fd = openat(b->blobs->directory, name,
+			    O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	} else {
+		fd = memfd_create("ipcd-body", MFD_CLOEXEC);
+	}
+	return fd < 0 ? err_origin(-errno) : fd;
+}
+
+void blob_adopt_take(struct blob *b, int fd, uint64_t size)
+{
+	b->size = size;
+	if (b->id)
+		fd_close(fd);
+	else
+		b->fd = fd;
+}
+
+/* The same file opened once more: what proc(5) has under this name is no ordinary link. */
+static int reopen(int fd)
+{
+	char path[40];
+	int again;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = open(path, O_RDONLY | O_CLOEXEC);
+	return again < 0 ? err_origin(-errno) : again;
+}
+
+int blob_open(const struct blob *b)
+{
+	char name[24];
+	int fd;
+
+	if (b->fd >= 0 && !b->live)
+		return err_trace(reopen(b->fd));
+	if (b->live) {
+		fd = fcntl(b->fd, F_DUPFD_CLOEXEC, 3);
+	} else {
+		name_file(name, b->id);
+		fd = openat(b->blobs->directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	}
+	return fd < 0 ? err_origin(-errno) : fd;
+}
