@@ -81,12 +81,12 @@ endif
 pkg_cflags = $(shell $(PKG_CONFIG) --cflags $1 2>/dev/null)
 pkg_libs   = $(shell $(PKG_CONFIG) --libs $1 2>/dev/null)
 
-PKGS       := yajl
+PKGS       := yajl libxxhash libcrypto
 PKG_CFLAGS := $(call pkg_cflags,$(PKGS))
-PKG_LIBS   := $(or $(call pkg_libs,$(PKGS)),-lyajl)
+PKG_LIBS   := $(or $(call pkg_libs,$(PKGS)),-lyajl -lxxhash -lcrypto)
 # The daemon's alone: the library does not need them.
-IPCD_PKGS  := sqlite3 libxxhash
-IPCD_LIBS  := $(or $(call pkg_libs,$(IPCD_PKGS)),-lsqlite3 -lxxhash) $(PKG_LIBS)
+IPCD_PKGS  := sqlite3
+IPCD_LIBS  := $(or $(call pkg_libs,$(IPCD_PKGS)),-lsqlite3) $(PKG_LIBS)
 
 # INCLUDES is set per folder, in its module.mk: the include path of a folder is its rule.
 COMPILE = $(CC) -std=gnu11 -D_GNU_SOURCE -DIPCD_VERSION='"$(VERSION)"' \

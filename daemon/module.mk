@@ -5,7 +5,7 @@
 IPCD_SRC := $(wildcard daemon/*.c)
 IPCD     := $B/ipcd
 
-$B/daemon/%.o: INCLUDES = -Ilibipc $(call pkg_cflags,$(IPCD_PKGS))
+$B/daemon/%.o: INCLUDES = -Ilibipc $(call pkg_cflags,$(IPCD_PKGS)) $(PKG_CFLAGS)
 
 $(IPCD): $(call objects,$(IPCD_SRC)) $(CORE_OBJ)
 	@$(if $V,,echo '  LINK    $@')

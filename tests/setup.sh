@@ -34,6 +34,7 @@ need pkg-config has "${PKG_CONFIG:-pkg-config}"
 need libyajl-dev header yajl/yajl_parse.h
 need libsqlite3-dev header sqlite3.h
 need libxxhash-dev header xxhash.h
+need libssl-dev header openssl/evp.h
 
 case $1 in
 check | lint)

@@ -33,7 +33,8 @@
 	X(STATE, "state") X(UID, "uid") X(GIDS, "gids")                                \
 	X(QUEUE_MESSAGES, "queue_messages") X(QUEUE_BYTES, "queue_bytes")              \
 	X(MAX_ATTEMPTS, "max_attempts") X(LOST_DELAY, "lost_delay")                    \
-	X(BACKOFF, "backoff") X(DURABLE, "durable")
+	X(BACKOFF, "backoff") X(DURABLE, "durable") X(MTIME_NS, "mtime_ns")            \
+	X(ARCHIVE, "archive") X(PROGRESS, "progress")
 
 enum header_key {
 #define X(name, key) KEY_##name,
