@@ -60,6 +60,8 @@ test_client_calls_LDFLAGS := -Wl,--wrap=sendmsg,--wrap=send,--wrap=recvmsg,--wra
 test_model_LDFLAGS := -Wl,--wrap=clock_gettime,--wrap=epoll_wait,--wrap=timerfd_settime
 test_client_memory_LDFLAGS := $(WRAP_MEMORY)
 test_digest_LDFLAGS := $(WRAP_MEMORY)
+test_client_send_file_LDFLAGS := -Wl,--wrap=memfd_create,--wrap=fcntl,--wrap=pread
+test_client_send_stream_LDFLAGS := -Wl,--wrap=memfd_create
 test_client_filter_LDFLAGS := $(WRAP_MEMORY)
 test_history_LDFLAGS := $(WRAP_MEMORY)
 test_store_parts_LDFLAGS := $(WRAP_MEMORY)

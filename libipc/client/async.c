@@ -60,11 +60,8 @@ static void write_soon(struct ipc_client *client)
 	(void)!client_write(client);
 }
 
-int request_put_async(struct ipc_request **request, const void *body, size_t body_size,
-		      struct ipc_request **ret_request)
+static int is_put(struct ipc_request **request, int r, struct ipc_request **ret_request)
 {
-	int r = request_put(*request, body, body_size);
-
 	if (r < 0)
 		return err_trace(r);
 	write_soon((*request)->client);
@@ -72,6 +69,19 @@ int request_put_async(struct ipc_request **request, const void *body, size_t bod
 		*ret_request = *request;
 	*request = NULL;
 	return 0;
+}
+
+int request_put_async(struct ipc_request **request, const void *body, size_t body_size,
+		      struct ipc_request **ret_request)
+{
+	return err_trace(
+		is_put(request, request_put(*request, body, body_size), ret_request));
+}
+
+int request_put_fds_async(struct ipc_request **request, struct fdset **fds,
+			  struct ipc_request **ret_request)
+{
+	return err_trace(is_put(request, request_put_fds(*request, fds), ret_request));
 }
 
 uint64_t ipc_client_get_pending(const struct ipc_client *client)

@@ -50,6 +50,15 @@ static void set_epoch(struct ipc_client *client, const char *text, size_t size)
 	client->epoch = epoch;
 }
 
+/* One that knows of no files has no limit for them. */
+static void note_limits(struct ipc_client *client, const struct json *json)
+{
+	uint32_t limits = json_member(json, 0, "limits");
+
+	client->takes_files = limits && json_at(json, limits)->type == JSON_OBJECT &&
+			      json_member(json, limits, "file_max");
+}
+
 static int decode_hello(struct ipc_request *request, const struct header *header)
 {
 	struct ipc_client *client = request->client;
@@ -66,6 +75,7 @@ static int decode_hello(struct ipc_request *request, const struct header *header
 		return client_error_set(&client->error, err_origin(-EPROTO), "%s",
 					fault.text);
 	set_epoch(client, epoch, epoch_size);
+	note_limits(client, header->json);
 	free(client->server);
 	client->server = strndup(server, size);
 	return client->server ? 0 : err_origin(-ENOMEM);
@@ -214,7 +224,9 @@ int ipc_client_get_fd(const struct ipc_client *client)
 
 int ipc_client_get_events(const struct ipc_client *client)
 {
-	return POLLIN | (stream_pending(&client->stream) ? POLLOUT : 0);
+	bool wants_out = stream_pending(&client->stream) && !client->waits_with_fds;
+
+	return POLLIN | (wants_out ? POLLOUT : 0);
 }
 
 int ipc_client_get_timeout(const struct ipc_client *client)
@@ -229,6 +241,8 @@ int ipc_client_get_timeout(const struct ipc_client *client)
 	if (client->failure)
 		next = min_u64(next, client->reconnect.next_ns);
 	ms = client_ms_until(next);
+	if (client->waits_with_fds)
+		ms = min_u64(ms, CLIENT_FDS_RETRY_MS);
 	return ms == UINT64_MAX ? -1 : (int)min_u64(ms, INT_MAX);
 }
 

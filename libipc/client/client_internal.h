@@ -6,6 +6,7 @@
  * What the files of the client share.
  *
  *	public calls   client.c  send.c  receive*.c  settle.c  list.c  name.c  message*.c
+ *	               file*.c
  *	requests       request.c  one open `id`: its answer, and waiting for it
  *	               async.c    its callback, its deadline, and cancelling it
  *	bytes          io.c       the only file that reads, writes and hands frames on
@@ -43,6 +44,7 @@ enum {
 	CLIENT_WRITE_SOON = 65536, /* bytes of output from which it is written unasked */
 	CLIENT_OUTPUT_MAX = 67108864, /* bytes of output from which nothing is added */
 	CLIENT_BODY_MAX = 1073741824, /* what body_max of a daemon can be at most */
+	CLIENT_FDS_RETRY_MS = 5,      /* before descriptors are tried again, see io.c */
 	CLIENT_WORD_MAX = 31,
 	CLIENT_ERROR_MAX =
 		LIMIT_ERROR_TEXT_MAX + 128, /* the daemon's text, and what led to it */
@@ -111,6 +113,10 @@ struct ipc_request {
 	const char *count_key; /* of what becomes reply.number; NULL: "message" */
 	ipc_reply_fn callback;
 	void *userdata;
+
+	/* what it was told of how far it has come, before the answer */
+	bool has_news;
+	uint64_t done, total; /* bytes; UINT64_MAX: unknown */
 };
 
 /* For requests with one answer. */
@@ -130,8 +136,21 @@ int request_begin(struct ipc_request *request, const char *op) MUST_CHECK;
 int request_put(struct ipc_request *request, const void *body,
 		size_t body_size) MUST_CHECK;
 
+/* The same with descriptors, which are taken if it succeeds, and without a body. */
+int request_put_fds(struct ipc_request *request, struct fdset **fds) MUST_CHECK;
+
+/* A further piece of the body of an open request; more: not the last. */
+int request_put_piece(struct ipc_request *request, const void *data, size_t size,
+		      bool more) MUST_CHECK;
+
+/* No further piece will come. */
+int request_put_abort(struct ipc_request *request, const char *why) MUST_CHECK;
+
 /* Waits for the answer; returns its error, which then is the client's too. */
 int request_wait(struct ipc_request *request, uint64_t deadline_ns) MUST_CHECK;
+
+/* The same, and returns 1 with each word of how far it has come. */
+int request_wait_news(struct ipc_request *request, uint64_t deadline_ns) MUST_CHECK;
 
 /* request_put() and request_wait() with the client's timeout. */
 int request_call(struct ipc_request *request, const void *body,
@@ -163,6 +182,10 @@ DEFINE_CLEANUP(struct ipc_request *, request_free);
  * success it is the client's, and *ret_request is set if that is not NULL. */
 int request_put_async(struct ipc_request **request, const void *body, size_t body_size,
 		      struct ipc_request **ret_request) MUST_CHECK;
+
+/* The same for one that carries fds, taken if it succeeds. */
+int request_put_fds_async(struct ipc_request **request, struct fdset **fds,
+			  struct ipc_request **ret_request) MUST_CHECK;
 
 /* May more be put into the output? 0 or -ENOBUFS. */
 int client_check_output(struct ipc_client *client) MUST_CHECK;
@@ -254,6 +277,11 @@ struct ipc_client {
 	uint64_t write_tried_at; /* bytes queued then, see ipc_send_async() */
 	bool output_broken;	 /* no memory in the middle of a frame */
 	bool write_failed;	 /* only reading the daemon's last words */
+	/* The frame that is to be written next has descriptors, and the stream keeps it back
+	 * until the one before was read, or the kernel until it has room for descriptors:
+	 * neither is told by POLLOUT. */
+	bool waits_with_fds;
+	bool takes_files; /* the daemon does: it has a limit for them */
 
 	int64_t timeout_ms; /* or IPC_FOREVER */
 
@@ -292,6 +320,12 @@ uint64_t client_ms_until(uint64_t deadline_ns);
 /* A header without an id, for what is not answered; members go to client->writer. */
 void client_begin(struct ipc_client *client, const char *op);
 int client_put(struct ipc_client *client, const void *body, size_t body_size) MUST_CHECK;
+
+/* The same for a frame that carries fds, taken if it succeeds. */
+int client_put_fds(struct ipc_client *client, struct fdset **fds) MUST_CHECK;
+
+/* A header of a frame that is no request: members go to client->writer. */
+void client_begin_piece(struct ipc_client *client);
 
 /* Writes what the kernel takes now. 0: all; STREAM_E_AGAIN; or what ended the client. */
 int client_write(struct ipc_client *client) MUST_CHECK;
@@ -352,6 +386,8 @@ int client_decode_list(struct ipc_request *request,
 
 /* ---- messages (message.c, message_decode.c) ---- */
 
+struct message_file;
+
 struct ipc_message {
 	struct list link; /* on its receiver until fetched */
 	const char *body; /* in block, in joined, behind text, or the caller's */
@@ -368,6 +404,10 @@ struct ipc_message {
 	/* Only meta and history may be NULL. They lie in text; meta of one to be sent in own_meta. */
 	const char *lease, *queue, *user, *state, *reason, *meta, *history;
 
+	struct message_file *file; /* see file.h; NULL: nothing of a file */
+	ipc_progress_fn progress;  /* or NULL */
+	void *progress_userdata;
+
 	int64_t delay_ms, ttl_ms;
 	char *own_meta, *dedup_id; /* of one to be sent, or NULL */
 	char text[];
@@ -376,7 +416,7 @@ struct ipc_message {
 void client_message_init(struct ipc_message *message);
 
 /* Makes a message of a delivery. with_body: also its body, where a large one is stolen from
- * the stream. 0, -ENOMEM, or -EPROTO with client->error saying why. */
+ * the stream, as is a descriptor. 0, -ENOMEM, or -EPROTO with client->error saying why. */
 int client_message_decode(struct ipc_client *client, const struct frame *frame,
 			  bool with_body, struct ipc_message **ret_message) MUST_CHECK;
 

@@ -90,6 +90,12 @@ void client_begin(struct ipc_client *client, const char *op)
 	json_put_text(client->writer, "op", op);
 }
 
+void client_begin_piece(struct ipc_client *client)
+{
+	client->header.size = 0;
+	json_writer_begin(client->writer, &client->header);
+}
+
 static int put_frame(struct ipc_client *client, struct bytes *block, const void *body,
 		     size_t body_size)
 {
@@ -103,23 +109,31 @@ static int put_frame(struct ipc_client *client, struct bytes *block, const void 
 	return err_trace(stream_put(s, body, body_size));
 }
 
-int client_put(struct ipc_client *client, const void *body, size_t body_size)
+static int end_header(struct ipc_client *client, size_t body_size)
 {
-	_cleanup_bytes_ struct bytes *block = NULL;
 	int r;
 
 	if (body_size)
 		json_put_u64(client->writer, "size", body_size);
 	r = json_writer_end(client->writer);
-	if (r >= 0 && client->header.size > LIMIT_HEADER_MAX)
+	if (r < 0)
+		return client_error_set(&client->error, r, "no memory for a request");
+	if (client->header.size > LIMIT_HEADER_MAX)
 		return client_error_set(
 			&client->error, -EMSGSIZE,
 			"the request's header has %zu bytes, the limit is %d",
 			client->header.size, LIMIT_HEADER_MAX);
-	if (r >= 0)
-		trace_frame(client, TRACE_OUT, client->header.data, client->header.size,
-			    body_size);
-	if (r >= 0 && body_size > STREAM_BODY_DIRECT) {
+	trace_frame(client, TRACE_OUT, client->header.data, client->header.size,
+		    body_size);
+	return 0;
+}
+
+static int put_ended(struct ipc_client *client, const void *body, size_t body_size)
+{
+	_cleanup_bytes_ struct bytes *block = NULL;
+	int r = 0;
+
+	if (body_size > STREAM_BODY_DIRECT) {
 		block = bytes_new_copy(body, body_size);
 		if (!block)
 			r = err_origin(-ENOMEM);
@@ -131,6 +145,23 @@ int client_put(struct ipc_client *client, const void *body, size_t body_size)
 	if (r < 0)
 		client_error_set(&client->error, r, "no memory for a request");
 	return err_trace(r);
+}
+
+int client_put(struct ipc_client *client, const void *body, size_t body_size)
+{
+	int r = end_header(client, body_size);
+
+	return err_trace(r < 0 ? r : put_ended(client, body, body_size));
+}
+
+int client_put_fds(struct ipc_client *client, struct fdset **fds)
+{
+	int r = end_header(client, 0);
+
+	if (r < 0)
+		return err_trace(r);
+	stream_put_fds_take(&client->stream, TAKE_PTR(*fds));
+	return err_trace(put_ended(client, NULL, 0));
 }
 
 static int read_once(struct ipc_client *client, int flags);
@@ -153,15 +184,25 @@ static int end_by_failed_write(struct ipc_client *client, int write_error)
 			  "cannot write to the daemon: %s", strerror(-write_error));
 }
 
+static bool fds_are_next(const struct stream *s)
+{
+	return s->n_segments && s->segments[s->first].fds;
+}
+
 int client_write(struct ipc_client *client)
 {
 	int r;
 
+	client->waits_with_fds = false;
 	if (client->output_broken)
 		return client_die(client, err_origin(-ENOMEM), "no memory for a request");
 	if (client->write_failed || !stream_pending(&client->stream))
 		return 0;
 	r = stream_flush(&client->stream, MSG_DONTWAIT);
+	/* as many descriptors of this user are in sockets as it may have open, unix(7) */
+	if (r == -ETOOMANYREFS)
+		r = STREAM_E_AGAIN;
+	client->waits_with_fds = r == STREAM_E_AGAIN && fds_are_next(&client->stream);
 	return r < 0 ? err_trace(end_by_failed_write(client, r)) : r;
 }
 
@@ -307,7 +348,13 @@ uint64_t client_ms_until(uint64_t deadline_ns)
 static int wait_for(struct ipc_client *client, short events, uint64_t ms)
 {
 	struct pollfd p = { .fd = client->stream.fd, .events = events };
-	int r = poll(&p, 1, ms > INT_MAX ? -1 : (int)ms);
+	int r;
+
+	if ((events & POLLOUT) && client->waits_with_fds) {
+		p.events = POLLIN;
+		ms = min_u64(ms, CLIENT_FDS_RETRY_MS);
+	}
+	r = poll(&p, 1, ms > INT_MAX ? -1 : (int)ms);
 
 	if (r <= 0 || !(p.revents & ~POLLOUT))
 		return 0; /* a failing poll(2) is a signal, or passes */

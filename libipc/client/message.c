@@ -2,7 +2,7 @@
 
 /* Messages as the user sees them: one kind of object, to be sent or received. */
 
-#include "client/client_internal.h"
+#include "client/file.h"
 
 #include <string.h>
 
@@ -40,6 +40,7 @@ struct ipc_message *ipc_message_free(struct ipc_message *message)
 	if (message) {
 		list_remove(&message->link);
 		bytes_unref(message->block);
+		message_file_free(message->file);
 		free(message->joined);
 		free(message->own_meta);
 		free(message->dedup_id);
@@ -49,12 +50,6 @@ struct ipc_message *ipc_message_free(struct ipc_message *message)
 }
 
 /* ---- to be sent ---- */
-
-void ipc_message_set_body(struct ipc_message *message, const void *data, size_t size)
-{
-	message->body = size ? data : "";
-	message->body_size = size;
-}
 
 /* The daemon would have to end the connection for what is no JSON, and meta of two members
  * would be further members of the request: so it is parsed as it will stand there. */
@@ -142,13 +137,6 @@ int ipc_message_set_ttl(struct ipc_message *message, int64_t ttl_ms)
 }
 
 /* ---- received ---- */
-
-const void *ipc_message_get_body(const struct ipc_message *message, size_t *ret_size)
-{
-	if (ret_size)
-		*ret_size = message->body_size;
-	return message->body;
-}
 
 uint64_t ipc_message_get_number(const struct ipc_message *message)
 {

@@ -5,7 +5,7 @@
  * by NUL, and a small body. A large body is a block of the stream's, which is taken over.
  */
 
-#include "client/client_internal.h"
+#include "client/file.h"
 
 #include <string.h>
 
@@ -139,16 +139,33 @@ static struct ipc_message *message_of(const struct delivery *d)
 	return m;
 }
 
+/* The message keeps the first descriptor; a delivery has only one. */
+static void take_fds(struct ipc_client *client, struct message_file *file)
+{
+	_cleanup_fdset_ struct fdset *fds = stream_steal_fds(&client->stream);
+
+	if (!fds)
+		return;
+	file->fd = fdset_steal(fds, 0);
+	file->fd_is_owned = true;
+}
+
 int client_message_decode(struct ipc_client *client, const struct frame *frame,
 			  bool with_body, struct ipc_message **ret_message)
 {
+	_cleanup_message_file_ struct message_file *file = NULL;
 	struct delivery d = { .priority = LIMIT_PRIORITY_DEFAULT,
 			      .uid = (uid_t)-1,
 			      .gid = (gid_t)-1 };
 	struct ipc_message *message;
 	struct fault fault;
+	int r = get_delivery(frame->header, &d, &fault);
 
-	if (get_delivery(frame->header, &d, &fault) < 0)
+	if (!r)
+		r = message_file_decode(frame, &file, &fault);
+	if (r == -ENOMEM)
+		return err_trace(r);
+	if (r < 0)
 		return client_error_set(&client->error, err_origin(-EPROTO), "%s",
 					fault.text);
 	if (with_body && frame->body)
@@ -161,6 +178,9 @@ int client_message_decode(struct ipc_client *client, const struct frame *frame,
 		message->body = message->block->data;
 		message->body_size = frame->body_size;
 	}
+	if (file)
+		take_fds(client, file);
+	message->file = TAKE_PTR(file);
 	message->connection = client->connection;
 	*ret_message = message;
 	return 0;

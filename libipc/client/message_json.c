@@ -2,7 +2,7 @@
 
 /* A message as one line of JSON, for `ipc receive --json` and for logs. */
 
-#include "client/client_internal.h"
+#include "client/file.h"
 
 #include <string.h>
 
@@ -48,12 +48,38 @@ static int put_base64(struct json_writer *w, const char *data, size_t size)
 
 static int put_body(struct json_writer *w, const struct ipc_message *m)
 {
-	if (utf8_is_valid(m->body, m->body_size) &&
-	    !(m->body_size && memchr(m->body, '\0', m->body_size))) {
-		json_put_string(w, "body", m->body, m->body_size);
+	size_t size;
+	const char *body = ipc_message_get_body(m, &size);
+
+	if (!body)
+		return err_origin(-errno);
+	if (utf8_is_valid(body, size) && !(size && memchr(body, '\0', size))) {
+		json_put_string(w, "body", body, size);
 		return 0;
 	}
-	return err_trace(put_base64(w, m->body, m->body_size));
+	return err_trace(put_base64(w, body, size));
+}
+
+/* As in the delivery. */
+static void put_file(struct json_writer *w, const struct message_file *file)
+{
+	if (*file->name)
+		json_put_text(w, "filename", file->name);
+	if (file->size != FILE_SIZE_UNKNOWN)
+		json_put_u64(w, "file_size", file->size);
+	if (file->mode >= 0)
+		json_put_i64(w, "mode", file->mode);
+	if (file->has_mtime) {
+		json_put_i64(w, "mtime", file->mtime.tv_sec);
+		json_put_i64(w, "mtime_ns", file->mtime.tv_nsec);
+	}
+	for (enum digest_kind kind = 0; kind < DIGEST_N; kind++)
+		if (*file->digests[kind])
+			json_put_text(w, digest_name(kind), file->digests[kind]);
+	if (file->archive)
+		json_put_text(w, "archive", "tar");
+	if (file->live)
+		json_put_bool(w, "live", true);
 }
 
 static void put_from(struct json_writer *w, const struct ipc_message *m)
@@ -83,7 +109,10 @@ static void put_header(struct json_writer *w, const struct ipc_message *m)
 	put_from(w, m);
 	if (m->meta)
 		json_put_raw(w, "meta", m->meta, strlen(m->meta));
-	json_put_u64(w, "size", m->body_size);
+	if (m->file)
+		put_file(w, m->file);
+	if (ipc_message_get_size(m) != FILE_SIZE_UNKNOWN)
+		json_put_u64(w, "size", ipc_message_get_size(m));
 }
 
 /* White space between JSON values may be a newline, in meta; the result is one line. */
@@ -105,7 +134,7 @@ int ipc_message_to_json(const struct ipc_message *message, bool with_body,
 		return err_trace(r);
 	json_writer_begin(w, &out);
 	put_header(w, message);
-	if (with_body)
+	if (with_body && !message_is_live(message))
 		r = put_body(w, message);
 	if (!r)
 		r = json_writer_end(w);

@@ -187,12 +187,22 @@ static int ended(struct ipc_receiver *receiver)
 	return reply->error;
 }
 
+static int lost_fds(struct ipc_receiver *receiver)
+{
+	receiver->n_lost_fds = 0;
+	return client_error_set(&receiver->request.client->error, err_origin(-EMFILE),
+				"no room for the descriptor of a message: it was given "
+				"back, and comes again");
+}
+
 /* 1: *ret_message is set; 0 or its error: it has ended; FETCH_NOTHING. */
 static int fetch(struct ipc_receiver *receiver, struct ipc_message **ret_message)
 {
 	if (receiver->freed)
 		return client_error_set(&receiver->request.client->error,
 					err_origin(-ECANCELED), "the receiver was freed");
+	if (receiver->n_lost_fds)
+		return err_trace(lost_fds(receiver));
 	/* the leases went with the connection: others have these messages now */
 	if (list_is_empty(&receiver->messages) ||
 	    (receiver->request.client->failure && !receiver_only_looks(receiver)))

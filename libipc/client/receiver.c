@@ -74,7 +74,8 @@ void client_free_receivers(struct ipc_client *client)
 
 /* ---- frames ---- */
 
-int client_give_back(struct ipc_client *client, const struct ipc_message *message)
+static int put_nack(struct ipc_client *client, const struct ipc_message *message,
+		    uint64_t delay_ms)
 {
 	if (!*message->lease)
 		return 0;
@@ -83,9 +84,26 @@ int client_give_back(struct ipc_client *client, const struct ipc_message *messag
 	json_put_u64(client->writer, "message", message->number);
 	if (message->connection != client->connection)
 		json_put_text(client->writer, "lease", message->lease);
-	json_put_u64(client->writer, "delay_ms", 0);
+	json_put_u64(client->writer, "delay_ms", delay_ms);
 	json_put_bool(client->writer, "count", false);
 	return err_trace(client_put(client, NULL, 0));
+}
+
+int client_give_back(struct ipc_client *client, const struct ipc_message *message)
+{
+	return err_trace(put_nack(client, message, 0));
+}
+
+/* Its descriptor got lost since this process has no room for more, which may pass. */
+static int refuse_lost(struct ipc_receiver *receiver, struct ipc_message *message)
+{
+	struct ipc_client *client = receiver->request.client;
+	int r = put_nack(client, message, RECEIVER_LOST_FDS_MS);
+
+	ipc_message_free(message);
+	receiver->n_lost_fds++;
+	client_count_handled(client);
+	return err_trace(r);
 }
 
 static int note_lease(struct ipc_client *client, const struct ipc_message *message)
@@ -168,6 +186,8 @@ static int begin_message(struct ipc_receiver *receiver, const struct frame *fram
 	if (r < 0)
 		return err_trace(r);
 	receiver->n_received++;
+	if (frame->fds_lost)
+		return err_trace(refuse_lost(receiver, message));
 	if (!more)
 		return err_trace(queue_message(receiver, message));
 	receiver->partial = message;

@@ -17,7 +17,11 @@
 
 #include "client/client_internal.h"
 
-enum { RECEIVER_END_MAX = 31 };
+enum {
+	RECEIVER_END_MAX = 31,
+	RECEIVER_LOST_FDS_MS =
+		1000, /* before a message whose descriptor was lost comes again */
+};
 
 struct ipc_receiver {
 	struct ipc_request request;
@@ -33,6 +37,7 @@ struct ipc_receiver {
 
 	struct list messages; /* not fetched yet */
 	uint64_t n_messages, n_received, n_fetched;
+	uint64_t n_lost_fds;	     /* given back for that, and nobody was told yet */
 	struct ipc_message *partial; /* its last piece has not come yet */
 	struct buf joined;	     /* the body of partial */
 

@@ -126,6 +126,7 @@ static void begin_connection(struct ipc_client *client, int fd)
 	client->output_broken = false;
 	client->write_failed = false;
 	client->write_tried_at = 0;
+	client->waits_with_fds = false;
 }
 
 static void connect_again(struct ipc_client *client, uint64_t deadline_ns)

@@ -63,6 +63,37 @@ int request_put(struct ipc_request *request, const void *body, size_t body_size)
 	return err_trace(r);
 }
 
+int request_put_fds(struct ipc_request *request, struct fdset **fds)
+{
+	int r = client_put_fds(request->client, fds);
+
+	if (r < 0)
+		request_end(request);
+	return err_trace(r);
+}
+
+int request_put_piece(struct ipc_request *request, const void *data, size_t size,
+		      bool more)
+{
+	struct ipc_client *client = request->client;
+
+	client_begin_piece(client);
+	json_put_u64(client->writer, "id", request->id);
+	if (more)
+		json_put_bool(client->writer, "more", true);
+	return err_trace(client_put(client, data, size));
+}
+
+int request_put_abort(struct ipc_request *request, const char *why)
+{
+	struct ipc_client *client = request->client;
+
+	client_begin_piece(client);
+	json_put_u64(client->writer, "id", request->id);
+	json_put_text(client->writer, "abort", why);
+	return err_trace(client_put(client, NULL, 0));
+}
+
 void request_end(struct ipc_request *request)
 {
 	if (request->state != REQUEST_OPEN)
@@ -224,6 +255,22 @@ static void decode_abort(struct ipc_request *request, const struct header *heade
 	request->reply.text = strndup(why, size);
 }
 
+/* How far it has come: not the answer yet. */
+static int decode_news(struct ipc_request *request, const struct header *header)
+{
+	struct fault fault;
+
+	request->total = UINT64_MAX;
+	if (header_get_u64(header, KEY_PROGRESS, 0, INT64_MAX, &request->done, &fault) <
+		    0 ||
+	    header_get_u64(header, KEY_FILE_SIZE, 0, INT64_MAX, &request->total, &fault) <
+		    0)
+		return client_error_set(&request->client->error, err_origin(-EPROTO),
+					"%s", fault.text);
+	request->has_news = true;
+	return 0;
+}
+
 static int call_on_frame(struct ipc_request *request, const struct frame *frame)
 {
 	struct ipc_client *client = request->client;
@@ -241,6 +288,8 @@ static int call_on_frame(struct ipc_request *request, const struct frame *frame)
 	}
 	if (r < 0)
 		return err_trace(r);
+	if (header_has(frame->header, KEY_PROGRESS))
+		return err_trace(decode_news(request, frame->header));
 	if (header_get_bool(frame->header, KEY_MORE, &more, &fault) < 0)
 		return client_error_set(&client->error, err_origin(-EPROTO), "%s",
 					fault.text);
@@ -272,15 +321,11 @@ static int result_of(const struct ipc_request *request)
 	return reply->error;
 }
 
-int request_wait(struct ipc_request *request, uint64_t deadline_ns)
+/* The answer, or no answer. r: how the last round of waiting ended. */
+static int end_waiting(struct ipc_request *request, int r)
 {
 	struct ipc_client *client = request->client;
-	int r = 0;
 
-	while (request->state == REQUEST_OPEN && r >= 0) {
-		r = client_step(client, deadline_ns);
-		client_run_callbacks(client);
-	}
 	if (request->state == REQUEST_OPEN) {
 		r = request_put_cancel(request);
 		request_end(request);
@@ -294,6 +339,30 @@ int request_wait(struct ipc_request *request, uint64_t deadline_ns)
 		return err_trace(r);
 	}
 	return result_of(request);
+}
+
+int request_wait_news(struct ipc_request *request, uint64_t deadline_ns)
+{
+	int r = 0;
+
+	request->has_news = false;
+	while (request->state == REQUEST_OPEN && !request->has_news && r >= 0) {
+		r = client_step(request->client, deadline_ns);
+		client_run_callbacks(request->client);
+	}
+	if (request->state == REQUEST_OPEN && request->has_news)
+		return 1;
+	return err_trace(end_waiting(request, r));
+}
+
+int request_wait(struct ipc_request *request, uint64_t deadline_ns)
+{
+	int r;
+
+	do
+		r = request_wait_news(request, deadline_ns);
+	while (r == 1);
+	return err_trace(r);
 }
 
 int request_call(struct ipc_request *request, const void *body, size_t body_size)

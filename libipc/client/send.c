@@ -9,7 +9,7 @@
  * knows whether it had the message, see dedup_id in ipc-protocol(7).
  */
 
-#include "client/client_internal.h"
+#include "client/file.h"
 
 #include <string.h>
 
@@ -34,11 +34,11 @@ static int check_arguments(struct ipc_client *client, const char *queue, int64_t
 	return err_trace(r ? r : check_flags(client, flags));
 }
 
-/* Begins the request; request_put() with the message's body ends it. */
+/* Begins the request; one of request_put() and request_put_fds() ends it. */
 static int begin_send(struct ipc_request *request, const char *queue,
-		      const struct ipc_message *message, int64_t wait_ms,
-		      unsigned int flags)
+		      const struct payload *payload, int64_t wait_ms, unsigned int flags)
 {
+	const struct ipc_message *message = payload->message;
 	struct json_writer *w = request->client->writer;
 	int r = request_begin(request, "send");
 
@@ -59,6 +59,7 @@ static int begin_send(struct ipc_request *request, const char *queue,
 		json_put_text(w, "dedup_id", message->dedup_id);
 	if (message->meta)
 		json_put_raw(w, "meta", message->meta, strlen(message->meta));
+	payload_put_keys(payload, w);
 	return 0;
 }
 
@@ -68,12 +69,98 @@ struct attempts {
 	int64_t wait_ms; /* for room, in the attempt that comes */
 	uint64_t room_ns, deadline_ns;
 	unsigned int flags;
+	bool spent; /* the body was read, and cannot be again */
 };
 
-static int attempt(struct ipc_client *client, const struct attempts *a,
+/* An attempt under way. */
+struct attempt {
+	struct send send;
+	struct attempts *all;
+};
+
+/* How long from now on. Files take their time, as long as there is news of them. */
+static void begin_time(struct ipc_client *client, struct attempts *a)
+{
+	uint64_t deadline_ns = client_deadline(
+		client, a->flags & IPC_SEND_WAIT_ACKED ? IPC_FOREVER : a->wait_ms);
+
+	a->deadline_ns = max_u64(a->deadline_ns, deadline_ns);
+}
+
+static int begin_stream(struct send *send, bool more)
+{
+	struct attempt *attempt = CONTAINER_OF(send, struct attempt, send);
+	const struct attempts *a = attempt->all;
+	int r = begin_send(send->request, a->queue, send->payload, a->wait_ms, a->flags);
+
+	if (!r && more)
+		json_put_bool(send->request->client->writer, "more", true);
+	return err_trace(r);
+}
+
+static int put_stream(struct ipc_request *request, struct attempts *a,
+		      struct payload *payload)
+{
+	struct attempt attempt = {
+		.send = { .request = request, .payload = payload, .begin = begin_stream },
+		.all = a,
+	};
+	int r = send_stream(&attempt.send);
+
+	a->spent = payload->once && attempt.send.started;
+	begin_time(request->client, a);
+	return err_trace(r);
+}
+
+static int put(struct ipc_request *request, struct attempts *a, struct payload *payload)
+{
+	int r;
+
+	if (payload->kind == PAYLOAD_STREAM)
+		return err_trace(put_stream(request, a, payload));
+	r = begin_send(request, a->queue, payload, a->wait_ms, a->flags);
+	if (r < 0)
+		return err_trace(r);
+	if (payload->kind == PAYLOAD_FD)
+		return err_trace(request_put_fds(request, &payload->fds));
+	return err_trace(request_put(request, payload->data, payload->size));
+}
+
+/* Of what goes in pieces, this side knows better how far it has come. */
+static int tell_news(const struct ipc_request *request, const struct payload *payload)
+{
+	if (payload->kind != PAYLOAD_FD)
+		return 0;
+	return err_trace(send_tell_progress(request->client, payload->message,
+					    request->done, request->total));
+}
+
+/* What was given up may have been done before the daemon heard of it: its answer says. */
+static int wait_for_answer(struct ipc_request *request, struct attempts *a,
+			   const struct payload *payload)
+{
+	struct ipc_client *client = request->client;
+	int r, given_up = 0;
+
+	while ((r = request_wait_news(request, a->deadline_ns)) == 1) {
+		begin_time(client, a);
+		if (given_up)
+			continue;
+		given_up = tell_news(request, payload);
+		if (given_up && request->state == REQUEST_OPEN)
+			r = request_put_cancel(request);
+		if (r < 0)
+			return err_trace(r);
+	}
+	if (r < 0 && given_up)
+		return client_error_set(&client->error, given_up, "given up");
+	return err_trace(r);
+}
+
+static int attempt(struct ipc_client *client, struct attempts *a,
 		   struct ipc_reply *ret_reply)
 {
-	const struct ipc_message *message = a->message;
+	_cleanup_payload_ struct payload payload = { 0 };
 	_cleanup_request_ struct ipc_request request;
 	int r;
 
@@ -82,11 +169,11 @@ static int attempt(struct ipc_client *client, const struct attempts *a,
 	if (r >= 0)
 		r = client_write_until(client, CLIENT_OUTPUT_MAX, a->deadline_ns);
 	if (r >= 0)
-		r = begin_send(&request, a->queue, message, a->wait_ms, a->flags);
+		r = payload_prepare(client, a->message, true, &payload);
 	if (r >= 0)
-		r = request_put(&request, message->body, message->body_size);
+		r = put(&request, a, &payload);
 	if (r >= 0)
-		r = request_wait(&request, a->deadline_ns);
+		r = wait_for_answer(&request, a, &payload);
 	ret_reply->number = request.reply.number;
 	ret_reply->sent = request.reply.sent;
 	return err_trace(r);
@@ -104,7 +191,7 @@ static bool may_repeat(struct ipc_client *client, struct attempts *a, int r)
 {
 	struct client_error why = client->error;
 
-	if (!a->message->dedup_id || !client_reconnects(client) ||
+	if (!a->message->dedup_id || a->spent || !client_reconnects(client) ||
 	    (r != -ECONNRESET && r != -ESHUTDOWN))
 		return false;
 	if (r == -ESHUTDOWN)
@@ -132,8 +219,7 @@ int ipc_send_message(struct ipc_client *client, const char *queue,
 
 	if (r < 0)
 		return err_trace(r);
-	a.deadline_ns = client_deadline(client, flags & IPC_SEND_WAIT_ACKED ? IPC_FOREVER
-									    : wait_ms);
+	begin_time(client, &a);
 	if (wait_ms > 0)
 		a.room_ns = deadline_after(clock_ns(CLOCK_MONOTONIC), (uint64_t)wait_ms);
 	do
@@ -162,16 +248,22 @@ int ipc_send_async(struct ipc_client *client, const char *queue,
 		   struct ipc_request **ret_request)
 {
 	_cleanup_request_ptr_ struct ipc_request *request = NULL;
+	_cleanup_payload_ struct payload payload = { 0 };
 	int r = check_arguments(client, queue, wait_ms, flags);
 
 	if (!r)
 		r = client_check_output(client);
 	if (!r)
+		r = payload_prepare(client, message, false, &payload);
+	if (!r)
 		r = request_new(client, callback, userdata, &request);
 	if (!r)
-		r = begin_send(request, queue, message, wait_ms, flags);
+		r = begin_send(request, queue, &payload, wait_ms, flags);
 	if (r < 0)
 		return err_trace(r);
-	return err_trace(request_put_async(&request, message->body, message->body_size,
-					   ret_request));
+	if (payload.kind == PAYLOAD_FD)
+		return err_trace(
+			request_put_fds_async(&request, &payload.fds, ret_request));
+	return err_trace(
+		request_put_async(&request, payload.data, payload.size, ret_request));
 }

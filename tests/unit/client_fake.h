@@ -35,7 +35,12 @@ struct fake {
 	char header[65537]; /* heard last, NUL-ended */
 	char *body;
 	size_t body_size;
+	bool has_fd;
+	int body_fd; /* that came with it, if has_fd */
 };
+
+/* Does it say so to those that come? */
+static UNUSED bool fake_takes_files;
 
 static UNUSED void fake_write(int fd, const void *data, size_t size)
 {
@@ -81,6 +86,28 @@ static UNUSED void fake_say_body(struct fake *f, const char *header, const void 
 	free(frame);
 }
 
+/* One frame with a descriptor. */
+static UNUSED void fake_say_fd(struct fake *f, const char *header, int fd)
+{
+	uint32_t length = (uint32_t)strlen(header);
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { { 0 } };
+	struct iovec iov[2] = { { &length, 4 }, { (void *)(uintptr_t)header, length } };
+	struct msghdr message = { .msg_iov = iov, .msg_iovlen = 2 };
+	struct cmsghdr *c;
+
+	message.msg_control = control.space;
+	message.msg_controllen = sizeof(control.space);
+	c = CMSG_FIRSTHDR(&message);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(int));
+	assert_int_equal(sendmsg(f->fd, &message, MSG_NOSIGNAL), 4 + length);
+}
+
 static UNUSED __attribute__((format(printf, 2, 3))) void fake_say(struct fake *f,
 								  const char *format, ...)
 {
@@ -93,19 +120,50 @@ static UNUSED __attribute__((format(printf, 2, 3))) void fake_say(struct fake *f
 	fake_say_body(f, header, NULL, 0);
 }
 
-/* The next frame of the client's, into f->header and f->body. */
+/* The length in front of a frame, with the descriptor that comes with it. */
+static UNUSED bool fake_read_length(struct fake *f, uint32_t *length)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = { length, 4 };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *c;
+	ssize_t n;
+
+	message.msg_control = control.space;
+	message.msg_controllen = sizeof(control.space);
+	n = recvmsg(f->fd, &message, MSG_CMSG_CLOEXEC);
+	c = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+	f->has_fd = c;
+	if (c)
+		memcpy(&f->body_fd, CMSG_DATA(c), sizeof(int));
+	return n > 0 && fake_read(f->fd, (char *)length + n, (size_t)(4 - n));
+}
+
+static UNUSED void fake_forget(struct fake *f)
+{
+	free(f->body);
+	f->body = NULL;
+	if (f->has_fd)
+		close(f->body_fd);
+	f->has_fd = false;
+}
+
+/* The next frame of the client's, into f->header, f->body and f->body_fd. */
 static UNUSED bool fake_hear(struct fake *f)
 {
 	uint32_t length;
 	const char *size;
 
-	if (!fake_read(f->fd, &length, 4) || length > 65536 ||
+	fake_forget(f);
+	if (!fake_read_length(f, &length) || length > 65536 ||
 	    !fake_read(f->fd, f->header, length))
 		return false;
 	f->header[length] = '\0';
 	size = strstr(f->header, "\"size\":");
 	f->body_size = size ? (size_t)atoll(size + 7) : 0;
-	free(f->body);
 	f->body = malloc(f->body_size + 1);
 	return fake_read(f->fd, f->body, f->body_size);
 }
@@ -138,8 +196,10 @@ static UNUSED void *fake_greet(void *userdata)
 
 	f->fd = accept(f->listener, NULL, NULL);
 	if (f->fd >= 0 && fake_hear(f))
-		fake_say(f, "{\"re\":1,\"version\":1,\"server\":\"fake 1.0\","
-			    "\"epoch\":\"0123456789abcdef\",\"peer\":12,\"limits\":{}}");
+		fake_say(f,
+			 "{\"re\":1,\"version\":1,\"server\":\"fake 1.0\","
+			 "\"epoch\":\"0123456789abcdef\",\"peer\":12,\"limits\":{%s}}",
+			 fake_takes_files ? "\"file_max\":1099511627776" : "");
 	return NULL;
 }
 
@@ -177,7 +237,7 @@ static UNUSED void fake_close(struct fake *f)
 	f->client = ipc_client_close(f->client);
 	fake_hang_up(f);
 	close(f->listener);
-	free(f->body);
+	fake_forget(f);
 	unlink(f->path);
 	rmdir(f->dir);
 }
@@ -189,13 +249,22 @@ static UNUSED int fake_setup(void **state)
 	return 0;
 }
 
+static UNUSED int fake_files_setup(void **state)
+{
+	fake_takes_files = true;
+	return fake_setup(state);
+}
+
 static UNUSED int fake_teardown(void **state)
 {
 	fake_close(*state);
 	free(*state);
+	fake_takes_files = false;
 	return 0;
 }
 
 #define fake_test(name) cmocka_unit_test_setup_teardown(name, fake_setup, fake_teardown)
+#define fake_files_test(name) \
+	cmocka_unit_test_setup_teardown(name, fake_files_setup, fake_teardown)
 
 #endif

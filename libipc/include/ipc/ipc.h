@@ -38,6 +38,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -398,7 +399,9 @@ IPC_PUBLIC struct ipc_message *ipc_message_free(struct ipc_message *message);
  * ipc_message_set_body - what the message carries
  * @message: a message to be sent
  * @data: borrowed: must stay as it is until the message was sent or freed
- * @size: 0 to the daemon's body_max bytes
+ * @size: 0 to the daemon's file_max bytes
+ *
+ * It takes the place of a body, file or reader that was set before.
  *
  * Returns: nothing
  * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) send
@@ -472,8 +475,14 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_message_set_dedup_id(struct ipc_message *messa
  * @message: the message
  * @ret_size: bytes; may be NULL
  *
- * Returns: the bytes, never NULL; not NUL-ended
- * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ * A body of more than 256 KiB comes as a descriptor, and is mapped by the first call: for
+ * reading only. For large ones read(2) may serve better.
+ *
+ * Returns: the bytes, not NUL-ended; NULL, with errno set, only where they came as a
+ * descriptor: EOPNOTSUPP it is live, EBADF it was stolen, EBADMSG it has another size, or
+ * as mmap(2) fails
+ * Blocking: no, but what is mapped may have to be read. Threads: any, one at a time.
+ * Since: 0.1. Source: ipc-protocol(7) receive
  */
 IPC_PUBLIC const void *ipc_message_get_body(const struct ipc_message *message,
 					    size_t *ret_size);
@@ -579,14 +588,224 @@ IPC_PUBLIC const char *ipc_message_get_from(const struct ipc_message *message,
 /**
  * ipc_message_to_json - a received message as one line of JSON
  * @message: a received message
- * @with_body: also "body" (a string), or "body_base64" where it is not UTF-8 text
+ * @with_body: also "body" (a string), or "body_base64" where it is not UTF-8 text; without
+ *	effect on one that is live
  * @ret_json: the line, NUL-ended, without newline; the caller frees it with free(3)
  *
- * Returns: 0; -ENOMEM
+ * Returns: 0; -ENOMEM; with the body also as ipc_message_get_body() fails
  * Blocking: no. Threads: any. Since: 0.1. Source: ipc(1) --json
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_message_to_json(const struct ipc_message *message,
 						  bool with_body, char **ret_json);
+
+/* --------------------------------------------------------------------------- files --- */
+
+/* Flags of ipc_message_set_file() and ipc_message_set_reader(). */
+enum ipc_file_flags {
+	IPC_FILE_LIVE = 1 << 0,	  /* the open file itself, not what is in it */
+	IPC_FILE_XXH3 = 1 << 1,	  /* the daemon makes this digest of the body, and */
+	IPC_FILE_SHA256 = 1 << 2, /* tells the receiver */
+	IPC_FILE_MD5 = 1 << 3,
+};
+
+/**
+ * ipc_message_set_file - the message carries a file
+ * @message: a message to be sent
+ * @fd: borrowed until the message was sent or freed
+ * @filename: its name for the receiver, copied: 1 to 255 bytes of UTF-8 without '/', not "."
+ *	or ".."; NULL: none
+ * @flags: 0 or IPC_FILE_* joined by |; IPC_FILE_LIVE with no other
+ *
+ * It takes the place of a body, file or reader that was set before.
+ *
+ * Of a regular file the daemon makes a copy of its own while it is sent: all of it, whatever
+ * the offset of @fd, which stays as it is. The message then has also the file's permission
+ * bits and time. What is no regular file (a pipe, a socket, a terminal) is read to its end.
+ *
+ * With IPC_FILE_LIVE the receiver gets @fd itself, of whatever kind but directories: offset
+ * and flags of the open file stay shared. Such a message goes only through queues in memory
+ * (durable=false), and is handed out once.
+ *
+ * The descriptor is duplicated for sending and closed again, by which this process loses its
+ * record locks on the file (F_SETLK, see fcntl(2)); those of flock(2) and F_OFD_SETLK stay.
+ *
+ * Returns: 0; -EINVAL @filename or @flags; -EMSGSIZE @filename is too long; -EBADF not open,
+ * or not for reading; -EISDIR; -ENOMEM. After a failure the message is as before
+ * Blocking: as fstat(2). Threads: any. Since: 0.1. Source: ipc-protocol(7) send
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_message_set_file(struct ipc_message *message, int fd,
+						   const char *filename,
+						   unsigned int flags);
+
+/**
+ * ipc_read_fn - gives the bytes of a body, by ipc_send_message()
+ * @buffer: where to
+ * @size: how many at most, 1 or more
+ * @userdata: as given with ipc_message_set_reader()
+ *
+ * Returns: how many; 0 at the end; or a negative errno to give up: then nothing is queued, and
+ * ipc_send_message() returns it
+ */
+typedef ssize_t (*ipc_read_fn)(void *buffer, size_t size, void *userdata);
+
+/**
+ * ipc_message_set_reader - the body comes from a function, its size need not be known
+ * @message: a message to be sent, only by ipc_send_message()
+ * @reader: called until it returns 0. It may take its time, but the daemon gives up after ten
+ *	minutes without a byte. It may use the client, but not close it.
+ * @userdata: handed to it
+ * @filename: as ipc_message_set_file()
+ * @flags: 0 or IPC_FILE_* joined by |, without IPC_FILE_LIVE
+ *
+ * It takes the place of a body, file or reader that was set before. The message can be sent
+ * once, also where it has a dedup id.
+ *
+ * Returns: 0; -EINVAL no reader, @filename or @flags; -EMSGSIZE @filename is too long; -ENOMEM
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7), pieces
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_message_set_reader(struct ipc_message *message,
+						     ipc_read_fn reader, void *userdata,
+						     const char *filename,
+						     unsigned int flags);
+
+/**
+ * ipc_message_set_archive - the body is a directory, packed
+ * @message: a message to be sent
+ * @format: "tar"; NULL: it is none. Its filename is that of the directory and ".tar".
+ *
+ * Returns: 0; -EINVAL another format; -ENOMEM
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) send
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_message_set_archive(struct ipc_message *message,
+						      const char *format);
+
+/**
+ * ipc_progress_fn - is told now and then how far it has come
+ * @done: bytes
+ * @total: bytes; UINT64_MAX: not known
+ * @userdata: as given with ipc_message_set_progress()
+ *
+ * Returns: 0 to go on, else to give up
+ */
+typedef int (*ipc_progress_fn)(uint64_t done, uint64_t total, void *userdata);
+
+/**
+ * ipc_message_set_progress - be told how far it has come
+ * @message: to be sent by ipc_send_message(). Short bodies may be sent without a word.
+ * @progress: called several times a second; NULL: nobody is told
+ * @userdata: handed to it
+ *
+ * Returns: nothing
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) send
+ */
+IPC_PUBLIC void ipc_message_set_progress(struct ipc_message *message,
+					 ipc_progress_fn progress, void *userdata);
+
+/**
+ * ipc_message_get_filename - the name that the sender has given it
+ * @message: the message
+ *
+ * Returns: 1 to 255 bytes of UTF-8 without '/', not "." or "..", but perhaps with control
+ * characters; NULL if there is none
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC const char *ipc_message_get_filename(const struct ipc_message *message);
+
+/**
+ * ipc_message_get_size - how large the body is
+ * @message: a received message
+ *
+ * Returns: bytes; UINT64_MAX if nobody knows, as of a pipe
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC uint64_t ipc_message_get_size(const struct ipc_message *message);
+
+/**
+ * ipc_message_get_mode - the permission bits of the file that was sent
+ * @message: a received message
+ *
+ * Returns: 0 to 0777; -1 if there are none
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC int ipc_message_get_mode(const struct ipc_message *message);
+
+/**
+ * ipc_message_get_mtime - when the file that was sent was changed last
+ * @message: a received message
+ * @ret_mtime: the time, since 1970 and perhaps before; may be NULL
+ *
+ * Returns: whether it is known
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC bool ipc_message_get_mtime(const struct ipc_message *message,
+				      struct timespec *ret_mtime);
+
+/**
+ * ipc_message_get_digest - a digest of the body
+ * @message: a received message
+ * @algorithm: "xxh3" (XXH3 with 128 bits, as `xxhsum -H2`), "sha256" or "md5"
+ *
+ * The daemon vouches that the body had it when it was sent; ipc_message_verify() looks whether
+ * it still has.
+ *
+ * Returns: its hex digits in lower case; NULL if there is none
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC const char *ipc_message_get_digest(const struct ipc_message *message,
+					      const char *algorithm);
+
+/**
+ * ipc_message_get_archive - is the body a directory, packed?
+ * @message: the message
+ *
+ * Returns: "tar", or NULL if it is none
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC const char *ipc_message_get_archive(const struct ipc_message *message);
+
+/**
+ * ipc_message_is_live - is the body an open file of the sender's?
+ * @message: a received message
+ *
+ * Returns: whether it was sent with IPC_FILE_LIVE
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC bool ipc_message_is_live(const struct ipc_message *message);
+
+/**
+ * ipc_message_get_fd - the descriptor that came with the message
+ * @message: a received message
+ *
+ * It is open for reading only, at offset 0; with ipc_message_is_live() it is as its giver has
+ * it.
+ *
+ * Returns: the descriptor, which stays the message's; -1 if the body is in memory
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC int ipc_message_get_fd(const struct ipc_message *message);
+
+/**
+ * ipc_message_steal_fd - the descriptor that came with the message, to keep
+ * @message: a received message; it has no body any more, unless that was mapped already by
+ *	ipc_message_get_body()
+ *
+ * Returns: the descriptor, which is the caller's now; -1 if there is none
+ * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
+ */
+IPC_PUBLIC int ipc_message_steal_fd(struct ipc_message *message);
+
+/**
+ * ipc_message_verify - is the body as it was sent?
+ * @message: a received message, of which the bytes are to be used without saving them
+ *
+ * All digests that came with it are made again; the descriptor's offset stays as it is.
+ *
+ * Returns: 0, also if there is no digest; -EBADMSG size or digest differ; -EBADF the descriptor
+ * was stolen; -EOPNOTSUPP it is a live pipe or socket; -EINVAL a message that was not received;
+ * -ENOMEM; otherwise as read(2) fails
+ * Blocking: while it reads. Threads: any. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_message_verify(const struct ipc_message *message);
 
 /* ------------------------------------------------------------------------- sending --- */
 
@@ -607,7 +826,7 @@ enum ipc_sent {
  * @client: the client
  * @queue: name of the queue; it is made if it is not there and rights allow
  * @data: the body, may be NULL if @size is 0
- * @size: its bytes, at most the daemon's body_max
+ * @size: its bytes, at most the daemon's file_max
  * @ret_number: the message's number; may be NULL
  *
  * Returns: 0 when the queue has it, a durable one on the disk; -EAGAIN the queue is full;
@@ -631,9 +850,16 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_send(struct ipc_client *client, const char *qu
  *
  * A message with a dedup id is sent again where ipc_client_set_reconnect() was called and the
  * connection is lost, or the daemon stops, before the answer: until there is one, or the
- * time is over.
+ * time is over. Not so where the body comes from a function, a pipe or the like, for that
+ * has been read.
  *
- * Returns: as ipc_send(), and with IPC_SEND_TELL instead of 0 also IPC_SENT_* joined by |;
+ * While a file is copied the time begins anew with each word of the daemon's that it goes on.
+ *
+ * Returns: as ipc_send(); of a file also -EBADF the daemon does not take such a descriptor;
+ * -EBUSY the file was changed meanwhile; -EILSEQ the body has not the digest it had;
+ * -ECANCELED the progress function gave up; -EMFILE; -EOPNOTSUPP this daemon takes no files;
+ * what the reader returned, or read(2) failed with. With IPC_SEND_TELL instead of 0 also
+ * IPC_SENT_* joined by |;
  * with IPC_SEND_WAIT_ACKED also -ECANCELED it was refused, died or expired, see
  * ipc_client_get_error(); -EALREADY the first one with its dedup id has ended, how is not
  * known
@@ -650,7 +876,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_send_message(struct ipc_client *client,
  * @client: the client; what is sent goes out with ipc_client_process(), ipc_client_flush()
  *	or any blocking call, so several are written together
  * @queue: as ipc_send()
- * @message: stays the caller's; its body is copied
+ * @message: stays the caller's; its body is copied, and of a file the descriptor, unless it
+ *	is small. The progress function is not called.
  * @wait_ms: as ipc_send_message()
  * @flags: as ipc_send_message()
  * @callback: told the outcome
@@ -659,7 +886,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_send_message(struct ipc_client *client,
  *	callback has returned; may be NULL
  *
  * Returns: 0; -EINVAL; -ENOMEM; -ENOBUFS 64 MiB wait to be written already, see
- * ipc_client_get_pending(); -ECONNRESET
+ * ipc_client_get_pending(); -ECONNRESET; -EOPNOTSUPP the body comes from a function, a pipe or
+ * the like, or this daemon takes no files; -EMFILE and -EBUSY as ipc_send_message(), of a file
  * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_send_async(struct ipc_client *client, const char *queue,
@@ -678,7 +906,7 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_send_async(struct ipc_client *client, const ch
  * @ret_message: the message, leased to this connection until ipc_ack() and the like
  *
  * Returns: 0; -ETIMEDOUT there was none; -EACCES; -EINVAL bad name; -ECANCELED the queue was
- * deleted; otherwise as at the top
+ * deleted; -EMFILE as ipc_receiver_next(); otherwise as at the top
  * Blocking: at most @wait_ms and the timeout. Threads: owner. Since: 0.1.
  * Source: ipc-protocol(7) receive
  */
@@ -829,7 +1057,9 @@ typedef void (*ipc_message_fn)(struct ipc_client *client, struct ipc_receiver *r
  * @callback: given each message and the end; NULL: none, use ipc_receiver_next()
  * @userdata: handed to it
  *
- * It is also told the end by ipc_client_close(), but not by ipc_receiver_free().
+ * It is also told the end by ipc_client_close(), but not by ipc_receiver_free(). Messages for
+ * whose descriptor there was no room (-EMFILE of ipc_receiver_next()) come again without a
+ * word.
  *
  * Returns: 0; -EBUSY already started
  * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
@@ -854,8 +1084,9 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_start(struct ipc_receiver *receiver);
  * @ret_message: the message; the caller settles it (unless peeking) and frees it
  *
  * Returns: 1 with a message; 0 the receiver has ended, see ipc_receiver_get_end();
- * -ETIMEDOUT nothing within @timeout_ms (the receiver goes on); -EACCES; -EINVAL; -EBUSY it
- * has a callback; -ECANCELED a callback has freed the receiver; otherwise as at the top
+ * -ETIMEDOUT nothing within @timeout_ms (the receiver goes on); -EMFILE a message came whose
+ * descriptor this process had no room for, and was given back: it comes again after a second
+ * (the receiver goes on); -EACCES; -EINVAL; -EBUSY it has a callback; -ECANCELED a callback has freed the receiver; otherwise as at the top
  * Blocking: at most @timeout_ms. Threads: owner. Since: 0.1.
  * Source: ipc-protocol(7) receive
  */

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * A body that is read while it is sent, cut into pieces.
+ *
+ * Between two pieces what comes in is handled, and where the body comes from a descriptor that
+ * is waited for together with the socket: so a refusal, or the end of the connection, ends the
+ * reading at once. A body of one piece goes as a whole frame.
+ *
+ * After a refusal the daemon drops what still comes, until a last piece: so there is one in any
+ * case, and where nothing is to be sent it says `abort`.
+ */
+
+#include "client/file.h"
+
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+
+#include "base/err.h"
+
+enum {
+	IDLE_MS =
+		60000, /* a piece that takes longer goes as it is: see pieces_deadline */
+};
+
+struct reading {
+	struct send *send;
+	char *buffer; /* LIMIT_PIECE_MAX */
+	size_t have;
+	bool at_end;	     /* nothing more can be read */
+	bool is_ended;	     /* the last piece is put */
+	uint64_t done;	     /* bytes in the pieces so far */
+	uint32_t connection; /* on which they went */
+};
+
+int send_tell_progress(struct ipc_client *client, const struct ipc_message *message,
+		       uint64_t done, uint64_t total)
+{
+	if (!message->progress ||
+	    !message->progress(done, total, message->progress_userdata))
+		return 0;
+	return client_error_set(&client->error, err_origin(-ECANCELED), "given up");
+}
+
+static bool is_begun(const struct send *send)
+{
+	return send->request->state != REQUEST_NEW;
+}
+
+/* Answered, or lost. */
+static bool is_over(const struct send *send)
+{
+	return is_begun(send) && send->request->state != REQUEST_OPEN;
+}
+
+/* ---- reading ---- */
+
+/* Writes what is left, reads what has come, and waits for more of either or for input of the
+ * body. 0: none of it for long; 1: look. */
+static int wait_once(const struct send *send)
+{
+	struct ipc_client *client = send->request->client;
+	struct pollfd p[2] = { { .fd = send->payload->fd, .events = POLLIN },
+			       { .fd = client->stream.fd, .events = POLLIN } };
+	int n;
+
+	if (client_write(client) == STREAM_E_AGAIN && !client->waits_with_fds)
+		p[1].events |= POLLOUT;
+	n = poll(p, 2, client->waits_with_fds ? CLIENT_FDS_RETRY_MS : IDLE_MS);
+	if (!n && client->waits_with_fds)
+		return 1;
+	if (n > 0 && p[1].revents & ~POLLOUT) {
+		/* what ends the client ends the request */
+		(void)!client_read_available(client);
+		client_run_callbacks(client);
+	}
+	return n != 0;
+}
+
+/* Until the body's descriptor has input. 1: it has, or all is over; 0: it has taken long. */
+static int wait_for_input(const struct send *send)
+{
+	struct pollfd p = { .fd = send->payload->fd, .events = POLLIN };
+
+	while (!is_over(send) && poll(&p, 1, 0) == 0)
+		if (!wait_once(send) && is_begun(send))
+			return 0;
+	return 1;
+}
+
+/* Fills the buffer. 0, or what reading failed with. */
+static int fill(struct reading *reading)
+{
+	struct send *send = reading->send;
+	struct payload *payload = send->payload;
+
+	reading->have = 0;
+	while (reading->have < LIMIT_PIECE_MAX && !reading->at_end) {
+		size_t room = LIMIT_PIECE_MAX - reading->have;
+		ssize_t n;
+
+		if (payload->fd >= 0 && !wait_for_input(send))
+			return 0;
+		if (is_over(send))
+			return 0;
+		send->started = true;
+		n = payload->read(reading->buffer + reading->have, room,
+				  payload->userdata);
+		if (n < 0)
+			return n < INT_MIN ? -EIO : (int)n;
+		if ((size_t)n > room)
+			return err_origin(-EOVERFLOW);
+		reading->have += (size_t)n;
+		reading->at_end = !n;
+	}
+	return 0;
+}
+
+/* ---- sending ---- */
+
+static int put_first(struct reading *reading)
+{
+	struct send *send = reading->send;
+	int r;
+
+	if (reading->at_end) {
+		send->payload->kind = PAYLOAD_BYTES;
+		send->payload->file_size = reading->have;
+	}
+	r = send->begin(send, !reading->at_end);
+	if (r < 0)
+		return err_trace(r);
+	return err_trace(request_put(send->request, reading->buffer, reading->have));
+}
+
+static int put_piece(struct reading *reading)
+{
+	struct ipc_request *request = reading->send->request;
+	int r;
+
+	if (!is_begun(reading->send))
+		r = put_first(reading);
+	else
+		r = request_put_piece(request, reading->buffer, reading->have,
+				      !reading->at_end);
+	if (r < 0)
+		return err_trace(r);
+	reading->done += reading->have;
+	reading->is_ended = reading->at_end;
+	reading->connection = request->client->connection;
+	/* one piece waits in the output while the next is read */
+	return err_trace(client_write_until(request->client, LIMIT_PIECE_MAX,
+					    client_deadline(request->client, 0)));
+}
+
+/* Ends what was begun. why: a negative errno, which stays the client's error. The daemon's
+ * answer, unless there was none in time, is awaited: it says that nothing was queued. */
+static int give_up(struct send *send, int why)
+{
+	struct ipc_request *request = send->request;
+	struct ipc_client *client = request->client;
+	struct client_error error = client->error;
+
+	if (request->state != REQUEST_OPEN)
+		return why;
+	/* a daemon that is not told would wait for the rest */
+	if (request_put_abort(request, "the sender has given up") < 0)
+		client->output_broken = true;
+	else if (why != -ETIMEDOUT)
+		(void)!request_wait(request, client_deadline(client, 0));
+	client->error = error;
+	return why;
+}
+
+static int reading_failed(struct send *send, int r)
+{
+	client_error_set(&send->request->client->error, r, "the body cannot be read: %s",
+			 strerror(-r));
+	return give_up(send, r);
+}
+
+/* It was refused, or all is lost: which, the one who waits for the answer will say. */
+static int end_early(struct reading *reading)
+{
+	struct ipc_client *client = reading->send->request->client;
+
+	if (reading->is_ended || client->failure ||
+	    client->connection != reading->connection)
+		return 0;
+	return err_trace(request_put_abort(reading->send->request, "refused"));
+}
+
+static int next_piece(struct reading *reading)
+{
+	struct send *send = reading->send;
+	struct ipc_client *client = send->request->client;
+	int r = fill(reading);
+
+	if (is_over(send))
+		return 0;
+	if (r < 0)
+		return err_trace(reading_failed(send, r));
+	r = put_piece(reading);
+	if (r < 0)
+		return err_trace(give_up(send, r));
+	if (reading->at_end)
+		return 0;
+	r = client_read_available(client);
+	if (r < 0)
+		return err_trace(r);
+	client_run_callbacks(client);
+	if (is_over(send))
+		return 0;
+	r = send_tell_progress(client, send->payload->message, reading->done,
+			       send->payload->size ? send->payload->size : UINT64_MAX);
+	return r < 0 ? err_trace(give_up(send, r)) : 0;
+}
+
+int send_stream(struct send *send)
+{
+	_cleanup_free_ char *buffer = malloc(LIMIT_PIECE_MAX);
+	struct reading reading = { .send = send, .buffer = buffer };
+	int r = 0;
+
+	if (!buffer)
+		return client_error_set(&send->request->client->error,
+					err_origin(-ENOMEM), "no memory for a piece");
+	while (!r && !reading.at_end && !is_over(send))
+		r = next_piece(&reading);
+	if (!r && is_over(send))
+		r = end_early(&reading);
+	return err_trace(r);
+}
