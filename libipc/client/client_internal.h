@@ -6,7 +6,7 @@
  * What the files of the client share.
  *
  *	public calls   client.c  send.c  receive*.c  settle.c  list.c  name.c  message*.c
- *	               file*.c
+ *	               file*.c  save.c
  *	requests       request.c  one open `id`: its answer, and waiting for it
  *	               async.c    its callback, its deadline, and cancelling it
  *	bytes          io.c       the only file that reads, writes and hands frames on

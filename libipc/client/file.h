@@ -10,7 +10,7 @@
  *	file_decode.c   what a delivery says
  *	payload.c       in which way a body goes: bytes, a descriptor, pieces
  *	send_stream.c   the pieces
- *	copy.c          from a message into a file
+ *	copy.c  save.c  from a message into a file
  */
 
 #include <sys/stat.h>

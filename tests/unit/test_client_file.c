@@ -300,6 +300,7 @@ static void test_stolen(void **state)
 	assert_int_equal(size, 0);
 	assert_int_equal(ipc_message_to_json(m, true, &json), -EBADF);
 	assert_int_equal(ipc_message_verify(m), -EBADF);
+	assert_int_equal(ipc_message_save(m, AT_FDCWD, "x", 0, NULL), -EBADF);
 	assert_int_equal(ipc_message_to_json(m, false, &json), 0);
 	free(json);
 	ipc_message_free(m);
@@ -364,6 +365,7 @@ static void test_live_peeked(void **state)
 	assert_int_equal(ipc_message_get_fd(m), -1);
 	assert_null(ipc_message_get_body(m, NULL));
 	assert_int_equal(errno, EOPNOTSUPP);
+	assert_int_equal(ipc_message_save(m, AT_FDCWD, "x", 0, NULL), -EBADF);
 	ipc_message_free(m);
 	ipc_receiver_free(receiver);
 }

@@ -476,7 +476,7 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_message_set_dedup_id(struct ipc_message *messa
  * @ret_size: bytes; may be NULL
  *
  * A body of more than 256 KiB comes as a descriptor, and is mapped by the first call: for
- * reading only. For large ones read(2) may serve better.
+ * reading only. For large ones read(2) or ipc_message_save() may serve better.
  *
  * Returns: the bytes, not NUL-ended; NULL, with errno set, only where they came as a
  * descriptor: EOPNOTSUPP it is live, EBADF it was stolen, EBADMSG it has another size, or
@@ -691,7 +691,8 @@ typedef int (*ipc_progress_fn)(uint64_t done, uint64_t total, void *userdata);
 
 /**
  * ipc_message_set_progress - be told how far it has come
- * @message: to be sent by ipc_send_message(). Short bodies may be sent without a word.
+ * @message: to be sent by ipc_send_message(), or to be saved by ipc_message_save(). Short
+ *	bodies may be sent without a word.
  * @progress: called several times a second; NULL: nobody is told
  * @userdata: handed to it
  *
@@ -745,8 +746,8 @@ IPC_PUBLIC bool ipc_message_get_mtime(const struct ipc_message *message,
  * @message: a received message
  * @algorithm: "xxh3" (XXH3 with 128 bits, as `xxhsum -H2`), "sha256" or "md5"
  *
- * The daemon vouches that the body had it when it was sent; ipc_message_verify() looks whether
- * it still has.
+ * The daemon vouches that the body had it when it was sent; ipc_message_save() and
+ * ipc_message_verify() look whether it still has.
  *
  * Returns: its hex digits in lower case; NULL if there is none
  * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
@@ -793,6 +794,38 @@ IPC_PUBLIC int ipc_message_get_fd(const struct ipc_message *message);
  * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) receive
  */
 IPC_PUBLIC int ipc_message_steal_fd(struct ipc_message *message);
+
+/* Flags of ipc_message_save(). */
+enum ipc_save_flags {
+	IPC_SAVE_REPLACE = 1 << 0, /* a file that has the name is replaced */
+	IPC_SAVE_RENAME = 1 << 1,  /* "x (1).txt" where "x.txt" is taken */
+};
+
+/**
+ * ipc_message_save - write the body as a file
+ * @message: a received message
+ * @dirfd: the directory, open in whatever way; AT_FDCWD: the current one
+ * @name: the file's name, without '/'; NULL: the message's filename
+ * @flags: 0, IPC_SAVE_REPLACE or IPC_SAVE_RENAME
+ * @ret_name: the name it has got, the caller frees it with free(3); may be NULL
+ *
+ * The name appears when the file is whole, its size and digests are right and it is on the
+ * disk; until then it has none (on file systems without O_TMPFILE: one that begins with
+ * ".ipc-"). Holes are kept, and the time and permission bits that were sent, without those of
+ * the umask. Where there is no digest to be verified the file may share its blocks with that
+ * of the daemon (FICLONE). A live pipe or socket is read to its end.
+ *
+ * Returns: 0; -EEXIST the name is taken, and nothing was touched; -EINVAL no name, or not a
+ * plain one; @flags; a message that was not received; -EBADMSG size or digest differ;
+ * -EBADF the descriptor was stolen, or cannot be read; -ECANCELED the progress function gave
+ * up; -ENOMEM; otherwise as open(2), write(2), fsync(2) and link(2) fail. After a failure
+ * nothing was replaced, and no part of the file is left; only where the directory could not
+ * be written to the disk in the end the file is there, whole
+ * Blocking: yes. Threads: any. Since: 0.1. Source: libipc(3)
+ */
+IPC_PUBLIC IPC_MUST_CHECK int ipc_message_save(struct ipc_message *message, int dirfd,
+					       const char *name, unsigned int flags,
+					       char **ret_name);
 
 /**
  * ipc_message_verify - is the body as it was sent?
