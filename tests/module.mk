@@ -61,6 +61,7 @@ test_model_LDFLAGS := -Wl,--wrap=clock_gettime,--wrap=epoll_wait,--wrap=timerfd_
 test_client_memory_LDFLAGS := $(WRAP_MEMORY)
 test_digest_LDFLAGS := $(WRAP_MEMORY)
 test_client_send_file_LDFLAGS := -Wl,--wrap=memfd_create,--wrap=fcntl,--wrap=pread
+test_client_file_memory_LDFLAGS := $(WRAP_MEMORY)
 test_client_send_stream_LDFLAGS := -Wl,--wrap=memfd_create
 test_client_save_LDFLAGS := -Wl,--wrap=openat,--wrap=renameat2,--wrap=linkat,--wrap=fsync,--wrap=write,--wrap=copy_file_range,--wrap=ioctl
 test_client_filter_LDFLAGS := $(WRAP_MEMORY)
