@@ -15,7 +15,7 @@ undefined=$(nm -D --undefined-only "$BUILD_DIR/libipc.so") || exit 1
 [[ $undefined != *__asan_init* ]] || flags+=("-fsanitize=address,undefined")
 [[ $undefined != *__tsan_init* ]] || flags+=(-fsanitize=thread)
 
-for name in poll epoll loop; do
+for name in poll epoll loop files; do
 	# shellcheck disable=SC2086 # CC may be several words
 	${CC:-cc} -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Werror "${flags[@]}" \
 		-I"$sources/libipc/include" -o $name "$sources/libipc/examples/$name.c" \
@@ -39,6 +39,27 @@ run 0 receive passed -n 5000 --lines
 cmp -s out <(seq 5000) || fail "the messages are others: $(head -n 3 out)"
 run 3 receive numbers -w 0
 run 3 receive passed -w 0
+
+# ---- files: small and large ones, whose names are taken or not ----
+
+if "$IPC_TEST_DAEMON" --limits | grep -q file_max; then
+	mkdir sent saved
+	seq 10 >sent/small
+	seq 1000000 >sent/large.txt
+	chmod 640 sent/small
+	touch -d '2001-02-03 04:05:06.789' sent/large.txt
+	./files send files sent/small sent/large.txt sent/small 2>/dev/null ||
+		fail "files send ended with status $?"
+	./files receive files saved >out || fail "files receive ended with status $?"
+	out_is "small
+large.txt
+small (1)"
+	cmp sent/small saved/small || fail "the small file is another"
+	cmp sent/large.txt saved/large.txt || fail "the large file is another"
+	[ "$(stat -c %a:%y sent/*)" = "$(stat -c %a:%y saved/large.txt saved/small)" ] ||
+		fail "mode or time are others"
+	run 3 receive files -w 0
+fi
 
 # ---- epoll: the daemon is restarted under it ----
 
