@@ -122,7 +122,7 @@ enum digest_kind digest_of_name(const char *name)
 {
 	enum digest_kind kind = 0;
 
-	while (kind < DIGEST_N && strcmp(kinds_of_digests[kind].name, name))
+	while (kind < DIGEST_N && strcmp(kinds_of_digests[kind].name, name) != 0)
 		kind++;
 	return kind;
 }
