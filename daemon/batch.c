@@ -40,10 +40,17 @@ static void free_chunks(struct batch *batch, bool all)
 	batch->bytes = kept ? CHUNK_BYTES : 0;
 }
 
+static void give_back(struct batch_entry *e)
+{
+	bytes_unref(e->block);
+	e->block = NULL;
+	e->blob = blob_unref(e->blob);
+}
+
 static void drop_entries(struct batch *batch)
 {
 	for (struct batch_entry *e = batch->first; e; e = e->next)
-		bytes_unref(e->block);
+		give_back(e);
 	batch->first = NULL;
 	batch->tail = &batch->first;
 	batch->n = 0;
@@ -60,6 +67,14 @@ void batch_deinit(struct batch *batch)
 {
 	drop_entries(batch);
 	free_chunks(batch, true);
+}
+
+void batch_give_up_sends(struct batch *batch)
+{
+	batch->without_sends = true;
+	for (struct batch_entry *e = batch->first; e; e = e->next)
+		if (e->kind == BATCH_PUT_MESSAGE && !e->again)
+			give_back(e);
 }
 
 static void *take(struct batch *batch, size_t size)
@@ -138,13 +153,16 @@ int batch_copy(struct batch *batch, struct slice *text)
 
 /* ---- records ---- */
 
-static int copy_message(struct batch *b, struct batch_entry *e, struct bytes *block)
+static int copy_message(struct batch *b, struct batch_entry *e, struct bytes *block,
+			struct blob *blob)
 {
 	struct message_record *m = &e->message;
 	int r = batch_copy(b, &m->from);
 
 	if (r == 0)
 		r = batch_copy(b, &m->meta);
+	if (r == 0)
+		r = batch_copy(b, &m->file);
 	if (r == 0)
 		r = batch_copy(b, &m->reason);
 	if (r == 0)
@@ -153,11 +171,14 @@ static int copy_message(struct batch *b, struct batch_entry *e, struct bytes *bl
 		r = batch_copy(b, &m->body);
 	if (r == 0 && block)
 		e->block = bytes_ref(block);
+	if (r == 0 && blob)
+		e->blob = blob_ref(blob);
 	return err_trace(r);
 }
 
 int batch_add_message(struct batch *batch, enum batch_kind kind, bool again,
-		      const struct message_record *m, struct bytes *block)
+		      const struct message_record *m, struct bytes *block,
+		      struct blob *blob)
 {
 	struct batch_entry *e = batch_new_entry(batch, kind);
 	int r;
@@ -166,7 +187,7 @@ int batch_add_message(struct batch *batch, enum batch_kind kind, bool again,
 		return err_origin(-ENOMEM);
 	e->again = again;
 	e->message = *m;
-	r = copy_message(batch, e, block);
+	r = copy_message(batch, e, block, blob);
 	if (r == 0)
 		batch_put(batch, e);
 	return err_trace(r);
@@ -204,7 +225,7 @@ int batch_add_dedup(struct batch *batch, const struct dedup_record *dedup, bool 
 }
 
 int batch_add_drop(struct batch *batch, enum batch_kind kind, uint64_t number,
-		   uint64_t body_size)
+		   uint64_t body_size, struct blob *blob)
 {
 	struct batch_entry *e = batch_new_entry(batch, kind);
 
@@ -212,6 +233,8 @@ int batch_add_drop(struct batch *batch, enum batch_kind kind, uint64_t number,
 		return err_origin(-ENOMEM);
 	e->drop.number = number;
 	e->drop.body_size = body_size;
+	if (blob)
+		e->blob = blob_ref(blob);
 	batch_put(batch, e);
 	return 0;
 }

@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/list.h"
+#include "blob.h"
 #include "record.h"
 
 enum batch_kind {
@@ -26,6 +27,7 @@ struct batch_entry {
 	enum batch_kind kind;
 	bool again;
 	struct bytes *block; /* the message's body, if it lies in one */
+	struct blob *blob;   /* or this is it; also of one that is dropped */
 	union {
 		struct name_record name;
 		struct message_record message;
@@ -50,18 +52,22 @@ struct batch {
 
 void batch_init(struct batch *batch);
 
-/* Forgets the entries; nobody may wait any more. On the loop's thread. */
+/* Forgets the entries; nobody may wait any more. On the loop's thread, where blobs live. */
 void batch_clear(struct batch *batch);
 void batch_deinit(struct batch *batch);
 
-/* One entry more; its texts are copied, a block is referenced. 0 or -ENOMEM. */
+/* Its sends have failed, and are not tried again: what they hold is given back. */
+void batch_give_up_sends(struct batch *batch);
+
+/* One entry more; its texts are copied, a block and a blob are referenced. 0 or -ENOMEM. */
 int batch_add_message(struct batch *batch, enum batch_kind kind, bool again,
-		      const struct message_record *m, struct bytes *block) MUST_CHECK;
+		      const struct message_record *m, struct bytes *block,
+		      struct blob *blob) MUST_CHECK;
 int batch_add_name(struct batch *batch, const struct name_record *name) MUST_CHECK;
 int batch_add_dedup(struct batch *batch, const struct dedup_record *dedup,
 		    bool again) MUST_CHECK;
 int batch_add_drop(struct batch *batch, enum batch_kind kind, uint64_t number,
-		   uint64_t body_size) MUST_CHECK;
+		   uint64_t body_size, struct blob *blob) MUST_CHECK;
 
 /* ---- the steps of these ---- */
 

@@ -51,7 +51,9 @@ static struct blob *make(struct blobs *blobs)
 	struct blob *b = malloc(sizeof(*b));
 
 	if (b)
-		*b = (struct blob){ .blobs = blobs, .refs = 1, .fd = -1 };
+		*b = (struct blob){
+			.blobs = blobs, .refs = 1, .fd = -1, .uid = (uid_t)-1
+		};
 	return b;
 }
 
@@ -64,34 +66,42 @@ struct blob *blob_new(struct blobs *blobs)
 	return b;
 }
 
-struct blob *blob_new_stored(struct blobs *blobs, uint64_t id, uint64_t size)
+struct blob *blob_new_stored(struct blobs *blobs, uint64_t id, uint64_t size,
+			     uint64_t disk)
 {
 	struct blob *b = make(blobs);
 
 	if (b) {
 		b->id = id;
 		b->size = size;
-		b->synced = true;
+		b->disk = disk;
+		b->made = b->synced = true;
 	}
 	return b;
 }
 
-struct blob *blob_new_fd_take(struct blobs *blobs, int fd, uint64_t size, bool live)
+struct blob *blob_new_fd(struct blobs *blobs, uid_t uid, int fd, uint64_t size,
+			 uint64_t disk, bool live, bool quick)
 {
 	struct blob *b = make(blobs);
 
 	if (b) {
+		b->uid = uid;
 		b->fd = fd;
 		b->size = size;
+		b->disk = disk;
 		b->live = live;
+		b->quick = quick;
 	}
 	return b;
 }
 
 void blob_name(struct blob *b)
 {
-	if (!b->id && b->blobs->directory >= 0)
-		b->id = b->blobs->next_id++;
+	if (b->id || b->blobs->directory < 0)
+		return;
+	b->id = b->blobs->next_id++;
+	b->made = true; /* by the store */
 }
 
 static void name_file(char name[static 24], uint64_t id)
@@ -113,7 +123,8 @@ static void unlink_run(struct job *job)
 	char name[24];
 
 	name_file(name, u->id);
-	(void)!unlinkat(u->directory, name, 0); /* what stays is found at the next start */
+	(void)!unlinkat(u->directory, name,
+			0); /* what stays is found at the next start */
 }
 
 static void unlink_done(struct job *job)
@@ -142,25 +153,19 @@ struct blob *blob_unref(struct blob *b)
 {
 	if (!b || --b->refs)
 		return NULL;
-	if (b->id && !b->blobs->keep)
+	if (b->made && !b->blobs->keep)
 		unlink_file(b->blobs, b->id);
-	if (b->live) { /* a foreign one: closing it may block */
-		struct fdset *fds = fdset_new(&b->fd, 1);
-
-		if (fds)
-			workers_close_fds(fds);
-		else
-			fd_close(b->fd);
-	} else {
+	if (b->live && !b->quick) /* a foreign one: closing it may block */
+		workers_close_fd(b->uid, b->fd);
+	else
 		fd_close(b->fd);
-	}
 	free(b);
 	return NULL;
 }
 
 /* ---- content ---- */
 
-int blob_create(const struct blob *b)
+int blob_create(struct blob *b)
 {
 	char name[24];
 	int fd;
@@ -169,19 +174,25 @@ int blob_create(const struct blob *b)
 		name_file(name, b->id);
 		fd = openat(b->blobs->directory, name,
 			    O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+		b->made = fd >= 0;
 	} else {
-		fd = memfd_create("ipcd-body", MFD_CLOEXEC);
+		fd = memfd_create("ipcd-body", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	}
 	return fd < 0 ? err_origin(-errno) : fd;
 }
 
-void blob_adopt_take(struct blob *b, int fd, uint64_t size)
+void blob_adopt_take(struct blob *b, int fd, uint64_t size, uint64_t disk)
 {
 	b->size = size;
-	if (b->id)
+	b->disk = disk;
+	if (b->id) {
 		fd_close(fd);
-	else
-		b->fd = fd;
+		return;
+	}
+	/* whoever gets it cannot change it for the others */
+	(void)!fcntl(fd, F_ADD_SEALS,
+		     F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
+	b->fd = fd;
 }
 
 /* The same file opened once more: what proc(5) has under this name is no ordinary link. */

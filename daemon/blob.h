@@ -34,7 +34,11 @@ struct blob {
 	uint64_t id;   /* the file's name; 0: none */
 	int fd;	       /* of a memfd or live; else -1 */
 	uint64_t size; /* UINT64_MAX: not known (live) */
+	uint64_t disk; /* what it takes: less, where it has holes */
 	bool live;
+	uid_t uid;   /* live: whose descriptor it is */
+	bool quick;  /* live: closing it never blocks */
+	bool made;   /* there is a file, or will be */
 	bool synced; /* the file's content is on the disk */
 };
 
@@ -51,10 +55,12 @@ void blobs_deinit(struct blobs *blobs);
 struct blob *blob_new(struct blobs *blobs);
 
 /* One that the store knows. NULL without memory. */
-struct blob *blob_new_stored(struct blobs *blobs, uint64_t id, uint64_t size);
+struct blob *blob_new_stored(struct blobs *blobs, uint64_t id, uint64_t size,
+			     uint64_t disk);
 
-/* Takes fd on success. NULL without memory. */
-struct blob *blob_new_fd_take(struct blobs *blobs, int fd, uint64_t size, bool live);
+/* A descriptor of uid's, which is taken on success. NULL without memory. */
+struct blob *blob_new_fd(struct blobs *blobs, uid_t uid, int fd, uint64_t size,
+			 uint64_t disk, bool live, bool quick);
 
 static inline struct blob *blob_ref(struct blob *b)
 {
@@ -70,11 +76,11 @@ void blob_name(struct blob *b);
 
 /* Makes its file or memfd: a descriptor for reading and writing, the caller's; a memfd is
  * blob_adopt()ed afterwards. -errno. */
-int blob_create(const struct blob *b) MUST_CHECK;
+int blob_create(struct blob *b) MUST_CHECK;
 
 /* The content has come. fd is what blob_create() gave, and taken: kept if it is a memfd,
  * else closed. */
-void blob_adopt_take(struct blob *b, int fd, uint64_t size);
+void blob_adopt_take(struct blob *b, int fd, uint64_t size, uint64_t disk);
 
 /* For one delivery: read-only with an offset of its own; of a live one the very same open
  * file description. -errno. */

@@ -14,9 +14,9 @@
 #include "commits.h"
 #include "database_internal.h"
 #include "record_sum.h"
+#include "spool.h"
 
 enum {
-	SCHEMA_VERSION = 1,
 	APPLICATION_ID = 0x69706364, /* "ipcd" */
 	AUTO_VACUUM_INCREMENTAL = 2, /* as SQLite says it */
 	CHECKPOINT_PAGES = 2000, /* of the log, before they are brought into the file */
@@ -33,7 +33,7 @@ static const char *const statement_texts[N_STATEMENTS] = {
 	[PUT_NAME] = "INSERT OR REPLACE INTO names VALUES(?,?,?,?)",
 	[DROP_NAME] = "DELETE FROM names WHERE id=?",
 	[PUT_MESSAGE] = ("INSERT OR REPLACE INTO messages VALUES"
-			 "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"),
+			 "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"),
 	[SET_MESSAGE] =
 		("UPDATE messages SET queue=?,dead=?,kept=?,attempts=?,deliveries=?,"
 		 "due_ms=?,expires_ms=?,reason=?,history=?,state_sum=? WHERE number=?"),
@@ -53,7 +53,8 @@ static const char schema[] =
 	"CREATE TABLE messages(number INTEGER PRIMARY KEY, queue INT, dead INT, kept INT,"
 	" attempts INT, deliveries INT, due_ms INT, expires_ms INT, reason TEXT,"
 	" history TEXT, state_sum INT, uid INT, priority INT, sent_ms INT, sender TEXT,"
-	" meta TEXT, body_size INT, body BLOB, commit_number INT, sum INT);"
+	" meta TEXT, file TEXT, body_size INT, blob INT, body BLOB, commit_number INT,"
+	" sum INT);"
 	"CREATE TABLE bodies(number INTEGER PRIMARY KEY, body BLOB);"
 	"CREATE TABLE dedup(number INTEGER PRIMARY KEY, queue INT, uid INT, sent_ms INT,"
 	" id TEXT, sum INT);";
@@ -163,10 +164,11 @@ static int prepare_all(struct database *db)
 	return 0;
 }
 
-static int read_pragma(struct database *db, const char *pragma, int64_t *ret_value)
+/* The only one of the first row; 0 if there is none. */
+static int read_value(struct database *db, const char *query, int64_t *ret_value)
 {
 	sqlite3_stmt *s = NULL;
-	int rc = sqlite3_prepare_v2(db->sqlite, pragma, -1, &s, NULL);
+	int rc = sqlite3_prepare_v2(db->sqlite, query, -1, &s, NULL);
 
 	if (rc == SQLITE_OK)
 		rc = sqlite3_step(s);
@@ -175,21 +177,19 @@ static int read_pragma(struct database *db, const char *pragma, int64_t *ret_val
 	return err_trace(database_failed(db, rc));
 }
 
-static int check_schema(struct database *db, bool *ret_later)
+static int check_schema(struct database *db, unsigned int *ret_other)
 {
 	int64_t version, application;
-	int r = read_pragma(db, "PRAGMA user_version", &version);
+	int r = read_value(db, "PRAGMA user_version", &version);
 
 	if (r == 0)
-		r = read_pragma(db, "PRAGMA application_id", &application);
+		r = read_value(db, "PRAGMA application_id", &application);
 	if (r < 0)
 		return err_trace(r);
-	if (version == SCHEMA_VERSION && application == APPLICATION_ID)
+	if (version == DATABASE_FORMAT && application == APPLICATION_ID)
 		return 0;
-	if (version > SCHEMA_VERSION && application == APPLICATION_ID) {
-		*ret_later = true;
-		return err_origin(-EUCLEAN);
-	}
+	if (version && application == APPLICATION_ID)
+		*ret_other = (unsigned int)version;
 	if (version || application)
 		return err_origin(-EUCLEAN);
 	r = run_text(db, "BEGIN IMMEDIATE");
@@ -197,7 +197,7 @@ static int check_schema(struct database *db, bool *ret_later)
 		r = run_text(db, schema);
 	if (r == 0)
 		r = run_text(db, "PRAGMA application_id=0x69706364;"
-				 "PRAGMA user_version=1;COMMIT");
+				 "PRAGMA user_version=2;COMMIT");
 	return err_trace(r);
 }
 
@@ -209,7 +209,7 @@ static int configure(struct database *db)
 	int r = run_text(db, "PRAGMA locking_mode=EXCLUSIVE");
 
 	if (r == 0)
-		r = read_pragma(db, "PRAGMA auto_vacuum", &mode);
+		r = read_value(db, "PRAGMA auto_vacuum", &mode);
 	if (r == 0 && mode != AUTO_VACUUM_INCREMENTAL)
 		r = run_text(db, "PRAGMA auto_vacuum=INCREMENTAL");
 	if (r < 0)
@@ -247,7 +247,7 @@ char *database_describe_options(struct database *db)
 	char *text;
 
 	if (!journal || !locking ||
-	    read_pragma(db, "PRAGMA synchronous", &synchronous) < 0)
+	    read_value(db, "PRAGMA synchronous", &synchronous) < 0)
 		return NULL;
 	return asprintf(&text, "journal_mode=%s synchronous=%s locking_mode=%s", journal,
 			synchronous >= 0 && synchronous < (int64_t)ARRAY_SIZE(names)
@@ -285,7 +285,7 @@ static int on_log_grown(void *arg, sqlite3 *sqlite, const char *name, int pages)
 	return SQLITE_OK;
 }
 
-static int open_sqlite(struct database *db, bool *ret_later)
+static int open_sqlite(struct database *db, unsigned int *ret_other)
 {
 	int rc, r;
 
@@ -299,33 +299,32 @@ static int open_sqlite(struct database *db, bool *ret_later)
 	sqlite3_wal_hook(db->sqlite, on_log_grown, db);
 	r = configure(db);
 	if (r == 0)
-		r = check_schema(db, ret_later);
+		r = check_schema(db, ret_other);
 	if (r == 0)
 		r = prepare_all(db);
 	return err_trace(r);
 }
 
 int database_open(struct database **ret_db, const char *directory, const char *file,
-		  bool *ret_later)
+		  struct spool *spool, unsigned int *ret_other)
 {
 	struct database *db = calloc(1, sizeof(*db));
 	mode_t before;
 	int r;
 
-	*ret_later = false;
+	*ret_other = 0;
 	if (!db)
 		return err_origin(-ENOMEM);
 	db->commits_fd = -1;
+	db->spool = spool;
 	if (asprintf(&db->path, "%s/%s", directory, file) < 0) {
 		db->path = NULL;
 		r = -ENOMEM;
 	} else {
 		before = umask(077);
-		r = spool_open(&db->spool, directory);
+		r = commits_open(directory, &db->commits_fd);
 		if (r == 0)
-			r = commits_open(directory, &db->commits_fd);
-		if (r == 0)
-			r = open_sqlite(db, ret_later);
+			r = open_sqlite(db, ret_other);
 		umask(before);
 	}
 	if (r < 0) {
@@ -344,10 +343,7 @@ struct database *database_close(struct database *db)
 	for (int i = 0; i < N_STATEMENTS; i++)
 		sqlite3_finalize(db->statements[i]);
 	sqlite3_close(db->sqlite);
-	spool_close(db->spool);
 	fd_close(db->commits_fd);
-	free(db->added.numbers);
-	free(db->dropped.numbers);
 	free(db->path);
 	free(db);
 	return NULL;
@@ -400,39 +396,9 @@ static void lengthen_log(struct database *db)
 
 /* ---- transactions ---- */
 
-static int add_number(struct number_list *list, uint64_t number)
-{
-	if (list->n == list->capacity) {
-		size_t capacity = list->capacity ? list->capacity * 2 : 16;
-		uint64_t *grown = realloc(list->numbers, capacity * sizeof(*grown));
-
-		if (!grown)
-			return err_origin(-ENOMEM);
-		list->numbers = grown;
-		list->capacity = capacity;
-	}
-	list->numbers[list->n++] = number;
-	return 0;
-}
-
-static void remove_number(struct number_list *list, uint64_t number)
-{
-	for (size_t i = 0; i < list->n; i++)
-		if (list->numbers[i] == number)
-			list->numbers[i--] = list->numbers[--list->n];
-}
-
-static void drop_files(struct database *db, struct number_list *list)
-{
-	for (size_t i = 0; i < list->n; i++)
-		spool_drop(db->spool, list->numbers[i]);
-	list->n = 0;
-}
-
 int database_begin(struct database *db, bool sends)
 {
 	db->before = db->live;
-	db->added.n = db->dropped.n = 0;
 	db->put = 0;
 	if (db->background)
 		return err_trace(database_failed(db, db->background));
@@ -486,15 +452,11 @@ int database_commit(struct database *db, struct store_head *head)
 		r = run(db, COMMIT);
 	if (r < 0) {
 		db->had = (struct store_head){ 0 };
-		if (r == -EIO) /* their rows may be there all the same */
-			db->added.n = 0;
 		return err_trace(r);
 	}
 	db->commits = head->commits;
-	if (db->beside)
-		return 0;
-	drop_files(db, &db->dropped); /* and is there as long as its row */
-	commits_write(db->commits_fd, head);
+	if (!db->beside)
+		commits_write(db->commits_fd, head);
 	return 0;
 }
 
@@ -503,8 +465,6 @@ void database_rollback(struct database *db)
 	if (!sqlite3_get_autocommit(db->sqlite))
 		(void)!run(db, ROLLBACK);
 	db->live = db->before;
-	drop_files(db, &db->added);
-	db->dropped.n = 0;
 }
 
 /* ---- rows ---- */
@@ -526,24 +486,24 @@ int database_drop_name(struct database *db, uint64_t id)
 	return err_trace(run(db, DROP_NAME));
 }
 
+static int put_blob(struct database *db, const struct message_record *m, bool again)
+{
+	int r = spool_put(db->spool, m);
+
+	if (r == -ENOENT) /* the next start says so */
+		r = again ? 0 : err_origin(-EIO);
+	return err_trace(spool_failed(db, r));
+}
+
 static int put_body(struct database *db, const struct message_record *m)
 {
 	sqlite3_stmt *s = db->statements[PUT_BODY];
-	bool is_new = true;
-	int r;
 
-	if (m->body_size < SPOOL_MIN) {
-		bind_number(s, 1, m->number);
-		bind_blob(s, 2, m->body);
-		return err_trace(run(db, PUT_BODY));
-	}
-	remove_number(&db->dropped, m->number); /* dropped and put in one transaction */
-	r = add_number(&db->added, m->number);
-	if (r == 0)
-		r = spool_failed(db, spool_put(db->spool, m->number, m->body, &is_new));
-	if (!is_new)
-		db->added.n--; /* it was there before, and stays */
-	return err_trace(r);
+	if (m->body_size < BODY_ROW_MIN)
+		return 0;
+	bind_number(s, 1, m->number);
+	bind_blob(s, 2, m->body);
+	return err_trace(run(db, PUT_BODY));
 }
 
 /* What is put again is one message, not two. */
@@ -574,11 +534,11 @@ static int bind_state(sqlite3_stmt *s, int at, const struct message_record *m)
 	return at;
 }
 
-int database_put_message(struct database *db, const struct message_record *m)
+int database_put_message(struct database *db, const struct message_record *m, bool again)
 {
 	sqlite3_stmt *s = db->statements[PUT_MESSAGE];
-	bool within = m->body_size < BODY_ROW_MIN;
-	int at, r = within ? 0 : put_body(db, m);
+	bool within = !m->blob && m->body_size < BODY_ROW_MIN;
+	int at, r = m->blob ? put_blob(db, m, again) : put_body(db, m);
 
 	if (r == 0 && m->number < db->next_number)
 		r = forget_message(db, m->number);
@@ -592,7 +552,9 @@ int database_put_message(struct database *db, const struct message_record *m)
 	bind_number(s, at++, m->sent_ms);
 	bind_text(s, at++, m->from);
 	bind_text(s, at++, m->meta);
+	bind_text(s, at++, m->file);
 	bind_number(s, at++, m->body_size);
+	bind_number(s, at++, m->blob);
 	bind_blob(s, at++, within ? m->body : (struct slice){ NULL, 0 });
 	bind_number(s, at++, db->commits + 1);
 	bind_number(s, at, record_sum_content(m, db->commits + 1));
@@ -611,10 +573,8 @@ int database_set_message(struct database *db, const struct message_record *m)
 	return err_trace(run(db, SET_MESSAGE));
 }
 
-static int drop_body(struct database *db, uint64_t number, uint64_t size)
+static int drop_body(struct database *db, uint64_t number)
 {
-	if (size >= SPOOL_MIN)
-		return err_trace(add_number(&db->dropped, number));
 	bind_number(db->statements[DROP_BODY], 1, number);
 	return err_trace(run(db, DROP_BODY));
 }
@@ -626,7 +586,7 @@ int database_drop_message(struct database *db, uint64_t number, uint64_t body_si
 	if (number == db->put)
 		db->put = 0; /* it came and went within the transaction */
 	if (r == 0 && body_size >= BODY_ROW_MIN)
-		r = drop_body(db, number, body_size);
+		r = drop_body(db, number);
 	return err_trace(r);
 }
 
@@ -671,6 +631,18 @@ bool database_read_commits(struct database *db, struct store_head *ret_head)
 	return commits_read(db->commits_fd, ret_head);
 }
 
+/* The last ones sent are the last ones there. */
+bool database_is_ahead(struct database *db, uint64_t commits)
+{
+	int64_t last;
+	int r = read_value(db,
+			   "SELECT commit_number FROM messages ORDER BY number DESC "
+			   "LIMIT 1",
+			   &last);
+
+	return r == 0 && (uint64_t)last > commits;
+}
+
 void database_go_on(struct database *db, uint64_t commits, uint64_t live)
 {
 	db->commits = commits;
@@ -680,12 +652,6 @@ void database_go_on(struct database *db, uint64_t commits, uint64_t live)
 void database_stand_beside(struct database *db)
 {
 	db->beside = true;
-}
-
-void database_sweep(struct database *db, bool (*exists)(void *arg, uint64_t number),
-		    void *arg)
-{
-	spool_sweep(db->spool, exists, arg);
 }
 
 int database_checkpoint(struct database *db)
@@ -716,7 +682,7 @@ bool database_shrink(struct database *db)
 
 	if (!db->shrinks)
 		give_memory_back(db);
-	if (read_pragma(db, "PRAGMA freelist_count", &unused) < 0)
+	if (read_value(db, "PRAGMA freelist_count", &unused) < 0)
 		return false;
 	if (unused >= SHRINK_MIN_PAGES) {
 		snprintf(text, sizeof(text), "PRAGMA incremental_vacuum(%d)",

@@ -6,7 +6,7 @@
  * The file behind the store: SQLite, and only this module knows it. In the state directory
  *
  *	ipcd.db, ipcd.db-wal	tables head, names, messages, bodies, dedup
- *	spool/NUMBER		bodies beyond SPOOL_MIN bytes, see spool.h
+ *	spool/ID		bodies that are blobs, see spool.h
  *	commits			how far the commits had come, written after each
  *
  * Every row has a checksum, for SQLite sees neither a flipped bit in a row nor that the end
@@ -23,24 +23,26 @@
 #include "record.h"
 
 struct database;
+struct spool;
 
 enum {
+	DATABASE_FORMAT = 2,
 	BODY_ROW_MIN = 4097, /* bytes from which a body has a row of its own, so that an
 				   attempt more does not write it again */
-	SPOOL_MIN = 262145,  /* bytes from which a body has a file */
 };
 
 /* What was not readable. */
 struct database_losses {
 	uint64_t names, messages,
-		dedups; /* rows whose checksum was wrong, or without body */
+		dedups; /* rows whose checksum was wrong, or whose body is lost */
 	bool damaged;	/* and what of it could not be counted */
 };
 
-/* Opens or makes DIRECTORY/FILE. -EUCLEAN: it is no database, or of a later version
- * (*ret_later). */
+/* Opens or makes DIRECTORY/FILE, whose large bodies are in spool, which must outlive it.
+ * -EUCLEAN: it is no database, or *ret_other, which is else 0, is the format in which another
+ * version has written it. */
 int database_open(struct database **ret_db, const char *directory, const char *file,
-		  bool *ret_later) MUST_CHECK;
+		  struct spool *spool, unsigned int *ret_other) MUST_CHECK;
 
 /* How SQLite says that it writes, as "journal_mode=wal synchronous=full …"; the caller frees
  * it. NULL without memory. */
@@ -72,11 +74,15 @@ int database_checkpoint(struct database *db) MUST_CHECK;
  * the file: what follows must not build on it as it is. */
 void database_write_again(struct database *db);
 
+/* Has it messages of a later commit than this one? Then that had failed, and is there all the
+ * same, as where what was not written is what the log had before. */
+bool database_is_ahead(struct database *db, uint64_t commits);
+
 /* A file that takes over from another one goes on with its counts. */
 void database_go_on(struct database *db, uint64_t commits, uint64_t live);
 
-/* It is not yet in the place of another file: what that one has in the spool stays there,
- * until the next start if need be, and so does what is known of its commits. */
+/* It is not yet in the place of another file: what is known of the commits of that one
+ * stays. */
 void database_stand_beside(struct database *db);
 
 /* ---- within a transaction ---- */
@@ -85,8 +91,10 @@ void database_stand_beside(struct database *db);
 int database_put_name(struct database *db, const struct name_record *name) MUST_CHECK;
 int database_drop_name(struct database *db, uint64_t id) MUST_CHECK;
 
-/* The body's file, if it has one, is there already. */
-int database_put_message(struct database *db, const struct message_record *m) MUST_CHECK;
+/* A blob's file is checked, or made, and on the disk. again: it has been sent long since, and
+ * is there whatever has become of that file: nothing else may be held up by it. */
+int database_put_message(struct database *db, const struct message_record *m,
+			 bool again) MUST_CHECK;
 
 /* What changes in a message's life. */
 int database_set_message(struct database *db, const struct message_record *m) MUST_CHECK;
@@ -124,10 +132,6 @@ uint64_t database_next_number(const struct database *db);
 
 /* The head as the file `commits` has it, see commits.h. False: there is none. */
 bool database_read_commits(struct database *db, struct store_head *ret_head);
-
-/* Drops the bodies' files that exists() does not know. */
-void database_sweep(struct database *db, bool (*exists)(void *arg, uint64_t number),
-		    void *arg);
 
 /* Gives space that is no longer needed back to the file system, a little at a time. True:
  * there is more of it. */

@@ -7,7 +7,6 @@
 #include <sqlite3.h>
 
 #include "database.h"
-#include "spool.h"
 
 enum statement {
 	BEGIN,
@@ -27,23 +26,17 @@ enum statement {
 	N_STATEMENTS,
 };
 
-struct number_list {
-	uint64_t *numbers;
-	size_t n, capacity;
-};
-
 struct database {
 	sqlite3 *sqlite;
 	sqlite3_stmt *statements[N_STATEMENTS];
-	struct spool *spool;
-	struct number_list added, dropped; /* files of the spool, in this transaction */
+	struct spool *spool; /* borrowed */
 	char *path;
 	int commits_fd;	       /* the file `commits` */
 	uint64_t live, before; /* rows of messages, and at the start of the transaction */
 	uint64_t commits;
-	uint64_t next_number; /* behind the messages that were read or put */
-	bool beside;  /* another file has the same spool, and the file `commits` */
-	uint64_t put; /* the last message put in this transaction; 0: none */
+	uint64_t next_number;  /* behind the messages that were read or put */
+	bool beside;	       /* another file has the file `commits` */
+	uint64_t put;	       /* the last message put in this transaction; 0: none */
 	struct store_head had; /* the head as it was written last */
 	bool log_is_long;
 	bool shrinks;	 /* space is being given back, a little at a time */

@@ -11,6 +11,7 @@
 #include "database_internal.h"
 #include "log.h"
 #include "record_sum.h"
+#include "spool.h"
 
 static uint64_t column_number(sqlite3_stmt *s, int at)
 {
@@ -140,30 +141,28 @@ int database_each_name(struct database *db,
 	return walk_all(&w);
 }
 
-static int read_spooled(struct database *db, struct message_record *m, struct buf *buf)
+/* Its content is not read. */
+static int check_blob(struct database *db, struct message_record *m)
 {
-	int r = spool_get(db->spool, m->number, m->body_size, buf);
+	int r = spool_check(db->spool, m->blob, m->body_size, &m->blob_disk);
 
-	m->body = (struct slice){ buf->data, buf->size };
-	if (r == -ENOENT || r == -EIO)
-		return 0;
 	if (r < 0)
-		log_error("cannot read the body of message %llu: %s",
+		log_error("cannot look at the body of message %llu: %s",
 			  (unsigned long long)m->number, strerror(-r));
-	return r < 0 ? err_trace(r) : 1;
+	return err_trace(r);
 }
 
-/* The body where it lies elsewhere; *buf holds it. 1; 0: it is lost; or a failure that will
- * pass, for which nothing may be given up. */
-static int read_body(struct database *db, struct message_record *m, struct buf *buf)
+/* The body where it lies elsewhere. 1; 0: it is lost; or a failure that will pass, for which
+ * nothing may be given up. */
+static int read_body(struct database *db, struct message_record *m)
 {
 	sqlite3_stmt *s = db->statements[GET_BODY];
 	int rc;
 
+	if (m->blob)
+		return err_trace(check_blob(db, m));
 	if (m->body_size < BODY_ROW_MIN)
 		return m->body.size == m->body_size;
-	if (m->body_size >= SPOOL_MIN)
-		return err_trace(read_spooled(db, m, buf));
 	sqlite3_bind_int64(s, 1, (sqlite3_int64)m->number);
 	rc = sqlite3_step(s);
 	if (rc == SQLITE_ROW)
@@ -191,29 +190,32 @@ static void read_columns(sqlite3_stmt *s, struct message_record *m)
 		.sent_ms = column_number(s, 13),
 		.from = column_slice(s, 14),
 		.meta = column_slice(s, 15),
-		.body_size = column_number(s, 16),
-		.body = column_slice(s, 17),
+		.file = column_slice(s, 16),
+		.body_size = column_number(s, 17),
+		.blob = column_number(s, 18),
+		.blob_fd = -1,
+		.body = column_slice(s, 19),
 	};
 }
 
 static int read_message(struct walk *w, sqlite3_stmt *s)
 {
 	int (*fn)(void *, const struct message_record *) = w->fn;
-	_cleanup_buf_ struct buf body = BUF_INIT;
 	struct message_record m;
+	uint64_t commit;
 	int r;
 
 	read_columns(s, &m);
 	w->db->live++;
 	w->db->next_number = max_u64(w->db->next_number, m.number + 1);
-	r = column_number(s, 10) == record_sum_state(&m) ? read_body(w->db, &m, &body)
-							 : 0;
+	commit = column_number(s, 20);
+	r = column_number(s, 10) == record_sum_state(&m) ? read_body(w->db, &m) : 0;
 	if (r < 0) {
 		sqlite3_reset(w->db->statements[GET_BODY]);
 		return err_trace(r);
 	}
-	if (r && column_number(s, 19) == record_sum_content(&m, column_number(s, 18))) {
-		w->db->commits = max_u64(w->db->commits, column_number(s, 18));
+	if (r && column_number(s, 21) == record_sum_content(&m, commit)) {
+		w->db->commits = max_u64(w->db->commits, commit);
 		r = fn(w->arg, &m);
 	} else {
 		w->losses->messages++;

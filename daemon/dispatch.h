@@ -14,7 +14,10 @@
 #include "peer.h"
 #include "queue.h"
 
-enum { DISPATCH_WAIT = USER_WAIT };
+enum {
+	DISPATCH_WAIT = USER_WAIT,
+	DISPATCH_AGAIN = 300, /* of dispatch_frame(): at once, but read anew */
+};
 
 struct operation;
 
@@ -26,6 +29,9 @@ struct call {
 	const char *body;
 	size_t body_size;
 	struct bytes *body_block; /* the body, if it is large; may be taken */
+	struct upload *upload; /* the body, if it is too large for memory; may be taken */
+	struct fdset *fds;     /* descriptors that came with it; may be taken from */
+	const struct digests *digests; /* said behind a body in pieces, or NULL */
 	bool has_id;
 	uint64_t id;
 	struct fault *fault;
@@ -37,11 +43,16 @@ struct operation {
 	int (*handle)(struct call *call);
 	enum right right; /* on the queues it names */
 	const char *verb; /* "send to", for a refusal */
-	bool needs_id, takes_body, may_wait;
+	bool needs_id, takes_body, may_wait, takes_fd;
 };
 
 /* 0, DISPATCH_WAIT, or -errno: the connection cannot go on (server->fault says why). */
 int dispatch_frame(struct peer *peer, const struct frame *frame) MUST_CHECK;
+
+/* The same before a large body is there: says what becomes of it. With STREAM_BODY_LEND
+ * peer->lent is where it goes. */
+int dispatch_body(struct peer *peer, const struct frame *frame,
+		  enum stream_body *ret_what) MUST_CHECK;
 
 /* The queue that text names, by call->op->right. 0, FAULT, DISPATCH_WAIT, -ENOMEM. */
 int call_open_queue(struct call *call, const char *text, size_t size,

@@ -50,6 +50,7 @@ static struct slice text_slice(const char *text)
 static struct message_record record_of(const struct message *m)
 {
 	const struct message_more *more = m->more;
+	const struct blob *blob = message_blob(m);
 
 	return (struct message_record){
 		.number = m->number,
@@ -59,8 +60,12 @@ static struct message_record record_of(const struct message *m)
 		.expires_ms = expires_ms(m),
 		.from = { m->from->data, m->from->size },
 		.meta = { m->meta_size ? m->data : NULL, m->meta_size },
-		.body = { message_body(m), m->body_size },
-		.body_size = m->body_size,
+		.file = { more ? more->file : NULL, more ? more->file_size : 0 },
+		.body = { blob ? NULL : message_body(m), m->body_size },
+		.body_size = message_size(m),
+		.blob = blob ? blob->id : 0,
+		.blob_fd = blob ? blob->fd : -1,
+		.blob_synced = blob && blob->synced,
 		.queue = m->share->queue->id,
 		.dead = m->state == MESSAGE_DEAD,
 		.kept = !m->stored,
@@ -72,14 +77,23 @@ static struct message_record record_of(const struct message *m)
 	};
 }
 
+/* As it is to be put. */
+static struct message_record new_record_of(struct message *m)
+{
+	if (message_blob(m))
+		blob_name(message_blob(m));
+	return record_of(m);
+}
+
 int journal_send(struct message *m)
 {
 	struct message_record record;
 	int r;
 
 	m->stored = true;
-	record = record_of(m);
-	r = store_put_message(m->share->queue->broker->store, &record, m->body);
+	record = new_record_of(m);
+	r = store_put_message(m->share->queue->broker->store, &record, m->body,
+			      message_blob(m));
 	if (r < 0)
 		m->stored = false;
 	return err_trace(r);
@@ -87,14 +101,15 @@ int journal_send(struct message *m)
 
 static void put_again(struct message *m)
 {
-	struct message_record record = record_of(m);
+	struct message_record record = new_record_of(m);
 
-	store_put_message_again(m->share->queue->broker->store, &record, m->body);
+	store_put_message_again(m->share->queue->broker->store, &record, m->body,
+				message_blob(m));
 }
 
 void journal_adopt(struct message *m)
 {
-	if (m->stored)
+	if (m->stored || message_is_live(m))
 		return;
 	m->stored = true;
 	put_again(m);
@@ -114,7 +129,7 @@ void journal_drop(struct message *m)
 {
 	if (m->stored)
 		store_drop_message(m->share->queue->broker->store, m->number,
-				   m->body_size);
+				   m->body_size, message_blob(m));
 	m->stored = false;
 }
 
@@ -191,7 +206,7 @@ void journal_keep_all(struct broker *broker)
 		LIST_FOREACH(link, &q->all) {
 			struct message *m = LIST_ENTRY(link, struct message, in_queue);
 
-			if (!m->stored)
+			if (!m->stored && !message_is_live(m))
 				put_again(m);
 		}
 	}

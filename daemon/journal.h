@@ -17,7 +17,8 @@ struct queue;
 /* A send into a durable queue, numbered, in state STORING. 0 or -ENOMEM. */
 int journal_send(struct message *m) MUST_CHECK;
 
-/* Into the store without a wait: a message that comes from a memory queue. */
+/* Into the store without a wait: a message that comes from a memory queue. A live descriptor
+ * is in no store. */
 void journal_adopt(struct message *m);
 
 /* Its state has changed. */

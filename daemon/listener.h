@@ -7,6 +7,10 @@
  * second daemon refuses to start, and only who holds the lock replaces a stale socket. One
  * that a service manager has bound stays the manager's: it has no lock, and at the end its
  * file and the connections that nobody has accepted are left to the next daemon.
+ *
+ * When the process is out of descriptors, a reserve is given up for a moment to take a
+ * connection, tell it so by an error frame and close it: a client that merely waited would
+ * not know what for. Where even that fails, connections wait in the kernel's queue.
  */
 
 #include "loop.h"
@@ -15,11 +19,13 @@ struct listener {
 	struct source source;
 	struct timer resume; /* after the process ran out of descriptors */
 	int lock_fd;
-	char *path; /* to remove at the end; NULL: not ours */
+	int reserve_fd; /* -1: it could not be had again yet */
+	char *path;	/* to remove at the end; NULL: not ours */
 	/* A connection; the fd is the callee's. */
 	void (*accepted)(void *owner, int fd);
 	void *owner;
-	bool paused_said;
+	bool refusing_said; /* and not yet that it is over */
+	uint64_t said_ns;
 };
 
 void listener_init(struct listener *l, void (*accepted)(void *owner, int fd),

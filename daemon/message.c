@@ -33,22 +33,27 @@ static bool set_dedup(struct message *m, const struct message_content *content)
 	return more && more->dedup;
 }
 
-static bool set_file(struct message *m, const struct message_content *content)
+int message_set_body(struct message *m, struct blob *blob, struct bytes *block,
+		     const char *file, size_t file_size)
 {
 	struct message_more *more = more_get(m);
+	char *copy = file_size ? malloc(file_size) : NULL;
 
-	if (!more)
-		return false;
-	if (content->blob)
-		more->blob = blob_ref(content->blob);
-	if (content->file_size) {
-		more->file = malloc(content->file_size);
-		if (!more->file)
-			return false;
-		memcpy(more->file, content->file, content->file_size);
-		more->file_size = content->file_size;
+	if (!more || (file_size && !copy)) {
+		free(copy);
+		return err_origin(-ENOMEM);
 	}
-	return true;
+	if (file_size)
+		memcpy(copy, file, file_size);
+	more->file = copy;
+	more->file_size = file_size;
+	if (blob)
+		more->blob = blob_ref(blob);
+	if (block) {
+		m->body = bytes_ref(block);
+		m->body_size = (uint32_t)block->size;
+	}
+	return 0;
 }
 
 /* ---- life ---- */
@@ -83,7 +88,9 @@ struct message *message_new(const struct message_content *content)
 	list_init(&m->link);
 	if (content->dedup_id && !set_dedup(m, content))
 		return message_free(m);
-	if ((content->blob || content->file_size) && !set_file(m, content))
+	if ((content->blob || content->file_size) &&
+	    message_set_body(m, content->blob, NULL, content->file, content->file_size) <
+		    0)
 		return message_free(m);
 	if (content->meta_size)
 		memcpy(m->data, content->meta, content->meta_size);
@@ -120,7 +127,7 @@ uint64_t message_cost(const struct message *m)
 	if (more)
 		cost += more->history_size + more->file_size;
 	if (more && more->blob && blob_is_in_memory(more->blob))
-		cost += more->blob->size;
+		cost += more->blob->disk;
 	return cost;
 }
 
@@ -128,7 +135,7 @@ uint64_t message_file_cost(const struct message *m)
 {
 	const struct blob *b = message_blob(m);
 
-	return b && b->fd < 0 ? b->size : 0;
+	return b && b->fd < 0 ? b->disk : 0;
 }
 
 uint64_t message_size(const struct message *m)
@@ -387,12 +394,22 @@ void message_ack(struct message *m)
 	message_end(m, "acked");
 }
 
+bool message_is_live(const struct message *m)
+{
+	return m->more && m->more->blob && m->more->blob->live;
+}
+
 static void message_die(struct message *m, const char *outcome, char *reason)
 {
 	struct queue *q = m->share->queue;
 
 	q->counters.died++;
 	q->broker->counters.died++;
+	if (message_is_live(m)) { /* nothing is left to be looked at */
+		free(reason);
+		message_end(m, outcome);
+		return;
+	}
 	if (m->confirm)
 		tell_outcome(m, outcome);
 	message_set_state(m, MESSAGE_DEAD, 0);
@@ -483,8 +500,29 @@ void message_lost(struct message *m, bool left)
 	}
 	q->counters.lost++;
 	q->broker->counters.lost++;
+	if (message_is_live(m)) { /* whoever had it may have used it */
+		message_end(m, "lost");
+		return;
+	}
 	end_attempt(m, lost);
 	message_return(m, queue_lost_delay_ms(q), strdup(lost));
+}
+
+void message_put_back(struct message *m, uint64_t delay_ms)
+{
+	m->attempts--;
+	if (m->expired)
+		message_expire(m);
+	else
+		message_set_state(m, MESSAGE_DELAYED, delay_ms);
+}
+
+void message_spoil(struct message *m)
+{
+	static const char spoiled[] = "its body cannot be read any more";
+
+	end_attempt(m, spoiled);
+	message_die(m, "dead", strdup(spoiled));
 }
 
 void message_overdue(struct message *m)

@@ -121,8 +121,8 @@ struct message_content {
 	size_t body_size;
 	struct bytes *from; /* referenced */
 	unsigned int priority;
-	struct blob *blob;	  /* the body instead; referenced */
-	const char *file;	  /* see struct message_more; NULL: none */
+	struct blob *blob; /* the body instead; referenced */
+	const char *file;  /* see struct message_more; NULL: none */
 	size_t file_size;
 	uint64_t delay_ms, ttl_ms;
 	const char *dedup_id; /* NULL: none */
@@ -145,6 +145,14 @@ static inline struct blob *message_blob(const struct message *m)
 {
 	return m->more ? m->more->blob : NULL;
 }
+
+/* A descriptor that is passed on as it is? */
+bool message_is_live(const struct message *m);
+
+/* What came at last, for one that is in no queue yet: a blob or a block (both NULL: an empty
+ * body), each referenced, and the text about a file (copied). 0 or -ENOMEM. */
+int message_set_body(struct message *m, struct blob *blob, struct bytes *block,
+		     const char *file, size_t file_size) MUST_CHECK;
 
 /* The body's bytes, wherever it lies; UINT64_MAX: not known (a live descriptor). */
 uint64_t message_size(const struct message *m);
@@ -201,6 +209,12 @@ void message_reject(struct message *m, char *reason);
 
 /* The holder is gone. left: the whole delivery had gone to the kernel. */
 void message_lost(struct message *m, bool left);
+
+/* It could not be handed out now; the attempt does not count. */
+void message_put_back(struct message *m, uint64_t delay_ms);
+
+/* Its body is lost. */
+void message_spoil(struct message *m);
 
 /* ack_wait_ms is over. */
 void message_overdue(struct message *m);

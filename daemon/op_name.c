@@ -182,6 +182,9 @@ static int get_settings(struct call *call, struct queue_settings *s, bool *own)
 		r = get_setting(call, KEY_QUEUE_BYTES, SETTING_MAX_BYTES, &s->max_bytes,
 				s);
 	if (r == 0)
+		r = get_setting(call, KEY_QUEUE_FILE_BYTES, SETTING_MAX_FILE_BYTES,
+				&s->max_file_bytes, s);
+	if (r == 0)
 		r = get_setting(call, KEY_MAX_ATTEMPTS, SETTING_MAX_ATTEMPTS,
 				&s->max_attempts, s);
 	if (r == 0)

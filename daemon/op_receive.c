@@ -10,10 +10,12 @@
 
 #include "op_receive.h"
 
+#include <fcntl.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "log.h"
 #include "ops.h"
 #include "peek.h"
 
@@ -38,6 +40,11 @@ static int put_header_rest(struct buf *out, const struct message *m)
 		r = buf_append(out, ",", 1);
 	if (r == 0)
 		r = buf_append(out, fragment->data, fragment->size);
+	if (r == 0 && m->more && m->more->file) {
+		r = buf_append(out, ",", 1);
+		if (r == 0)
+			r = buf_append(out, m->more->file, m->more->file_size);
+	}
 	if (r == 0 && m->meta_size) {
 		r = buf_append_string(out, ",\"meta\":");
 		if (r == 0)
@@ -55,14 +62,23 @@ static void put_history(struct json_writer *w, const struct message_more *more)
 	json_put_end(w);
 }
 
+/* How the body goes. */
+struct way {
+	bool fd;	      /* as a descriptor */
+	uint64_t size, first; /* bytes; first: of the first piece */
+};
+
 static int begin_delivery(struct peer *peer, uint64_t id, const struct message *m,
-			  bool peek, uint64_t first_piece)
+			  bool peek, const struct way *way)
 {
 	struct json_writer *w = peer_begin(peer, true, id);
 	char lease[32];
 
-	json_put_u64(w, "size", first_piece);
-	if (first_piece < m->body_size)
+	if (way->fd)
+		json_put_u64(w, "fds", 1);
+	else if (way->size != UINT64_MAX)
+		json_put_u64(w, "size", way->first);
+	if (way->first < way->size)
 		json_put_bool(w, "more", true);
 	json_put_u64(w, "message", m->number);
 	if (peek) {
@@ -83,36 +99,130 @@ static int begin_delivery(struct peer *peer, uint64_t id, const struct message *
 	return err_trace(json_writer_end_open(w));
 }
 
-static int put_delivery(struct peer *peer, uint64_t id, const struct message *m,
-			bool peek)
+static struct way choose_way(const struct peer *peer, const struct message *m, bool peek)
 {
-	struct server *server = peer->server;
+	const struct blob *blob = message_blob(m);
+	struct way way = { .size = message_size(m) };
+
+	if (blob && blob->live && peek)
+		way.size = UINT64_MAX; /* it is only told of */
+	else
+		way.fd = blob && peer->fds;
+	if (way.fd)
+		way.size = 0;
+	way.first = way.size;
+	if (peer->pieces && way.size != UINT64_MAX && way.size > LIMIT_PIECE_MAX)
+		way.first = LIMIT_PIECE_MAX;
+	return way;
+}
+
+static int put_memory_body(struct peer *peer, uint64_t id, const struct message *m,
+			   const struct way *way)
+{
 	struct body_view body = { m->body, message_body(m), m->body_size };
-	bool cut = peer->pieces && m->body_size > LIMIT_PIECE_MAX;
-	uint64_t first = cut ? LIMIT_PIECE_MAX : m->body_size;
-	int r = begin_delivery(peer, id, m, peek, first);
+	int r;
+
+	if (m->body)
+		r = stream_put_bytes(&peer->stream, m->body, 0, way->first);
+	else
+		r = stream_put(&peer->stream, body.data, body.size);
+	if (r == 0 && way->first < way->size)
+		r = peer_put_pieces(peer, id, &body, way->first);
+	return err_trace(r);
+}
+
+/* Takes fd. */
+static int put_file_body(struct peer *peer, uint64_t id, const struct message *m,
+			 const struct way *way, int fd_taken)
+{
+	_cleanup_fd_ int fd = fd_taken;
+	int more = -1, r;
+
+	if (!way->first)
+		return 0;
+	if (way->first < way->size) {
+		more = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		if (more < 0)
+			return err_origin(-errno);
+	}
+	r = stream_put_file_take(&peer->stream, TAKE_FD(fd), 0, way->first);
+	if (r == 0 && more >= 0)
+		return err_trace(peer_put_flow_take(peer, id, m->number, more, way->first,
+						    way->size));
+	fd_close(more);
+	return err_trace(r);
+}
+
+static int attach(struct peer *peer, const struct blob *blob, int fd)
+{
+	struct fdset *fds = fdset_new(&fd, 1);
+	bool quick = !blob->live || blob->quick;
+
+	if (!fds && quick)
+		fd_close(fd);
+	else if (!fds)
+		workers_close_fd(blob->uid, fd);
+	if (!fds)
+		return err_origin(-ENOMEM);
+	fds->quick = quick;
+	fds->uid = blob->uid;
+	stream_put_fds_take(&peer->stream, fds);
+	return 0;
+}
+
+/* Takes fd, of a blob; -1: the body is in memory, or not shown. */
+static int put_delivery(struct peer *peer, uint64_t id, const struct message *m,
+			bool peek, const struct way *way, int fd_taken)
+{
+	_cleanup_fd_ int fd = fd_taken;
+	struct server *server = peer->server;
+	int r = begin_delivery(peer, id, m, peek, way);
 
 	if (r == 0)
 		r = put_header_rest(&server->header, m);
+	if (r == 0 && way->fd)
+		r = attach(peer, message_blob(m), TAKE_FD(fd));
 	if (r == 0)
 		r = stream_put_header(&peer->stream, server->header.data,
 				      server->header.size);
-	if (r == 0 && m->body)
-		r = stream_put_bytes(&peer->stream, m->body, 0, first);
-	else if (r == 0)
-		r = stream_put(&peer->stream, body.data, body.size);
-	if (r == 0 && cut)
-		r = peer_put_pieces(peer, id, &body, first);
-	return err_trace(r);
+	if (r < 0 || way->fd || way->size == UINT64_MAX)
+		return err_trace(r);
+	if (fd >= 0)
+		return err_trace(put_file_body(peer, id, m, way, TAKE_FD(fd)));
+	return err_trace(put_memory_body(peer, id, m, way));
+}
+
+/* A body that cannot be had is no fault of the peer's: OP_RECEIVE_NO_BODY. */
+static int open_body(const struct message *m, const struct way *way)
+{
+	const struct blob *blob = message_blob(m);
+	int fd;
+
+	if (!blob || way->size == UINT64_MAX)
+		return -1;
+	fd = blob_open(blob);
+	if (fd >= 0)
+		return fd;
+	log_error("the body of message %llu cannot be opened: %s",
+		  (unsigned long long)m->number, strerror(-fd));
+	return fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM ? OP_RECEIVE_NO_FD
+							       : OP_RECEIVE_NO_BODY;
 }
 
 int op_receive_write(struct peer *peer, uint64_t id, const struct message *m, bool peek)
 {
-	int r;
+	struct way way = choose_way(peer, m, peek);
+	int fd = open_body(m, &way), r;
 
+	if (fd < -1 && !peek)
+		return fd;
+	if (fd < -1) { /* it is told of all the same */
+		way = (struct way){ .size = UINT64_MAX, .first = UINT64_MAX };
+		fd = -1;
+	}
 	if (!stream_pending(&peer->stream))
 		peer->sent_ns = peer->server->loop.now_ns;
-	r = put_delivery(peer, id, m, peek);
+	r = put_delivery(peer, id, m, peek, &way, fd);
 	if (r < 0)
 		peer_fail(peer, r);
 	peer_flush_later(peer);
@@ -130,24 +240,36 @@ static bool has_room(struct receiver *receiver)
 {
 	struct receive *receive = receive_of(receiver);
 
-	receive->starved = !peer_has_room(receive->request.peer);
+	receive->starved = !peer_has_room(receive->request.peer) ||
+			   peer_has_flow(receive->request.peer, receive->request.id);
 	return !receive->starved;
 }
 
-static void deliver(struct receiver *receiver, struct message *m)
+static enum delivery deliver(struct receiver *receiver, struct message *m)
 {
 	struct receive *receive = receive_of(receiver);
 	struct peer *peer = receive->request.peer;
+	unsigned int n_flows = peer_n_flows(peer);
+	int r = op_receive_write(peer, receive->request.id, m, false);
 
+	if (r == OP_RECEIVE_NO_FD)
+		return DELIVERY_LATER;
+	if (r == OP_RECEIVE_NO_BODY)
+		return DELIVERY_BAD;
 	receive->last_ns = peer->server->loop.now_ns;
-	if (op_receive_write(peer, receive->request.id, m, false) == 0)
-		m->out_end = peer->stream.queued_bytes;
+	if (r == 0 && peer_n_flows(peer) == n_flows)
+		m->out_end =
+			peer->stream.queued_bytes; /* else when its last piece is put */
+	return DELIVERY_DONE;
 }
 
 void op_receive_write_end(struct peer *peer, uint64_t id, const char *why)
 {
-	struct json_writer *w = peer_begin(peer, true, id);
+	struct json_writer *w;
 
+	if (peer_end_after_flows(peer, id, why))
+		return;
+	w = peer_begin(peer, true, id);
 	json_put_text(w, "end", why);
 	peer_end(peer);
 }
@@ -251,7 +373,7 @@ void op_receive_sent(struct peer *peer)
 		struct receive *receive = LIST_ENTRY(link, struct receive, link);
 
 		receiver_sent(&receive->receiver, peer->stream.sent_bytes);
-		if (receive->starved && peer_has_room(peer)) {
+		if (receive->starved && has_room(&receive->receiver)) {
 			receive->starved = false;
 			receiver_feed_later(&receive->receiver);
 		}
@@ -439,6 +561,7 @@ static int receive_start(struct call *call, struct queue_list *list,
 	receiver_init(&receive->receiver, &receiver_ops, &call->server->broker,
 		      peer->who.uid, TAKE_PTR(list->subscriptions), list->n);
 	receive->receiver.pid = peer->pid;
+	receive->receiver.takes_live = peer->fds;
 	receive->receiver.window = o->window;
 	receive->receiver.left = o->max ? o->max : UINT64_MAX;
 	receive->receiver.ack_wait_ms = o->ack_wait_ms;

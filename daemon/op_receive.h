@@ -11,7 +11,13 @@ void op_receive_lose_all(struct peer *peer);
 /* Some of the peer's output has gone to the kernel. */
 void op_receive_sent(struct peer *peer);
 
-/* One delivery, or what peek shows. A failure ends the peer. */
+/* op_receive_write(): the peer goes on. */
+enum {
+	OP_RECEIVE_NO_FD = -2000,   /* no descriptor is free: later */
+	OP_RECEIVE_NO_BODY = -2001, /* the body cannot be opened */
+};
+
+/* One delivery, or what peek shows. 0, one of the above, or -errno, which ends the peer. */
 int op_receive_write(struct peer *peer, uint64_t id, const struct message *m,
 		     bool peek) MUST_CHECK;
 void op_receive_write_end(struct peer *peer, uint64_t id, const char *why);

@@ -2,251 +2,35 @@
 
 /*
  * send: a message into a queue. A send is answered when the queue has the message, which in a
- * durable queue means on the disk. One that waits for room (wait_ms), for the disk, or for
- * the outcome (confirm "acked") stays open meanwhile.
+ * durable queue means on the disk.
+ *
+ * Its body is in the frame; or it was too large for that and is in an upload; or it is a
+ * file, of which the descriptor was sent, to be copied or (live) passed on as it is.
  */
 
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/err.h"
-#include "dedup.h"
+#include "file_text.h"
+#include "foreign_fd.h"
 #include "ops.h"
-#include "store.h"
+#include "send_body.h"
+#include "send_request.h"
 
-struct send_request {
-	struct request request;
-	bool wants_outcome; /* confirm "acked" */
-	bool waits;	    /* for room */
-	bool confirms;	    /* registered for the outcome */
-	bool storing; /* the message, or the first one like it, is not yet on disk */
-	bool duplicate;
-	uint64_t number;
-	const char *outcome;
-	uint64_t failures; /* of the store, when it began to wait for it */
-	struct waiting_send waiting;
-	struct confirm confirm;
-	struct store_wait stored;
-	struct timer timer;
+/* All that a header says. */
+struct send_parts {
+	struct message_content content;
+	struct send_options options;
+	struct name_ref queue_ref;
+	struct queue *queue; /* NULL: it is made when the message goes into it */
+	bool durable;
+	struct digests digests;
+	uint64_t file_size; /* UINT64_MAX: not said */
+	bool live, progress;
+	struct buf file; /* what is said of the file */
 };
 
-struct send_options {
-	uint64_t wait_ms; /* UINT64_MAX: for ever */
-	bool wants_outcome;
-};
-
-/* ---- answers ---- */
-
-static void reply_number(struct peer *peer, uint64_t id, uint64_t number, bool duplicate,
-			 const char *outcome)
-{
-	const struct broker *broker = &peer->server->broker;
-	struct json_writer *w = peer_begin(peer, true, id);
-
-	json_put_u64(w, "message", number);
-	if (duplicate)
-		json_put_bool(w, "duplicate", true);
-	if (outcome)
-		json_put_text(w, "outcome", outcome);
-	if (broker->store && !store_keeps_promises(broker->store))
-		json_put_bool(w, "durable", false);
-	peer_end(peer);
-}
-
-static void stop_storing(struct send_request *s)
-{
-	if (s->storing)
-		peer_end_storing(s->request.peer, &s->stored);
-	s->storing = false;
-}
-
-static void send_request_free(struct send_request *s)
-{
-	timer_cancel(&s->request.peer->server->loop, &s->timer);
-	if (s->waits) {
-		s->request.peer->n_waiting_sends--;
-		waiting_send_cancel(&s->waiting);
-	}
-	stop_storing(s);
-	if (s->confirms)
-		map_remove(&s->request.peer->server->broker.confirms, &s->confirm.node);
-	request_close(&s->request);
-	free(s);
-}
-
-static void refuse_and_free(struct send_request *s, enum fault_word word,
-			    const char *text)
-{
-	struct fault *fault = &s->request.peer->server->fault;
-
-	fault_set(fault, word, "%s", text);
-	peer_refuse(s->request.peer, s->request.has_id, s->request.id, "send", fault);
-	send_request_free(s);
-}
-
-/* If all that it waits for is there. */
-static void answer(struct send_request *s)
-{
-	if (s->storing || (s->wants_outcome && !s->outcome))
-		return;
-	if (s->request.has_id)
-		reply_number(s->request.peer, s->request.id, s->number, s->duplicate,
-			     s->outcome);
-	send_request_free(s);
-}
-
-static void on_stored(struct store_wait *wait, int result);
-
-static void await_disk(struct send_request *s, bool for_send)
-{
-	struct peer *peer = s->request.peer;
-
-	s->storing = true;
-	s->failures = peer->server->broker.store_failures;
-	s->stored = (struct store_wait){ .for_send = for_send, .done = on_stored };
-	peer_begin_storing(peer, &s->stored);
-}
-
-/* Told when it is on the disk: what was told to be over does not come again. */
-static void on_settled(struct confirm *confirm, uint64_t number, const char *outcome)
-{
-	struct send_request *s = CONTAINER_OF(confirm, struct send_request, confirm);
-
-	(void)number;
-	s->confirms = false;
-	s->outcome = outcome;
-	if (confirm->stored && !s->storing)
-		await_disk(s, false);
-	answer(s);
-}
-
-static void refuse_unstored_outcome(struct send_request *s, int result)
-{
-	struct fault *fault = &s->request.peer->server->fault;
-
-	fault_not_stored(fault, result);
-	peer_refuse(s->request.peer, s->request.has_id, s->request.id, "send", fault);
-	send_request_free(s);
-}
-
-static void on_stored(struct store_wait *wait, int result)
-{
-	struct send_request *s = CONTAINER_OF(wait, struct send_request, stored);
-	uint64_t failures = s->request.peer->server->broker.store_failures;
-
-	stop_storing(s);
-	if (result < 0 && !wait->for_send)
-		refuse_unstored_outcome(s, result);
-	else if (result == -ENOSPC)
-		refuse_and_free(s, FAULT_NO_SPACE,
-				"the disk of ipcd's state directory is full: the message "
-				"was not taken");
-	else if (result == -ENOMEM)
-		refuse_and_free(s, FAULT_INTERNAL,
-				"no memory to write the message to the disk: it was not "
-				"taken");
-	else if (result < 0 || (s->duplicate && s->failures != failures))
-		refuse_and_free(s, FAULT_INTERNAL,
-				"the message could not be written to the disk, or it is "
-				"not known: send it again, with the same dedup_id");
-	else
-		answer(s);
-}
-
-/* -ENOMEM: the message is in the queue all the same. */
-static int await_outcome(struct send_request *s, struct message *m)
-{
-	struct map *confirms = &s->request.peer->server->broker.confirms;
-	int r;
-
-	if (!m) { /* a repeated send, whose first message has ended */
-		s->outcome = "gone";
-		return 0;
-	}
-	r = map_reserve(confirms);
-	if (r < 0)
-		return err_trace(r);
-	m->confirm = s->confirms = true;
-	s->confirm.settled = on_settled;
-	map_add(confirms, &s->confirm.node, map_u64(m->number));
-	return 0;
-}
-
-/* The queue has it: answer, or go on waiting. */
-static void accepted(struct send_request *s, uint64_t number, bool duplicate)
-{
-	struct peer *peer = s->request.peer;
-	struct broker *broker = &peer->server->broker;
-	struct message *m = message_find(broker, number);
-
-	s->number = number;
-	s->duplicate = duplicate;
-	timer_cancel(&peer->server->loop, &s->timer);
-	if (s->wants_outcome && await_outcome(s, m) < 0) {
-		refuse_and_free(
-			s, FAULT_INTERNAL,
-			"no memory to wait for the outcome; the message is in the queue");
-		return;
-	}
-	if (m && m->state == MESSAGE_STORING)
-		await_disk(s, true);
-	answer(s);
-}
-
-static void on_admitted(struct waiting_send *waiting, uint64_t number, bool duplicate)
-{
-	struct send_request *s = CONTAINER_OF(waiting, struct send_request, waiting);
-
-	s->waits = false;
-	s->request.peer->n_waiting_sends--;
-	accepted(s, number, duplicate);
-}
-
-static void on_refused(struct waiting_send *waiting, enum fault_word word,
-		       const char *why)
-{
-	refuse_and_free(CONTAINER_OF(waiting, struct send_request, waiting), word, why);
-}
-
-static void on_timeout(struct timer *timer)
-{
-	refuse_and_free(CONTAINER_OF(timer, struct send_request, timer), FAULT_FULL,
-			"there was no room in the queue within wait_ms");
-}
-
-static void on_end(struct request *request, const char *why)
-{
-	struct send_request *s = CONTAINER_OF(request, struct send_request, request);
-
-	if (!why)
-		send_request_free(s);
-	else if (!strcmp(why, "cancelled"))
-		refuse_and_free(s, FAULT_TIMEOUT,
-				s->waits ? "cancelled while it waited for room"
-				: s->storing
-					? "cancelled while the disk was waited for: "
-					  "whether it is there is not known"
-					: "cancelled; the message stays in the queue");
-	else
-		refuse_and_free(s, FAULT_SHUTTING_DOWN, "the daemon is stopping");
-}
-
-/* ---- the request ---- */
-
-static int refuse_unbuilt(struct call *call)
-{
-	static const enum header_key keys[] = { KEY_FILENAME, KEY_FILE_SIZE, KEY_MODE,
-						KEY_MTIME,    KEY_LIVE,	     KEY_XXH3,
-						KEY_SHA256,   KEY_MD5 };
-
-	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
-		if (header_has(call->header, keys[i]))
-			return fault_set(
-				call->fault, FAULT_BAD_REQUEST,
-				"\"%s\" is not supported by this version of ipcd",
-				header_key_name(keys[i]));
-	return 0;
-}
+/* ---- the header ---- */
 
 static int get_confirm(struct call *call, bool *ret_outcome)
 {
@@ -267,33 +51,43 @@ static int get_confirm(struct call *call, bool *ret_outcome)
 	return 0;
 }
 
-static int get_content(struct call *call, struct message_content *content,
-		       struct send_options *options)
+static int get_content(struct call *call, struct send_parts *parts)
 {
 	const struct header *h = call->header;
+	struct message_content *content = &parts->content;
 	uint64_t priority = LIMIT_PRIORITY_DEFAULT;
 
-	*content = (struct message_content){
-		.body = call->body,
-		.body_block = call->body_block,
-		.body_size = call->body_size,
-		.ttl_ms = UINT64_MAX,
-	};
+	*content = (struct message_content){ .ttl_ms = UINT64_MAX };
 	if (header_get_u64(h, KEY_PRIORITY, 0, LIMIT_PRIORITY_MAX, &priority,
 			   call->fault) < 0 ||
 	    header_get_ms(h, KEY_DELAY_MS, false, &content->delay_ms, call->fault) < 0 ||
 	    header_get_ms(h, KEY_TTL_MS, true, &content->ttl_ms, call->fault) < 0 ||
-	    header_get_ms(h, KEY_WAIT_MS, true, &options->wait_ms, call->fault) < 0 ||
+	    header_get_ms(h, KEY_WAIT_MS, true, &parts->options.wait_ms, call->fault) <
+		    0 ||
 	    header_get_object(h, KEY_META, LIMIT_META_MAX, &content->meta,
 			      &content->meta_size, call->fault) < 0 ||
 	    header_get_string(h, KEY_DEDUP_ID, 1, LIMIT_DEDUP_ID_MAX, &content->dedup_id,
 			      &content->dedup_size, call->fault) < 0)
 		return FAULT;
 	content->priority = (unsigned int)priority;
-	return get_confirm(call, &options->wants_outcome);
+	return get_confirm(call, &parts->options.wants_outcome);
 }
 
-static int open_queue(struct call *call, struct queue **ret_queue)
+static int get_file(struct call *call, struct send_parts *parts)
+{
+	const struct header *h = call->header;
+
+	if (header_get_u64(h, KEY_FILE_SIZE, 0, LIMIT_NUMBER_MAX, &parts->file_size,
+			   call->fault) < 0 ||
+	    header_get_bool(h, KEY_LIVE, &parts->live, call->fault) < 0 ||
+	    header_get_bool(h, KEY_PROGRESS, &parts->progress, call->fault) < 0 ||
+	    digests_get(h, &parts->digests, call->fault))
+		return FAULT;
+	return err_trace(
+		file_text_get(h, call->server->writer, &parts->file, call->fault));
+}
+
+static int check_queue(struct call *call, struct send_parts *parts)
 {
 	const char *text;
 	size_t size;
@@ -304,126 +98,332 @@ static int open_queue(struct call *call, struct queue **ret_queue)
 		return FAULT;
 	if (r == 0)
 		return call_missing(call, KEY_QUEUE);
-	return err_trace(call_open_queue(call, text, size, ret_queue));
-}
-
-static struct send_request *send_request_new(struct call *call,
-					     const struct send_options *options)
-{
-	struct send_request *s = calloc(1, sizeof(*s));
-
-	if (!s)
-		return NULL;
-	s->wants_outcome = options->wants_outcome;
-	timer_init(&s->timer, TIMER_MONOTONIC, on_timeout);
-	if (request_open(&s->request, call->peer, call->has_id, call->id, on_end) < 0) {
-		free(s);
-		return NULL;
-	}
-	return s;
-}
-
-/* Takes m on success. */
-static int wait_for_room(struct call *call, struct queue *queue, struct message *m,
-			 const struct send_options *options)
-{
-	struct peer *peer = call->peer;
-	uint64_t max = call->server->limits.buffer_per_user;
-	struct send_request *s;
-	int r = 0;
-
-	if (peer->user->usage.waiting_bytes + message_cost(m) > max)
-		return fault_set(
-			call->fault, FAULT_QUOTA,
-			"what this user's connections wait with fills %llu bytes "
-			"(buffer_per_user); wait for answers",
-			(unsigned long long)max);
-	if (peer->n_waiting_sends == LIMIT_WAITING_SENDS_MAX)
-		return fault_set(call->fault, FAULT_FULL,
-				 "%d sends of this connection wait for room already "
-				 "(waiting_sends_max)",
-				 LIMIT_WAITING_SENDS_MAX);
-	s = send_request_new(call, options);
-	if (!s)
-		return err_origin(-ENOMEM);
-	if (options->wait_ms != UINT64_MAX)
-		r = timer_set(&call->server->loop, &s->timer,
-			      deadline_after(call->server->loop.now_ns,
-					     options->wait_ms));
-	s->waiting.admitted = on_admitted;
-	s->waiting.refused = on_refused;
-	s->waiting.who = &peer->who;
-	if (r == 0)
-		r = queue_wait(queue, peer->user, &s->waiting, m);
-	if (r < 0) {
-		send_request_free(s);
+	r = call_parse_name(call, text, size, &parts->queue_ref);
+	if (r)
 		return err_trace(r);
-	}
-	s->waits = true;
-	peer->n_waiting_sends++;
-	return 0;
+	return err_trace(queue_check_open(&call->server->broker, &parts->queue_ref,
+					  &call->peer->who, RIGHT_WRITE, "send to",
+					  &parts->queue, &parts->durable, call->fault));
 }
 
-/* What passes when messages are received. */
-static bool may_wait_for(enum fault_word word)
+/* In pieces the sender could not know at first: bytes were lost, or it has miscounted. */
+static int check_promise(struct call *call, const struct send_parts *parts, uint64_t size)
 {
-	return word == FAULT_FULL || word == FAULT_QUOTA;
+	if (parts->file_size == UINT64_MAX || parts->file_size == size)
+		return 0;
+	return fault_set(call->fault, call->digests ? FAULT_INTEGRITY : FAULT_BAD_REQUEST,
+			 "\"file_size\" is %llu, but the body has %llu bytes",
+			 (unsigned long long)parts->file_size, (unsigned long long)size);
 }
 
-/* Takes m on success. */
-static int send_message(struct call *call, struct queue *queue, struct message *m,
-			const struct send_options *options)
+/* What goes together, before a name is looked at or made. body_size: UINT64_MAX if it is not
+ * known yet, or not told by the frame. */
+static int check_shape(struct call *call, const struct send_parts *parts,
+		       uint64_t body_size)
 {
-	struct send_request *s = NULL;
-	uint64_t number;
+	if (parts->live && !call->fds)
+		return fault_set(call->fault, FAULT_BAD_REQUEST,
+				 "\"live\" needs a file descriptor: \"fds\":1");
+	if (parts->live && parts->digests.wanted)
+		return fault_set(
+			call->fault, FAULT_BAD_REQUEST,
+			"\"live\" and a digest do not go together: ipcd does not "
+			"read a live descriptor");
+	return body_size == UINT64_MAX ? 0 : check_promise(call, parts, body_size);
+}
+
+static int get_parts(struct call *call, uint64_t body_size, struct send_parts *parts)
+{
 	int r;
 
-	if (options->wants_outcome || queue_is_durable(queue)) {
-		/* before the queue has it: a failure must have no effect */
-		r = map_reserve(&call->server->broker.confirms);
-		if (r < 0)
-			return err_trace(r);
-		s = send_request_new(call, options);
-		if (!s)
-			return err_origin(-ENOMEM);
-	}
-	r = queue_send(queue, call->peer->user, m, &number, call->fault);
-	if (r != 0 && r != QUEUE_DUPLICATE) {
-		if (s)
-			send_request_free(s);
-		if (r == FAULT && options->wait_ms && may_wait_for(call->fault->word))
-			r = wait_for_room(call, queue, m, options);
+	*parts = (struct send_parts){ .file_size = UINT64_MAX, .file = BUF_INIT };
+	r = get_content(call, parts);
+	if (r == 0)
+		r = get_file(call, parts);
+	if (r == 0 && call->digests)
+		digests_add(&parts->digests, call->digests);
+	if (r == 0)
+		r = check_shape(call, parts, body_size);
+	return r ? err_trace(r) : err_trace(check_queue(call, parts));
+}
+
+static int message_new_for(struct call *call, struct send_parts *parts,
+			   struct message **ret_message)
+{
+	parts->content.from = peer_get_from(call->peer);
+	*ret_message = parts->content.from ? message_new(&parts->content) : NULL;
+	bytes_unref(parts->content.from);
+	return *ret_message ? 0 : err_origin(-ENOMEM);
+}
+
+/* ---- before a large body is there ---- */
+
+static int check_max(struct call *call, uint64_t size)
+{
+	uint64_t max = call->server->limits.file_max;
+
+	if (size == UINT64_MAX || size <= max)
+		return 0;
+	return fault_set(call->fault, FAULT_TOO_LARGE,
+			 "the body has %llu bytes, the limit is %llu (file_max)",
+			 (unsigned long long)size, (unsigned long long)max);
+}
+
+/* Who does not want to wait is told before the bytes come. */
+static int check_room(struct call *call, const struct send_parts *parts, uint64_t size)
+{
+	bool on_disk = call->server->broker.blobs.directory >= 0;
+	uint64_t memory = parts->content.meta_size + parts->file.size;
+
+	if (parts->options.wait_ms || !parts->queue)
+		return 0;
+	if (size == UINT64_MAX)
+		size = 0;
+	return err_trace(queue_check_room(parts->queue, call->peer->user,
+					  memory + (on_disk ? 0 : size),
+					  on_disk ? size : 0, call->fault));
+}
+
+int op_send_check(struct call *call, uint64_t *size)
+{
+	struct send_parts parts;
+	int r = get_parts(call, *size, &parts);
+
+	if (r == 0 && *size == UINT64_MAX)
+		*size = parts.file_size;
+	if (r == 0)
+		r = check_max(call, *size);
+	if (r == 0)
+		r = check_room(call, &parts, *size);
+	buf_deinit(&parts.file);
+	return r;
+}
+
+/* ---- a body in memory ---- */
+
+static int make_digests(struct call *call, const struct send_parts *parts,
+			char hex[DIGEST_N][DIGEST_HEX_MAX + 1])
+{
+	unsigned int kinds = parts->digests.wanted | 1u << DIGEST_XXH3;
+	struct digest *digest;
+	int r = digest_new(kinds, &digest);
+
+	if (r < 0)
 		return err_trace(r);
+	digest_update(digest, call->body, call->body_size);
+	for (unsigned int kind = 0; kind < DIGEST_N && r == 0; kind++) {
+		if (!(kinds & 1u << kind))
+			continue;
+		digest_final(digest, kind, hex[kind]);
+		r = digests_check(&parts->digests, kind, hex[kind], call->fault);
 	}
-	if (s)
-		accepted(s, number, r == QUEUE_DUPLICATE);
-	else if (call->has_id)
-		reply_number(call->peer, call->id, number, r == QUEUE_DUPLICATE, NULL);
-	return 0;
+	digest_free(digest);
+	return r;
+}
+
+/* Of a file that is small enough. The text is kept in text. */
+static int describe_body(struct call *call, struct send_parts *parts, struct buf *text)
+{
+	char hex[DIGEST_N][DIGEST_HEX_MAX + 1] = { "" };
+	int r;
+
+	if (!parts->file.size && !parts->digests.wanted && parts->file_size == UINT64_MAX)
+		return 0;
+	r = make_digests(call, parts, hex);
+	if (r == 0)
+		r = file_text_complete(call->server->writer, &parts->file,
+				       call->body_size, hex, false, text);
+	parts->content.file = text->data;
+	parts->content.file_size = text->size;
+	return err_trace(r);
+}
+
+static int wait_in_line(struct call *call, struct send_parts *parts, struct message *m)
+{
+	const struct send_source nothing = { .fd = -1, .promised = UINT64_MAX };
+	struct buf none = BUF_INIT;
+
+	return err_trace(send_body_start(call, &parts->options, &parts->queue_ref,
+					 parts->queue, m, &none, &parts->digests,
+					 &nothing));
+}
+
+static int open_and_send(struct call *call, struct send_parts *parts, struct message *m)
+{
+	int r = 0;
+
+	if (!parts->queue)
+		r = queue_open(&call->server->broker, &parts->queue_ref, &call->peer->who,
+			       RIGHT_WRITE, "send to", &parts->queue, call->fault);
+	return r ? err_trace(r)
+		 : err_trace(send_message(call, NULL, parts->queue, m, &parts->options));
+}
+
+static int send_now(struct call *call, struct send_parts *parts)
+{
+	struct message *m;
+	int r = message_new_for(call, parts, &m);
+
+	if (r < 0)
+		return err_trace(r);
+	if (call->peer->n_preparing && send_body_must_wait(call->peer, &parts->queue_ref))
+		r = wait_in_line(call, parts, m);
+	else
+		r = open_and_send(call, parts, m);
+	if (r)
+		message_free(m);
+	return err_trace(r);
+}
+
+static int send_memory(struct call *call, struct send_parts *parts)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT;
+	int r = describe_body(call, parts, &text);
+
+	if (r)
+		return err_trace(r);
+	parts->content.body = call->body;
+	parts->content.body_block = call->body_block;
+	parts->content.body_size = call->body_size;
+	return err_trace(send_now(call, parts));
+}
+
+/* ---- a body that is still to be copied ---- */
+
+static int send_source(struct call *call, struct send_parts *parts,
+		       struct send_source *source)
+{
+	struct message *m;
+	int r = message_new_for(call, parts, &m);
+
+	source->durable = parts->durable;
+	source->progress = parts->progress;
+	if (r == 0)
+		r = send_body_start(call, &parts->options, &parts->queue_ref,
+				    parts->queue, m, &parts->file, &parts->digests,
+				    source);
+	if (r && m)
+		message_free(m);
+	return err_trace(r);
+}
+
+static int send_upload(struct call *call, struct send_parts *parts)
+{
+	struct send_source source = {
+		.fd = -1,
+		.upload = call->upload,
+		.promised = UINT64_MAX,
+		.size = call->upload->received,
+	};
+	uint64_t size = source.size;
+	int r;
+
+	if (parts->file_size != UINT64_MAX && parts->file_size != size)
+		return fault_set(call->fault, FAULT_INTEGRITY,
+				 "\"file_size\" is %llu, but %llu bytes came",
+				 (unsigned long long)parts->file_size,
+				 (unsigned long long)size);
+	r = filling_charge(&call->upload->filling, size, call->fault);
+	if (r == 0)
+		r = send_source(call, parts, &source);
+	if (r == 0)
+		call->upload = NULL;
+	return err_trace(r);
+}
+
+static int send_copy(struct call *call, struct send_parts *parts,
+		     const struct foreign_fd *fd)
+{
+	struct send_source source = { .promised = parts->file_size, .size = fd->size };
+	int r = check_max(call, fd->size);
+
+	if (r == 0)
+		r = check_room(call, parts, fd->disk);
+	if (r)
+		return err_trace(r);
+	source.fd = call->fds->fds[0];
+	r = send_source(call, parts, &source);
+	if (r == 0)
+		fdset_steal(call->fds, 0);
+	return err_trace(r);
+}
+
+/* ---- a descriptor that is passed on as it is ---- */
+
+static int send_as_it_is(struct call *call, struct send_parts *parts,
+			 const struct foreign_fd *fd)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT;
+	struct blob *blob = NULL;
+	int r = file_text_complete(call->server->writer, &parts->file, fd->size, NULL,
+				   parts->live, &text);
+
+	if (r == 0)
+		blob = blob_new_fd(&call->server->broker.blobs, call->peer->user->uid,
+				   call->fds->fds[0], fd->size, fd->disk, parts->live,
+				   fd->quick);
+	if (!blob)
+		return err_origin(-ENOMEM);
+	fdset_steal(call->fds, 0);
+	parts->content.file = text.data;
+	parts->content.file_size = text.size;
+	parts->content.blob = blob;
+	if (parts->live)
+		parts->content.ttl_ms = min_u64(parts->content.ttl_ms,
+						call->server->limits.live_deadline);
+	r = send_now(call, parts);
+	blob_unref(blob);
+	return err_trace(r);
+}
+
+static bool may_adopt(const struct send_parts *parts, const struct foreign_fd *fd)
+{
+	return fd->sealed && fd->size > LIMIT_PIECE_MAX && !parts->digests.wanted &&
+	       !parts->durable;
+}
+
+static int send_fd(struct call *call, struct send_parts *parts)
+{
+	const struct server *server = call->server;
+	struct foreign_fd fd;
+	int r;
+
+	if (workers_is_stuck(server->workers, call->peer->user->uid))
+		return send_refuse_stuck(call->fault);
+	if (parts->live && parts->durable)
+		return queue_refuse_live(call->fault);
+	if (parts->live) {
+		r = foreign_fd_check_live(server, call->fds->fds[0], &fd, call->fault);
+		return r ? r : err_trace(send_as_it_is(call, parts, &fd));
+	}
+	r = foreign_fd_check_file(call->fds->fds[0], &fd, call->fault);
+	if (r)
+		return r;
+	if (may_adopt(parts, &fd)) {
+		r = parts->file_size == UINT64_MAX || parts->file_size == fd.size
+			    ? check_max(call, fd.size)
+			    : fault_set(call->fault, FAULT_CHANGED,
+					"the file has %llu bytes, not the %llu that "
+					"\"file_size\" says",
+					(unsigned long long)fd.size,
+					(unsigned long long)parts->file_size);
+		return r ? r : err_trace(send_as_it_is(call, parts, &fd));
+	}
+	return err_trace(send_copy(call, parts, &fd));
 }
 
 int op_send(struct call *call)
 {
-	struct send_options options = { .wait_ms = 0 };
-	struct message_content content;
-	struct queue *queue;
-	struct message *m;
-	int r;
+	struct send_parts parts;
+	bool told = !call->fds && !call->upload;
+	int r = get_parts(call, told ? call->body_size : UINT64_MAX, &parts);
 
-	r = refuse_unbuilt(call);
-	if (r == 0)
-		r = get_content(call, &content, &options);
-	if (r == 0)
-		r = open_queue(call, &queue);
-	if (r)
-		return err_trace(r);
-	content.from = peer_get_from(call->peer);
-	m = content.from ? message_new(&content) : NULL;
-	bytes_unref(content.from);
-	if (!m)
-		return err_origin(-ENOMEM);
-	r = send_message(call, queue, m, &options);
-	if (r)
-		message_free(m);
+	if (r == 0 && call->fds)
+		r = send_fd(call, &parts);
+	else if (r == 0 && call->upload)
+		r = send_upload(call, &parts);
+	else if (r == 0)
+		r = send_memory(call, &parts);
+	buf_deinit(&parts.file);
 	return err_trace(r);
 }

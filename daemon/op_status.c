@@ -94,8 +94,10 @@ static int put_queue(struct call *call, struct buf *out, struct name *name)
 	for (enum message_state i = MESSAGE_READY; i < MESSAGE_N_STATES; i++)
 		json_put_u64(w, message_state_name(i), q->n_in_state[i]);
 	json_put_u64(w, "bytes", q->bytes);
+	json_put_u64(w, "file_bytes", q->file_bytes);
 	json_put_u64(w, "queue_messages", queue_max_messages(q));
 	json_put_u64(w, "queue_bytes", queue_max_bytes(q));
+	json_put_u64(w, "queue_file_bytes", queue_max_file_bytes(q));
 	put_oldest(w, q);
 	put_rate(w, "sent_rate", &q->sent_rate, now_ns);
 	put_rate(w, "acked_rate", &q->acked_rate, now_ns);
@@ -192,6 +194,8 @@ static void put_usage(struct json_writer *w, const struct user *user)
 	json_put_u64(w, "names", user->usage.names);
 	json_put_u64(w, "messages", user->usage.messages);
 	json_put_u64(w, "bytes", user->usage.bytes);
+	json_put_u64(w, "file_bytes", user->usage.file_bytes);
+	json_put_u64(w, "live", user->usage.live);
 	json_put_u64(w, "dedup_ids", user->usage.dedups);
 	json_put_end(w);
 }

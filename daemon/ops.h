@@ -10,6 +10,11 @@ int op_hello(struct call *call);
 int op_ping(struct call *call);
 int op_cancel(struct call *call);
 int op_send(struct call *call);
+
+/* A send whose body is still to come: would it be taken? *size is what is known of its size,
+ * on return perhaps more. As a handler, but without effect. */
+int op_send_check(struct call *call, uint64_t *size);
+
 int op_receive(struct call *call);
 int op_ack(struct call *call);
 int op_nack(struct call *call);

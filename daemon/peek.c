@@ -47,7 +47,7 @@ static int show_queue(struct peek *p)
 	int r = SCAN_END;
 
 	while (p->left) {
-		p->starved = !peer_has_room(peer);
+		p->starved = !peer_has_room(peer) || peer_has_flow(peer, p->request.id);
 		if (p->starved)
 			return SCAN_PAUSE;
 		r = scan_next(&p->scan, &m);

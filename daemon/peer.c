@@ -15,6 +15,8 @@
 #include "op_receive.h"
 #include "store.h"
 
+enum { ATTACHED_MAX = 16 /* files and descriptors that wait in one peer's output */ };
+
 /* ---- who it is ---- */
 
 static bool peer_has_group(const struct credentials *who, gid_t gid)
@@ -107,7 +109,8 @@ static bool is_crowded(const struct peer *peer)
 static bool is_read(const struct peer *peer)
 {
 	return peer->state == PEER_OPEN && !peer->paused && !peer->throttled &&
-	       peer->n_storing < LIMIT_STORING_MAX && !is_crowded(peer);
+	       !peer->uploading && peer->n_storing < LIMIT_STORING_MAX &&
+	       !is_crowded(peer);
 }
 
 /* ---- states ---- */
@@ -124,6 +127,8 @@ static void peer_free(struct peer *peer)
 	list_remove(&peer->name_waiter.link);
 	list_remove(&peer->link);
 	map_remove(&server->peers_by_number, &peer->by_number);
+	peer_drop_upload(peer);
+	peer_drop_output(peer);
 	assemblies_deinit(&peer->assemblies);
 	map_deinit(&peer->requests);
 	stream_deinit(&peer->stream);
@@ -225,7 +230,7 @@ void peer_cut(struct peer *peer, enum fault_word word, const char *why, const ch
 static void check_drained(struct peer *peer)
 {
 	bool open = peer->requests.n > 0 || !list_is_empty(&peer->nameless);
-	bool waits = open && !peer->hung_up && !peer->output_dead;
+	bool waits = (open && !peer->hung_up && !peer->output_dead) || peer->n_preparing;
 
 	if (peer->state == PEER_DRAINING && !waits &&
 	    (!stream_pending(&peer->stream) || peer->hung_up || peer->output_dead))
@@ -323,7 +328,9 @@ static void on_deadline(struct timer *timer)
 bool peer_has_room(const struct peer *peer)
 {
 	return peer->state <= PEER_DRAINING && !peer->output_dead && !peer->hung_up &&
-	       stream_pending(&peer->stream) < peer->server->limits.buffer_per_connection;
+	       stream_pending_memory(&peer->stream) <
+		       peer->server->limits.buffer_per_connection &&
+	       peer->stream.n_attached + peer_n_flows(peer) < ATTACHED_MAX;
 }
 
 void peer_flush_later(struct peer *peer)
@@ -332,13 +339,13 @@ void peer_flush_later(struct peer *peer)
 		loop_defer(&peer->server->loop, &peer->flush);
 }
 
-static void note_sent(struct peer *peer, uint64_t before)
+void peer_note_sent(struct peer *peer, uint64_t size)
 {
-	if (peer->stream.sent_bytes == before)
+	if (!size)
 		return;
 	peer->sent_ns = peer->server->loop.now_ns;
 	op_receive_sent(peer);
-	if (peer->throttled && stream_pending(&peer->stream) <
+	if (peer->throttled && stream_pending_memory(&peer->stream) <
 				       peer->server->limits.buffer_per_connection / 2) {
 		peer->throttled = false;
 		source_again(&peer->source);
@@ -367,24 +374,49 @@ static void ask_for_room(struct peer *peer)
 		peer_fail(peer, r);
 }
 
+/* It no longer reads, but what it sent before still counts. */
+static void note_output_dead(struct peer *peer)
+{
+	peer->output_dead = true;
+	peer->throttled = false;
+	source_again(&peer->source);
+}
+
+void peer_await_room(struct peer *peer)
+{
+	ask_for_room(peer);
+	check_drained(peer);
+	arm_deadline(peer);
+}
+
+void peer_output_failed(struct peer *peer)
+{
+	note_output_dead(peer);
+	peer_await_room(peer);
+}
+
+static void flush(struct peer *peer)
+{
+	int r;
+
+	do
+		r = stream_flush(&peer->stream, MSG_DONTWAIT);
+	while (r == 0 && peer_put_flows(peer));
+	if (r == STREAM_E_FILE)
+		peer_send_file(peer);
+	else if (r < 0 && r != -ETOOMANYREFS) /* then the deadline's timer looks again */
+		note_output_dead(peer);
+}
+
 static void on_flush(struct deferred *deferred)
 {
 	struct peer *peer = CONTAINER_OF(deferred, struct peer, flush);
 	uint64_t before = peer->stream.sent_bytes;
-	int r = 0;
 
-	if (!peer->output_dead)
-		r = stream_flush(&peer->stream, MSG_DONTWAIT);
-	if (r == -ETOOMANYREFS)
-		r = STREAM_E_AGAIN; /* the deadline's timer looks again */
-	if (r < 0) {
-		/* it no longer reads, but what it sent before still counts */
-		peer->output_dead = true;
-		peer->throttled = false;
-		source_again(&peer->source);
-	}
+	if (!peer->output_dead && !peer_is_sending_file(peer))
+		flush(peer);
 	ask_for_room(peer);
-	note_sent(peer, before);
+	peer_note_sent(peer, peer->stream.sent_bytes - before);
 	check_drained(peer);
 	arm_deadline(peer);
 }
@@ -392,7 +424,7 @@ static void on_flush(struct deferred *deferred)
 /* ---- input ---- */
 
 /* The stream is no longer understood: one error frame, then the end. */
-static void break_off(struct peer *peer, int error, const struct fault *fault)
+void peer_break_off(struct peer *peer, int error, const struct fault *fault)
 {
 	if (error == -ENOMEM) {
 		peer_fail(peer, error);
@@ -409,6 +441,45 @@ static void pause_with(struct peer *peer, const struct frame *frame)
 	peer->paused = peer->unread = true;
 }
 
+/* Descriptors come in faster than those before can be closed. */
+static bool is_clogged(struct peer *peer)
+{
+	if (!workers_is_clogged(peer->server->workers, peer->who.uid))
+		return false;
+	peer_cut(
+		peer, FAULT_BAD_FD,
+		"earlier descriptors of this user wait to be closed, for one of them does "
+		"not answer",
+		"fd_deadline", peer->server->limits.fd_deadline);
+	return true;
+}
+
+static int take_frame(struct peer *peer, const struct frame *frame)
+{
+	int r;
+
+	if (frame->fds && is_clogged(peer))
+		return 0;
+	r = dispatch_frame(peer, frame);
+
+	if (r == DISPATCH_WAIT)
+		pause_with(peer, frame);
+	else if (r == DISPATCH_AGAIN)
+		stream_unread(&peer->stream, peer->server->reader, frame);
+	return err_trace(r);
+}
+
+/* The header of a large body, which is announced again where it has to wait. */
+static int take_announcement(struct peer *peer, const struct frame *frame)
+{
+	enum stream_body what;
+	int r = dispatch_body(peer, frame, &what);
+
+	if (r == DISPATCH_WAIT)
+		peer->paused = peer->unread = true;
+	return r ? err_trace(r) : err_trace(stream_decide_body(&peer->stream, what));
+}
+
 /* Frames until the input is used up, or reading has to stop. */
 static int take_frames(struct peer *peer, unsigned int *n_frames)
 {
@@ -419,22 +490,24 @@ static int take_frames(struct peer *peer, unsigned int *n_frames)
 
 	while (is_read(peer)) {
 		r = stream_next(&peer->stream, server->reader, &frame, fault);
-		if (r == 0)
+		if (r == 0 && !stream_lent_left(&peer->stream))
 			return 0;
-		if (r == STREAM_E_FRAME) {
+		if (r == 0) {
+			peer_feed_upload(peer);
+		} else if (r == STREAM_E_FRAME) {
 			(*n_frames)++;
-			r = dispatch_frame(peer, &frame);
+			r = take_frame(peer, &frame);
+		} else if (r == STREAM_E_BODY) {
+			r = take_announcement(peer, &frame);
 		}
-		if (r == DISPATCH_WAIT) {
-			pause_with(peer, &frame);
+		if (r == DISPATCH_WAIT)
 			break;
-		}
 		if (r < 0) {
-			break_off(peer, r, fault);
+			peer_break_off(peer, r, fault);
 			break;
 		}
-		if (!peer->output_dead &&
-		    stream_pending(&peer->stream) > server->limits.buffer_per_connection)
+		if (!peer->output_dead && stream_pending_memory(&peer->stream) >
+						  server->limits.buffer_per_connection)
 			peer->throttled = true;
 	}
 	return err_trace(stream_hold(&peer->stream, server->reader));
@@ -444,8 +517,9 @@ static int take_frames(struct peer *peer, unsigned int *n_frames)
 static void charge_buffers(struct peer *peer)
 {
 	const struct stream *s = &peer->stream;
-	uint64_t now = s->partial_capacity + s->held_size + peer->assemblies.bytes +
-		       (s->body ? s->body_have : 0);
+	uint64_t now = s->partial_capacity + s->held_size +
+		       assemblies_buffered(&peer->assemblies) +
+		       (peer->lent ? peer->lent->used : 0) + (s->body ? s->body_have : 0);
 	uint64_t *total = &peer->user->usage.buffer_bytes;
 
 	*total = *total - peer->buffer_charged + now;
@@ -456,7 +530,7 @@ static void charge_buffers(struct peer *peer)
 			 "buffer_per_user", peer->server->limits.buffer_per_user);
 }
 
-static void end_of_input(struct peer *peer)
+void peer_end_input(struct peer *peer)
 {
 	peer->readable = false;
 	peer_set_state(peer, PEER_DRAINING);
@@ -478,6 +552,8 @@ static bool get_input(struct peer *peer)
 		return true;
 	if (!peer->readable)
 		return false;
+	if (stream_lent_left(&peer->stream)) /* a worker reads it */
+		return true;
 	r = stream_read(&peer->stream, reader, MSG_DONTWAIT, &drained);
 	if (r == 0) {
 		peer->read_ns = peer->server->loop.now_ns;
@@ -490,7 +566,7 @@ static bool get_input(struct peer *peer)
 	else if (r == -ENOMEM)
 		peer_fail(peer, r);
 	else
-		end_of_input(peer); /* end of file, or ECONNRESET: the same to us */
+		peer_end_input(peer); /* end of file, or ECONNRESET: the same to us */
 	return false;
 }
 
@@ -500,8 +576,11 @@ static void read_turn(struct peer *peer)
 	unsigned int n_frames = 0;
 	int r;
 
-	if (!get_input(peer))
+	if (!get_input(peer)) {
+		if (stream_lent_left(&peer->stream)) /* a worker read some */
+			arm_deadline(peer);
 		return;
+	}
 	peer->unread = false;
 	r = take_frames(peer, &n_frames);
 	if (r < 0)
@@ -560,13 +639,12 @@ static int read_credentials(int fd, struct ucred *ret_cred)
 	return 0;
 }
 
-static void refuse_connection(int fd, const char *key, uint64_t limit)
+static void refuse_connection(int fd, const char *why, const char *key, uint64_t limit)
 {
 	char frame[512];
 	int n = snprintf(
 		frame + 4, sizeof(frame) - 4,
-		"{\"error\":\"full\",\"message\":\"too many connections: at most %llu "
-		"(%s); close some and try again\"}",
+		"{\"error\":\"full\",\"message\":\"%s %llu (%s); try again later\"}", why,
 		(unsigned long long)limit, key);
 
 	frame_encode_length(frame, (size_t)n);
@@ -578,14 +656,32 @@ static bool is_welcome(struct server *server, const struct user *user, int fd)
 	const struct limits *l = &server->limits;
 
 	if (server->n_peers >= l->connections) {
-		refuse_connection(fd, "connections", l->connections);
+		refuse_connection(fd, "too many connections, at most", "connections",
+				  l->connections);
 	} else if (user->uid != 0 && user->usage.connections >= l->connections_per_user) {
-		refuse_connection(fd, "connections_per_user", l->connections_per_user);
+		refuse_connection(fd, "too many connections of this user, at most",
+				  "connections_per_user", l->connections_per_user);
+	} else if (workers_is_clogged(server->workers, user->uid)) {
+		refuse_connection(fd,
+				  "descriptors of this user wait to be closed, for one "
+				  "does not answer; it has, in ms",
+				  "fd_deadline", l->fd_deadline);
 	} else {
 		return true;
 	}
-	log_warning("refused a connection of uid %u: too many", user->uid);
+	log_warning("refused a connection of uid %u", user->uid);
 	return false;
+}
+
+static void close_fds(const struct stream *s, struct fdset *fds)
+{
+	const struct peer *peer =
+		CONTAINER_OF((struct stream *)(uintptr_t)s, struct peer, stream);
+
+	if (fds->quick || fdset_is_empty(fds))
+		fdset_free(fds);
+	else
+		workers_close_fds(fds->uid == (uid_t)-1 ? peer->who.uid : fds->uid, fds);
 }
 
 static int peer_new(struct server *server, int fd, const struct ucred *cred,
@@ -602,8 +698,9 @@ static int peer_new(struct server *server, int fd, const struct ucred *cred,
 			       wanted_events(peer), on_turn);
 	if (r < 0)
 		return err_trace(r);
-	stream_init(&peer->stream, fd, server->limits.body_max);
-	peer->stream.close_fds = workers_close_fds;
+	stream_init(&peer->stream, fd, max_u64(server->limits.body_max, LIMIT_PIECE_MAX));
+	peer->stream.lend_from = LIMIT_PIECE_MAX;
+	peer->stream.close_fds = close_fds;
 	peer->server = server;
 	peer->user = user;
 	peer->who = (struct credentials){ cred->uid, cred->gid, user, peer_has_group };
@@ -614,6 +711,7 @@ static int peer_new(struct server *server, int fd, const struct ucred *cred,
 	list_init(&peer->peeks);
 	list_init(&peer->nameless);
 	list_init(&peer->receives);
+	list_init(&peer->preparing);
 	assemblies_init(&peer->assemblies);
 	list_init(&peer->name_waiter.link);
 	peer->name_waiter.known = on_name_known;

@@ -19,8 +19,9 @@
  * nothing is freed before the end of the pass.
  *
  * Input stops while too much output waits to be read by the peer (throttled), while a frame
- * waits for the name service (paused), and while very many requests wait for the disk; never
- * because of a request that waits for somebody else.
+ * waits for the name service (paused), while a worker reads or writes a large body of its
+ * (uploading), and while very many requests wait for the disk; never because of a request
+ * that waits for somebody else.
  */
 
 #include "assembly.h"
@@ -48,6 +49,8 @@ struct peer {
 	uint8_t state;
 	bool fds, pieces; /* said in hello */
 	bool readable, throttled, paused, eof_due, hung_up, output_dead, unread, cut_said;
+	bool uploading; /* a worker has peer->lent or the upload of an assembly */
+	bool body_refused; /* the large body that comes now: it is dropped, and was answered */
 	bool wants_room; /* of the kernel, in the socket */
 	uint16_t n_waiting_sends;
 	uint32_t n_storing; /* requests that wait for the disk */
@@ -57,6 +60,12 @@ struct peer {
 	struct list nameless; /* open ones without id */
 	struct list receives; /* struct receive: open, or with leases */
 	struct assemblies assemblies;
+	struct upload *lent;	    /* where the large body goes that comes now */
+	struct upload *turn;	    /* the upload a worker has while uploading */
+	struct peer_output *output; /* files being sent to it, see peer_file.c; or NULL */
+	struct list
+		preparing; /* struct send_request: bodies being copied, see send_file.h */
+	unsigned int n_preparing;
 	struct bytes *from; /* "from":{…}, made when first needed */
 	struct user_waiter name_waiter;
 	struct deferred flush, reap, resume;
@@ -154,6 +163,49 @@ void peer_refuse(struct peer *peer, bool has_id, uint64_t id, const char *op,
 
 /* Is there room for deliveries? */
 bool peer_has_room(const struct peer *peer);
+
+/* ---- large bodies (peer_upload.c): the peer is read on when a worker is through ---- */
+
+/* What was read of the lent body goes to its upload; a worker reads the rest. */
+void peer_feed_upload(struct peer *peer);
+
+/* The upload's buffer is full. */
+void peer_write_upload(struct peer *peer, struct upload *upload);
+
+/* The peer is freed. */
+void peer_drop_upload(struct peer *peer);
+
+/* ---- files to peers without descriptors (peer_file.c) ---- */
+
+/* The part of a file that is next in the output. */
+void peer_send_file(struct peer *peer);
+
+/* Does a worker send one? Then the output is not flushed; it is when that is over. */
+bool peer_is_sending_file(const struct peer *peer);
+
+/* The rest of a delivery in pieces, from offset on. fd is taken, also on failure. 0; -ENOMEM. */
+int peer_put_flow_take(struct peer *peer, uint64_t id, uint64_t message, int fd,
+		       uint64_t offset, uint64_t size) MUST_CHECK;
+
+/* One more piece, where there are flows. Call it when the output is empty. */
+bool peer_put_flows(struct peer *peer);
+unsigned int peer_n_flows(const struct peer *peer);
+
+/* Are pieces for this request still to come? Then nothing else may be put for it. */
+bool peer_has_flow(const struct peer *peer, uint64_t id);
+
+/* True: the end of request id will be told when all of its pieces have been. why must last. */
+bool peer_end_after_flows(struct peer *peer, uint64_t id, const char *why);
+void peer_drop_output(struct peer *peer);
+
+/* Of peer.c, for it. */
+void peer_note_sent(struct peer *peer, uint64_t size);
+void peer_await_room(struct peer *peer);
+void peer_output_failed(struct peer *peer);
+
+/* The end of input, and of what is understood, for both (peer.c). */
+void peer_end_input(struct peer *peer);
+void peer_break_off(struct peer *peer, int error, const struct fault *fault);
 
 /* Something was put into peer->stream: flushed at the end of the pass. */
 void peer_flush_later(struct peer *peer);

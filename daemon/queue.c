@@ -10,6 +10,7 @@
 #include "dedup.h"
 #include "journal.h"
 #include "receiver.h"
+#include "room.h"
 #include "store.h"
 
 /* ---- life ---- */
@@ -97,6 +98,35 @@ int queue_open(struct broker *broker, const struct name_ref *ref,
 		journal_name(made);
 	*ret_queue = queue_of_name(name);
 	return 0;
+}
+
+static bool is_durable_with(const struct broker *broker, const struct queue_settings *s)
+{
+	return broker->store && (s->set & SETTING_DURABLE ? s->durable : true);
+}
+
+int queue_check_open(struct broker *broker, const struct name_ref *ref,
+		     const struct credentials *who, enum right right, const char *verb,
+		     struct queue **ret_queue, bool *ret_durable, struct fault *fault)
+{
+	static const struct queue_settings none = { 0 };
+	struct name *name = name_find(broker, ref);
+	struct name_policy policy;
+	int r;
+
+	*ret_queue = name ? queue_of_name(name) : NULL;
+	if (name) {
+		*ret_durable = queue_is_durable(*ret_queue);
+		return name_check(name, who, right, verb, fault);
+	}
+	name_decide(broker, ref, who, &policy);
+	r = name_check_create(broker, ref, &policy, who, fault);
+	if (r == 0 && !policy_may(broker, &policy, who, right))
+		r = fault_set(fault, FAULT_DENIED, "%s may not %s %s (mode %04o)",
+			      who->user->name, verb, ref->text, policy.mode);
+	*ret_durable =
+		is_durable_with(broker, policy.rule ? &policy.rule->settings : &none);
+	return r;
 }
 
 /* Of the memory alone: the store keeps them. */
@@ -188,6 +218,13 @@ uint64_t queue_max_bytes(const struct queue *q)
 						   : q->broker->limits->queue_bytes;
 }
 
+uint64_t queue_max_file_bytes(const struct queue *q)
+{
+	return q->settings.set & SETTING_MAX_FILE_BYTES
+		       ? q->settings.max_file_bytes
+		       : q->broker->limits->queue_file_bytes;
+}
+
 uint64_t queue_max_attempts(const struct queue *q)
 {
 	return q->settings.set & SETTING_MAX_ATTEMPTS ? q->settings.max_attempts
@@ -211,8 +248,7 @@ uint64_t queue_backoff_ms(const struct queue *q, uint64_t attempts)
 
 bool queue_is_durable(const struct queue *q)
 {
-	return q->broker->store &&
-	       (q->settings.set & SETTING_DURABLE ? q->settings.durable : true);
+	return is_durable_with(q->broker, &q->settings);
 }
 
 /* ---- shares and room ---- */
@@ -249,89 +285,18 @@ static void share_put(struct share *share)
 	free(share);
 }
 
-struct room {
-	uint64_t messages, bytes; /* in use */
-	uint64_t max_messages, max_bytes;
-};
-
-static bool room_for(const struct room *room, uint64_t cost)
+/* sign: 1 or -1. */
+static void charge_file(struct share *share, const struct message *m, int sign)
 {
-	return room->messages < room->max_messages &&
-	       room->bytes + cost <= room->max_bytes;
-}
+	uint64_t cost = message_file_cost(m), change = sign > 0 ? cost : -cost;
 
-static int no_room(enum fault_word word, const char *what, const struct room *room,
-		   uint64_t cost, const char *key_messages, const char *key_bytes,
-		   const char *helps, struct fault *fault)
-{
-	if (cost > room->max_bytes)
-		return fault_set(
-			fault, FAULT_TOO_LARGE,
-			"the message takes %llu bytes, there is never room for more than "
-			"%llu (%s)",
-			(unsigned long long)cost, (unsigned long long)room->max_bytes,
-			key_bytes);
-	return fault_set(fault, word,
-			 "%s: %llu of %llu messages (%s), %llu of %llu bytes (%s); %s",
-			 what, (unsigned long long)room->messages,
-			 (unsigned long long)room->max_messages, key_messages,
-			 (unsigned long long)room->bytes,
-			 (unsigned long long)room->max_bytes, key_bytes, helps);
-}
-
-static int check_queue_room(const struct queue *q, uint64_t cost, struct fault *fault)
-{
-	struct room room = { q->messages, q->bytes, queue_max_messages(q),
-			     queue_max_bytes(q) };
-
-	if (room_for(&room, cost))
-		return 0;
-	return no_room(FAULT_FULL, "the queue is full", &room, cost, "queue_messages",
-		       "queue_bytes", "receive from it, or send with wait_ms", fault);
-}
-
-/* What one user may have in a queue of another. */
-static int check_share_room(const struct share *share, uint64_t cost, struct fault *fault)
-{
-	const struct queue *q = share->queue;
-	const struct limits *l = q->broker->limits;
-	struct room room;
-
-	if (name_may_all(q->broker, share->user->uid) ||
-	    q->name.owner->uid == share->user->uid)
-		return 0;
-	room = (struct room){ share->messages, share->bytes, l->user_messages / 4,
-			      l->user_bytes / 4 };
-	if (!room_for(&room, cost))
-		return no_room(FAULT_QUOTA,
-			       "this user has too much in a queue of another", &room,
-			       cost, "a quarter of user_messages",
-			       "a quarter of user_bytes",
-			       "wait until it is received, or send with wait_ms", fault);
-	if (q->name.text[0] != '@' || strchr(q->name.text, '.'))
-		return 0;
-	room.max_messages = l->inbox_messages_per_sender;
-	room.max_bytes = l->inbox_bytes_per_sender;
-	if (!room_for(&room, cost))
-		return no_room(FAULT_QUOTA, "this user has too much in the inbox", &room,
-			       cost, "inbox_messages_per_sender",
-			       "inbox_bytes_per_sender",
-			       "wait until it is received, or send with wait_ms", fault);
-	return 0;
-}
-
-/* What one user may have in all queues together, and in this one. */
-static int check_user_room(const struct share *share, uint64_t cost, struct fault *fault)
-{
-	const struct limits *l = share->queue->broker->limits;
-	const struct usage *u = &share->user->usage;
-	struct room room = { u->messages, u->bytes, l->user_messages, l->user_bytes };
-
-	if (!room_for(&room, cost))
-		return no_room(FAULT_QUOTA, "this user has too much in queues", &room,
-			       cost, "user_messages", "user_bytes",
-			       "wait until it is received, or send with wait_ms", fault);
-	return check_share_room(share, cost, fault);
+	share->file_bytes += change;
+	share->queue->file_bytes += change;
+	share->user->usage.file_bytes += change;
+	if (message_is_live(m)) {
+		share->queue->n_live += (unsigned int)sign;
+		share->user->usage.live += (uint64_t)sign;
+	}
 }
 
 static void charge(struct share *share, struct message *m, uint64_t cost)
@@ -346,6 +311,7 @@ static void charge(struct share *share, struct message *m, uint64_t cost)
 	broker_count_bytes(q->broker, (int64_t)cost);
 	share->user->usage.messages++;
 	share->user->usage.bytes += cost;
+	charge_file(share, m, 1);
 }
 
 void queue_uncharge(struct message *m)
@@ -362,6 +328,7 @@ void queue_uncharge(struct message *m)
 	broker_count_bytes(q->broker, -(int64_t)cost);
 	user->usage.messages--;
 	user->usage.bytes -= cost;
+	charge_file(share, m, -1);
 	if (!list_is_empty(&q->waiting))
 		loop_defer(q->broker->loop, &q->work);
 	LIST_FOREACH(link, &user->waiting_sends) {
@@ -389,6 +356,25 @@ void queue_recharge(struct message *m, uint64_t cost_before)
 	share->queue->bytes += change;
 	share->user->usage.bytes += change;
 	broker_count_bytes(share->queue->broker, (int64_t)change);
+}
+
+int queue_refuse_live(struct fault *fault)
+{
+	return fault_set(
+		fault, FAULT_BAD_REQUEST,
+		"a live descriptor cannot be kept on the disk: send it to a queue "
+		"with durable=false, or send a copy");
+}
+
+/* A live descriptor ends with this process. */
+static int check_live(const struct share *share, const struct message *m,
+		      struct fault *fault)
+{
+	if (!message_is_live(m))
+		return 0;
+	if (queue_is_durable(share->queue))
+		return queue_refuse_live(fault);
+	return room_for_live(share, fault);
 }
 
 static uint64_t number_at(struct list *link)
@@ -448,9 +434,15 @@ int queue_move(struct message *m, struct queue *to, struct cursor *place,
 	r = share_get(to, m->share->user, &share);
 	if (r < 0)
 		return err_trace(r);
-	r = check_queue_room(to, cost, fault);
+	r = room_in_queue(to, cost, fault);
 	if (r == 0)
-		r = check_share_room(share, cost, fault);
+		r = room_in_queue_for_file(to, message_file_cost(m), fault);
+	if (r == 0)
+		r = room_in_share(share, cost, fault);
+	if (r == 0)
+		r = room_in_share_for_file(share, message_file_cost(m), fault);
+	if (r == 0 && message_is_live(m) && queue_is_durable(to))
+		r = check_live(share, m, fault);
 	if (r) {
 		share_put(share);
 		return r;
@@ -549,7 +541,7 @@ static int enter(struct share *share, struct message *m, uint64_t *ret_number)
 		return err_trace(r);
 	}
 	m->state = MESSAGE_STORING;
-	r = goes_to_disk(q) ? journal_send(m) : 0;
+	r = goes_to_disk(q) && !message_is_live(m) ? journal_send(m) : 0;
 	if (r == 0)
 		r = enter_dedup(m);
 	if (r < 0) {
@@ -593,10 +585,36 @@ static int check_turn(const struct share *share, struct fault *fault)
 			 "earlier sends wait for room in the queue; send with wait_ms");
 }
 
+static int check_room(const struct share *share, uint64_t cost, uint64_t file_cost,
+		      struct fault *fault)
+{
+	int r = room_in_queue(share->queue, cost, fault);
+
+	if (r == 0)
+		r = room_in_queue_for_file(share->queue, file_cost, fault);
+	if (r == 0)
+		r = room_for_user(share, cost, fault);
+	return r ? r : room_for_user_file(share, file_cost, fault);
+}
+
+int queue_check_room(struct queue *queue, struct user *sender, uint64_t bytes,
+		     uint64_t file_bytes, struct fault *fault)
+{
+	struct share *share;
+	int r = share_get(queue, sender, &share);
+
+	if (r < 0)
+		return err_trace(r);
+	r = check_room(share, bytes, file_bytes, fault);
+	if (r == 0)
+		r = check_turn(share, fault);
+	share_put(share);
+	return r;
+}
+
 int queue_send(struct queue *queue, struct user *sender, struct message *message,
 	       uint64_t *ret_number, struct fault *fault)
 {
-	uint64_t cost = message_cost(message);
 	struct share *share;
 	int r = share_get(queue, sender, &share);
 
@@ -607,11 +625,11 @@ int queue_send(struct queue *queue, struct user *sender, struct message *message
 		share_put(share);
 		return QUEUE_DUPLICATE;
 	}
-	r = check_queue_room(queue, cost, fault);
-	if (r == 0)
-		r = check_user_room(share, cost, fault);
+	r = check_room(share, message_cost(message), message_file_cost(message), fault);
 	if (r == 0)
 		r = check_turn(share, fault);
+	if (r == 0)
+		r = check_live(share, message, fault);
 	if (r == 0)
 		r = check_store(queue, fault);
 	if (r == 0 && message->more && message->more->dedup)
@@ -631,7 +649,8 @@ int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *wa
 
 	if (r < 0)
 		return err_trace(r);
-	if (check_queue_room(queue, message_cost(message), &fault))
+	if (room_in_queue(queue, message_cost(message), &fault) ||
+	    room_in_queue_for_file(queue, message_file_cost(message), &fault))
 		queue->blocked = true; /* nobody overtakes before the next round */
 	waiting->message = message;
 	waiting->cost = message_cost(message);
@@ -680,7 +699,7 @@ static void admit_known(struct waiting_send *w, uint64_t number)
 static void run_admission(struct queue *q)
 {
 	struct fault fault;
-	uint64_t number;
+	uint64_t number, file_cost;
 
 	q->blocked = false;
 	q->admission_round++;
@@ -695,11 +714,15 @@ static void run_admission(struct queue *q)
 			admit_known(w, number);
 			continue;
 		}
-		if (check_queue_room(q, cost, &fault)) {
+		file_cost = message_file_cost(w->message);
+		if (room_in_queue(q, cost, &fault) ||
+		    room_in_queue_for_file(q, file_cost, &fault)) {
 			q->blocked = true;
 			break;
 		}
-		if (check_user_room(share, cost, &fault)) {
+		if (room_for_user(share, cost, &fault) ||
+		    room_for_user_file(share, file_cost, &fault) ||
+		    check_live(share, w->message, &fault)) {
 			share->skipped_in = q->admission_round;
 			continue;
 		}
@@ -752,23 +775,65 @@ struct message *queue_first(const struct queue *q)
 	return fresh;
 }
 
+static bool goes_before(const struct message *a, const struct message *b)
+{
+	return a->priority != b->priority ? a->priority < b->priority
+					  : a->number < b->number;
+}
+
+/* Of the messages that are no live descriptors: few are, at most live_per_user. */
+static struct message *first_not_live(const struct queue *q)
+{
+	struct message *best = NULL;
+
+	for (unsigned int p = 0; p <= LIMIT_PRIORITY_MAX && !best; p++) {
+		LIST_FOREACH(link, &q->fresh[p]) {
+			best = LIST_ENTRY(link, struct message, link);
+			if (!message_is_live(best))
+				break;
+			best = NULL;
+		}
+	}
+	for (size_t i = 0; i < q->returned.n; i++) {
+		struct message *m =
+			CONTAINER_OF(q->returned.nodes[i], struct message, place);
+
+		if (!message_is_live(m) && (!best || goes_before(m, best)))
+			best = m;
+	}
+	return best;
+}
+
+struct message *queue_first_for(const struct queue *q, const struct receiver *r)
+{
+	struct message *m = queue_first(q);
+
+	return m && !r->takes_live && message_is_live(m) ? first_not_live(q) : m;
+}
+
 void queue_dispatch(struct queue *q)
 {
-	struct subscription *s;
+	struct list *end = &q->hungry;
 	struct message *m;
 
-	while ((s = LIST_FIRST(&q->hungry, struct subscription, hungry)) &&
-	       (m = queue_first(q))) {
+	while (!list_is_empty(&q->hungry) && queue_first(q)) {
+		struct subscription *s =
+			LIST_FIRST(&q->hungry, struct subscription, hungry);
 		struct receiver *r = s->receiver;
 
-		if (!receiver_can_take(r)) {
-			list_remove(
-				&s->hungry); /* fed again when it has credit and room */
-			continue;
-		}
+		if (&s->hungry == end) /* all that are left were passed over */
+			return;
 		list_remove(&s->hungry);
+		if (!receiver_can_take(r)) /* fed again when it has credit and room */
+			continue;
 		list_add_tail(&q->hungry, &s->hungry);
-		receiver_take(r, m);
+		m = queue_first_for(q, r);
+		if (m) {
+			end = &q->hungry;
+			receiver_take(r, m);
+		} else if (end == &q->hungry) {
+			end = &s->hungry;
+		}
 	}
 }
 

@@ -30,7 +30,7 @@ struct share {
 	struct map_node node; /* in queue->shares, by uid */
 	struct queue *queue;
 	struct user *user;
-	uint64_t messages, bytes;
+	uint64_t messages, bytes, file_bytes;
 	unsigned int n_waiting;
 	uint64_t skipped_in; /* the admission round that found no room for this user */
 };
@@ -47,7 +47,8 @@ struct queue {
 		*oldest; /* in `all`, where queue_oldest() goes on; NULL: at its first */
 	struct list cursors; /* those that stand in `all` */
 	uint64_t n_in_state[MESSAGE_N_STATES];
-	uint64_t messages, bytes;
+	uint64_t messages, bytes, file_bytes;
+	unsigned int n_live; /* live descriptors */
 	struct map shares;
 	struct list subscriptions;
 	struct list hungry; /* those of them that could take a message */
@@ -83,6 +84,13 @@ int queue_open(struct broker *broker, const struct name_ref *ref,
 	       const struct credentials *who, enum right right, const char *verb,
 	       struct queue **ret_queue, struct fault *fault) MUST_CHECK;
 
+/* Would queue_open() succeed? Nothing is made: *ret_queue is NULL where it would be.
+ * *ret_durable: would its messages be kept on the disk? 0 or FAULT. */
+int queue_check_open(struct broker *broker, const struct name_ref *ref,
+		     const struct credentials *who, enum right right, const char *verb,
+		     struct queue **ret_queue, bool *ret_durable,
+		     struct fault *fault) MUST_CHECK;
+
 int queue_new(struct broker *broker, const struct name_ref *ref,
 	      const struct name_policy *policy, struct queue **ret_queue,
 	      struct fault *fault) MUST_CHECK;
@@ -93,6 +101,7 @@ int queue_apply_rules(struct queue *queue) MUST_CHECK;
 /* What holds for this queue: its own setting, or the daemon's limit. */
 uint64_t queue_max_messages(const struct queue *q);
 uint64_t queue_max_bytes(const struct queue *q);
+uint64_t queue_max_file_bytes(const struct queue *q);
 uint64_t queue_max_attempts(const struct queue *q);
 uint64_t queue_lost_delay_ms(const struct queue *q);
 uint64_t queue_backoff_ms(const struct queue *q, uint64_t attempts);
@@ -135,6 +144,13 @@ enum { QUEUE_DUPLICATE = 300 };
 int queue_send(struct queue *queue, struct user *sender, struct message *message,
 	       uint64_t *ret_number, struct fault *fault) MUST_CHECK;
 
+/* A live descriptor was to be kept on the disk. Returns FAULT. */
+int queue_refuse_live(struct fault *fault);
+
+/* Would one be taken that costs so much? 0 or FAULT, as queue_send(). */
+int queue_check_room(struct queue *queue, struct user *sender, uint64_t bytes,
+		     uint64_t file_bytes, struct fault *fault) MUST_CHECK;
+
 /* Lets the message wait for room, and takes it. -ENOMEM: not taken. */
 int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *waiting,
 	       struct message *message) MUST_CHECK;
@@ -144,8 +160,9 @@ void waiting_send_cancel(struct waiting_send *waiting);
 
 /* ---- for message.c and receiver.c ---- */
 
-/* The ready message that goes first, or NULL. */
+/* The ready message that goes first, or NULL; and of those that this receiver can take. */
 struct message *queue_first(const struct queue *queue);
+struct message *queue_first_for(const struct queue *queue, const struct receiver *r);
 
 /* Hands ready messages to hungry receivers, in their order. */
 void queue_dispatch(struct queue *queue);

@@ -5,6 +5,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 
+enum { NO_FD_DELAY_MS = 1000 };
+
 static void on_ack_timer(struct timer *timer);
 static void on_feed(struct deferred *deferred);
 
@@ -62,7 +64,7 @@ static struct message *first_in_preference(struct receiver *r)
 {
 	for (unsigned int i = 0; i < r->n_subscriptions; i++) {
 		struct queue *q = r->subscriptions[i].queue;
-		struct message *m = q ? queue_first(q) : NULL;
+		struct message *m = q ? queue_first_for(q, r) : NULL;
 
 		if (m)
 			return m;
@@ -84,11 +86,20 @@ void receiver_take(struct receiver *r, struct message *m)
 	r->n_leased++;
 	if (r->ack_wait_ms != UINT64_MAX)
 		r->n_unsent++;
+	switch (r->ops->deliver(r, m)) {
+	case DELIVERY_LATER:
+		message_put_back(m, NO_FD_DELAY_MS);
+		return;
+	case DELIVERY_BAD:
+		message_spoil(m);
+		return;
+	case DELIVERY_DONE:
+		break;
+	}
 	q->counters.delivered++;
 	q->broker->counters.delivered++;
 	if (r->left != UINT64_MAX)
 		r->left--;
-	r->ops->deliver(r, m);
 	if (!r->left)
 		r->ops->complete(r);
 }

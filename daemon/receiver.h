@@ -14,12 +14,18 @@
 
 struct receiver;
 
+enum delivery {
+	DELIVERY_DONE,	/* or the peer is to be ended */
+	DELIVERY_LATER, /* not now, for lack of descriptors */
+	DELIVERY_BAD,	/* its body cannot be had */
+};
+
 struct receiver_ops {
 	/* May more be written to the peer now? receiver_feed() is called when that changes. */
 	bool (*has_room)(struct receiver *receiver);
 	/* Writes the delivery; sets message->out_end. On failure the peer is to be ended and
 	 * out_end must say that nothing left. */
-	void (*deliver)(struct receiver *receiver, struct message *message);
+	enum delivery (*deliver)(struct receiver *receiver, struct message *message);
 	/* It could take more, and there is nothing. The receiver may be ended here. */
 	void (*hungry)(struct receiver *receiver);
 	/* The last of its queues was deleted: to be ended. */
@@ -41,7 +47,8 @@ struct receiver {
 	const struct receiver_ops *ops;
 	struct broker *broker;
 	uid_t uid;
-	pid_t pid; /* for people; 0: unknown */
+	pid_t pid;	 /* for people; 0: unknown */
+	bool takes_live; /* descriptors that are passed on as they are */
 	struct subscription *subscriptions;
 	unsigned int n_subscriptions;
 	uint64_t window, n_leased;

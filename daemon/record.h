@@ -23,8 +23,14 @@ struct message_record {
 	uid_t uid; /* the sender's */
 	unsigned int priority;
 	uint64_t sent_ms;
-	struct slice from, meta, body; /* body: as long as body_size, or elsewhere */
+	struct slice from, meta;
+	struct slice file; /* what deliveries say of a file, see struct message_more */
+	struct slice body; /* body_size bytes, up to LIMIT_PIECE_MAX; else … */
 	uint64_t body_size;
+	uint64_t blob; /* … this is the name of its file in the spool; 0: none */
+	int blob_fd;   /* to be stored: a memfd to copy it from; -1: the file is there */
+	uint64_t blob_disk; /* read: what the file takes, less where it has holes */
+	bool blob_synced;   /* to be stored: the file's content is on the disk */
 
 	uint64_t queue; /* struct name_record.id */
 	bool dead;

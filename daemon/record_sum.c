@@ -34,11 +34,12 @@ uint64_t record_sum_state(const struct message_record *m)
 
 uint64_t record_sum_content(const struct message_record *m, uint64_t commit)
 {
-	const uint64_t numbers[] = { m->number,	 m->uid,       m->priority,
-				     m->sent_ms, m->body_size, commit };
+	const uint64_t numbers[] = { m->number,	   m->uid,  m->priority, m->sent_ms,
+				     m->body_size, m->blob, commit };
 	uint64_t sum = sum_numbers(numbers, sizeof(numbers));
 
-	return sum_slice(sum_slice(sum_slice(sum, m->from), m->meta), m->body);
+	sum = sum_slice(sum_slice(sum, m->from), m->meta);
+	return sum_slice(sum_slice(sum, m->file), m->body);
 }
 
 uint64_t record_sum_dedup(const struct dedup_record *d)

@@ -16,8 +16,15 @@
 
 enum { SENDERS = 64, GENERATION_SHIFT = 24 };
 
+/* One that a row has named. Several may name the same one. */
+struct known_blob {
+	struct map_node by_id;
+	struct blob *blob;
+};
+
 struct restoration {
 	struct broker *broker;
+	struct map blobs;      /* struct known_blob */
 	struct queue **queues; /* by id */
 	size_t n_queues;
 	struct bytes *senders[SENDERS]; /* "from" of some messages: many have the same */
@@ -163,6 +170,53 @@ static struct bytes *share_sender(struct restoration *re, struct slice from)
 	return bytes_ref(b);
 }
 
+/* Borrowed; NULL without memory. */
+static struct blob *get_blob(struct restoration *re, const struct message_record *m)
+{
+	struct map_node *node = map_find(&re->blobs, map_u64(m->blob));
+	struct known_blob *known;
+
+	if (node)
+		return CONTAINER_OF(node, struct known_blob, by_id)->blob;
+	if (map_reserve(&re->blobs) < 0)
+		return NULL;
+	known = malloc(sizeof(*known));
+	if (!known)
+		return NULL;
+	known->blob =
+		blob_new_stored(&re->broker->blobs, m->blob, m->body_size, m->blob_disk);
+	if (!known->blob) {
+		free(known);
+		return NULL;
+	}
+	map_add(&re->blobs, &known->by_id, map_u64(m->blob));
+	return known->blob;
+}
+
+static void forget_blobs(struct restoration *re)
+{
+	struct map_node *node;
+
+	while ((node = map_first(&re->blobs))) {
+		struct known_blob *known = CONTAINER_OF(node, struct known_blob, by_id);
+
+		map_remove(&re->blobs, node);
+		blob_unref(known->blob);
+		free(known);
+	}
+	map_deinit(&re->blobs);
+}
+
+/* Ids of files that are there are not given again, whatever is known of earlier starts. */
+static bool keeps_blob(void *arg, uint64_t id)
+{
+	struct restoration *re = arg;
+	struct blobs *blobs = &re->broker->blobs;
+
+	blobs->next_id = max_u64(blobs->next_id, id + 1);
+	return map_find(&re->blobs, map_u64(id)) != NULL;
+}
+
 static struct message *make_message(struct restoration *re,
 				    const struct message_record *r)
 {
@@ -171,11 +225,16 @@ static struct message *make_message(struct restoration *re,
 		.meta_size = r->meta.size,
 		.body = r->body.data,
 		.body_size = r->body.size,
+		.blob = r->blob ? get_blob(re, r) : NULL,
+		.file = r->file.data,
+		.file_size = r->file.size,
 		.priority = min_u64(r->priority, LIMIT_PRIORITY_MAX),
 		.ttl_ms = UINT64_MAX,
 	};
 	struct message *m;
 
+	if (r->blob && !content.blob)
+		return NULL;
 	content.from = share_sender(re, r->from);
 	m = content.from ? message_new(&content) : NULL;
 	bytes_unref(content.from);
@@ -320,18 +379,12 @@ static uint64_t get_buffer_max(void *owner)
 	return ((struct broker *)owner)->limits->store_buffer;
 }
 
-static bool exists(void *owner, uint64_t number)
-{
-	return message_find(owner, number) != NULL;
-}
-
 static const struct store_ops store_ops = {
 	.stored = on_stored,
 	.dump = on_dump,
 	.next_number = get_next_number,
 	.buffer_max = get_buffer_max,
 	.works = on_works,
-	.exists = exists,
 };
 
 static void say_restored(const struct restoration *re, const char *directory)
@@ -380,19 +433,36 @@ static int load(struct restoration *re, const char *directory)
 	broker->next_number = max_u64(broker->next_number, head->next_number);
 	broker->lease_key = head->lease_key;
 	broker->delivery_base = head->generation << GENERATION_SHIFT;
-	return err_trace(store_start(broker->store));
+	blobs_begin(&broker->blobs, head->generation);
+	return err_trace(store_start(broker->store, keeps_blob, re));
+}
+
+static int open_store(struct broker *broker, const char *directory)
+{
+	int r = blobs_open(&broker->blobs, directory);
+
+	if (r < 0) {
+		log_error("cannot open %s/spool: %s", directory, strerror(-r));
+		return err_trace(r);
+	}
+	return err_trace(
+		store_open(&broker->store, directory, broker->loop, &store_ops, broker));
 }
 
 int restore(struct broker *broker, const char *directory)
 {
 	struct restoration re = { .broker = broker };
-	int r = store_open(&broker->store, directory, broker->loop, &store_ops, broker);
+	int r = open_store(broker, directory);
 
 	if (r < 0)
 		return err_trace(r);
+	map_init(&re.blobs);
 	r = load(&re, directory);
 	if (r == 0)
 		say_restored(&re, directory);
+	else
+		broker->blobs.keep = true; /* all stays as it was */
+	forget_blobs(&re);
 	for (size_t i = 0; i < SENDERS; i++)
 		bytes_unref(re.senders[i]);
 	free(re.queues);

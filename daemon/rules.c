@@ -10,6 +10,8 @@ const struct setting_number setting_numbers[N_SETTING_NUMBERS] = {
 	{ "queue_messages", SETTING_MAX_MESSAGES,
 	  offsetof(struct queue_settings, max_messages) },
 	{ "queue_bytes", SETTING_MAX_BYTES, offsetof(struct queue_settings, max_bytes) },
+	{ "queue_file_bytes", SETTING_MAX_FILE_BYTES,
+	  offsetof(struct queue_settings, max_file_bytes) },
 	{ "max_attempts", SETTING_MAX_ATTEMPTS,
 	  offsetof(struct queue_settings, max_attempts) },
 	{ "lost_delay", SETTING_LOST_DELAY,

@@ -21,12 +21,13 @@ enum queue_setting {
 	SETTING_LOST_DELAY = 1 << 3,
 	SETTING_BACKOFF = 1 << 4,
 	SETTING_DURABLE = 1 << 5,
+	SETTING_MAX_FILE_BYTES = 1 << 6,
 };
 
 /* What a queue has of its own; where a bit is not set the daemon's limit holds. */
 struct queue_settings {
 	unsigned int set;
-	uint64_t max_messages, max_bytes, max_attempts, lost_delay_ms;
+	uint64_t max_messages, max_bytes, max_file_bytes, max_attempts, lost_delay_ms;
 	bool durable; /* by default, where ipcd has a state directory */
 	unsigned int n_backoff;
 	uint64_t backoff_ms[BACKOFF_STEPS_MAX];
@@ -39,7 +40,7 @@ struct setting_number {
 	size_t offset; /* in struct queue_settings, of a uint64_t */
 };
 
-enum { N_SETTING_NUMBERS = 4 };
+enum { N_SETTING_NUMBERS = 5 };
 extern const struct setting_number setting_numbers[N_SETTING_NUMBERS];
 
 struct rule {

@@ -150,6 +150,9 @@ static int server_init(struct server *server, struct server_config *config)
 	if (r == 0)
 		r = workers_new(&server->workers, &server->loop);
 	if (r == 0)
+		workers_set_close_stall(server->workers,
+					(uint32_t)server->limits.fd_deadline);
+	if (r == 0)
 		r = users_init(&server->users, &server->loop, server->workers);
 	if (r == 0)
 		r = broker_init(&server->broker, &server->loop, &server->users,
@@ -287,6 +290,7 @@ static void close_store(struct server *server)
 		return;
 	if (server->stopping || !server->served)
 		journal_keep_all(broker);
+	broker->blobs.keep = true; /* what is left over is dropped at the next start */
 	broker->store = store_close(broker->store, ends_in_order(server));
 }
 

@@ -11,21 +11,25 @@
 
 #include "base/err.h"
 
+enum { COPY_BYTES = 64 * 1024 };
+
 struct spool {
 	int fd;
-	bool unsynced;
+	bool unsynced; /* there may be names that are not on the disk */
+	bool distrust; /* fdatasync(2) has failed: a second one may succeed without the data,
+			  so what is not yet on the disk is written once more */
 };
 
-static const char half_written[] = "new"; /* no number */
+static const char half_written[] = "new"; /* no id */
 
 static int failure(void)
 {
 	return errno == ENOSPC || errno == EDQUOT ? -ENOSPC : -EIO;
 }
 
-static void name_file(char name[static 24], uint64_t number)
+static void name_file(char name[static 24], uint64_t id)
 {
-	snprintf(name, 24, "%" PRIu64, number);
+	snprintf(name, 24, "%" PRIu64, id);
 }
 
 int spool_open(struct spool **ret_spool, const char *directory)
@@ -54,48 +58,110 @@ struct spool *spool_close(struct spool *spool)
 	return NULL;
 }
 
-static int write_all(int fd, struct slice body)
+int spool_check(const struct spool *spool, uint64_t id, uint64_t size, uint64_t *ret_disk)
 {
-	while (body.size) {
-		ssize_t n = write(fd, body.data, body.size);
+	struct stat st;
+	char name[24];
+
+	name_file(name, id);
+	if (fstatat(spool->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT || errno == EIO ? 0 : err_origin(-errno);
+	*ret_disk = min_u64(size, (uint64_t)st.st_blocks * 512);
+	return S_ISREG(st.st_mode) && (uint64_t)st.st_size == size;
+}
+
+/* ---- putting ---- */
+
+static int write_all(int fd, const char *data, size_t size)
+{
+	while (size) {
+		ssize_t n = write(fd, data, size);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			return err_origin(failure());
-		body.data += n;
-		body.size -= (size_t)n;
+		data += n;
+		size -= (size_t)n;
 	}
 	return 0;
 }
 
-static int create_file(const struct spool *spool, const char *name, int how)
+/* Others may use the offset of `from`. */
+static int copy_content(int to, int from, uint64_t size)
 {
-	return openat(spool->fd, name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | how,
-		      0600);
+	char piece[COPY_BYTES];
+	int r = 0;
+
+	for (uint64_t at = 0; r == 0 && at < size;) {
+		ssize_t n = pread(from, piece, sizeof(piece), (off_t)at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return err_origin(-ENOENT);
+		r = write_all(to, piece, (size_t)n);
+		at += (uint64_t)n;
+	}
+	return err_trace(r);
 }
 
-/* One that is there may belong to a row that is there: it is replaced whole. */
-int spool_put(struct spool *spool, uint64_t number, struct slice body, bool *ret_new)
+static int sync_content(struct spool *spool, int fd)
 {
-	_cleanup_fd_ int fd = -1;
-	char name[24];
+	if (fdatasync(fd) == 0)
+		return 0;
+	spool->distrust = true;
+	return err_origin(failure());
+}
+
+/* What has this name is whole, or it is not there. */
+static int copy_file(struct spool *spool, const char *name, int from, uint64_t size)
+{
+	_cleanup_fd_ int fd =
+		openat(spool->fd, half_written,
+		       O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	int r;
 
-	name_file(name, number);
-	fd = create_file(spool, name, O_EXCL);
-	*ret_new = fd >= 0;
-	if (fd < 0 && errno == EEXIST)
-		fd = create_file(spool, half_written, O_TRUNC);
 	if (fd < 0)
 		return err_origin(failure());
-	spool->unsynced = true;
-	r = write_all(fd, body);
-	if (r == 0 && fdatasync(fd) < 0)
+	r = copy_content(fd, from, size);
+	if (r == 0)
+		r = sync_content(spool, fd);
+	if (r == 0 && renameat(spool->fd, half_written, spool->fd, name) < 0)
 		r = err_origin(failure());
-	if (r == 0 && !*ret_new && renameat(spool->fd, half_written, spool->fd, name) < 0)
-		r = err_origin(failure());
+	if (r < 0) /* the disk may be full */
+		(void)!unlinkat(spool->fd, half_written, 0);
 	return err_trace(r);
+}
+
+static int settle_file(struct spool *spool, const char *name, uint64_t size)
+{
+	_cleanup_fd_ int fd = openat(spool->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return err_origin(-EIO);
+	if (spool->distrust)
+		return err_trace(copy_file(spool, name, fd, size));
+	return err_trace(sync_content(spool, fd));
+}
+
+int spool_put(struct spool *spool, const struct message_record *m)
+{
+	uint64_t disk;
+	int is_there = spool_check(spool, m->blob, m->body_size, &disk);
+	char name[24];
+
+	if (is_there < 0)
+		return err_origin(-EIO);
+	name_file(name, m->blob);
+	spool->unsynced = true; /* whoever made the name */
+	if (is_there && (m->blob_synced || m->blob_fd >= 0))
+		return 0;
+	if (m->blob_fd >= 0)
+		return err_trace(copy_file(spool, name, m->blob_fd, m->body_size));
+	if (!is_there)
+		return err_origin(-ENOENT);
+	return err_trace(settle_file(spool, name, m->body_size));
 }
 
 int spool_sync(struct spool *spool)
@@ -108,48 +174,15 @@ int spool_sync(struct spool *spool)
 	return 0;
 }
 
-void spool_drop(struct spool *spool, uint64_t number)
-{
-	char name[24];
+/* ---- at start ---- */
 
-	name_file(name, number);
-	(void)!unlinkat(spool->fd, name, 0); /* what stays is found at the next start */
-}
-
-int spool_get(struct spool *spool, uint64_t number, uint64_t size, struct buf *body)
-{
-	_cleanup_fd_ int fd = -1;
-	struct stat st;
-	char name[24];
-	int r;
-
-	name_file(name, number);
-	fd = openat(spool->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0) /* ELOOP: a link in its place */
-		return err_origin(errno == ELOOP ? -ENOENT : -errno);
-	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size != size)
-		return err_origin(-ENOENT);
-	r = buf_reserve(body, size);
-	if (r < 0)
-		return err_trace(r);
-	while (body->size < size) {
-		ssize_t n = read(fd, body->data + body->size, size - body->size);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return err_origin(-EIO);
-		body->size += (size_t)n;
-	}
-	return 0;
-}
-
-void spool_sweep(struct spool *spool, bool (*keep)(void *arg, uint64_t number), void *arg)
+void spool_sweep(struct spool *spool, bool drop, bool (*keep)(void *arg, uint64_t id),
+		 void *arg)
 {
 	int fd = openat(spool->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
-	uint64_t number;
+	uint64_t id;
 
 	if (!dir) {
 		fd_close(fd);
@@ -157,7 +190,7 @@ void spool_sweep(struct spool *spool, bool (*keep)(void *arg, uint64_t number), 
 	}
 	(void)!unlinkat(spool->fd, half_written, 0);
 	while ((entry = readdir(dir)))
-		if (parse_u64(entry->d_name, INT64_MAX, &number) && !keep(arg, number))
-			spool_drop(spool, number);
+		if (parse_u64(entry->d_name, INT64_MAX, &id) && !keep(arg, id) && drop)
+			(void)!unlinkat(spool->fd, entry->d_name, 0);
 	closedir(dir);
 }

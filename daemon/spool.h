@@ -3,12 +3,12 @@
 #define DAEMON_SPOOL_H
 
 /*
- * The directory `spool` of the state directory: one file, named by the message's number, for
- * each large body. Whoever puts a file syncs before its row is committed; a file whose row
- * is gone is dropped, at the next start if not before.
+ * The directory `spool` of the state directory as the store sees it: one file, named by the
+ * blob's id, for each large body. Others write these files and drop them (blob.h); here they
+ * are brought to the disk before the row that names them, and looked for at start. The store
+ * only writes what is in a memfd, and drops only what a stop has left behind.
  */
 
-#include "base/buf.h"
 #include "record.h"
 
 struct spool;
@@ -17,21 +17,21 @@ struct spool;
 int spool_open(struct spool **ret_spool, const char *directory) MUST_CHECK;
 struct spool *spool_close(struct spool *spool);
 
-/* Writes and syncs a file, but not yet its name. *ret_new false: there was one of this
- * number, which is whole until this one takes its place. -ENOSPC, -EIO. */
-int spool_put(struct spool *spool, uint64_t number, struct slice body,
-	      bool *ret_new) MUST_CHECK;
+/* The file of this record's blob is whole, and its content on the disk, but not yet its name.
+ * It is made from blob_fd if it is not there. -ENOENT: it cannot be had whole; -ENOSPC; -EIO. */
+int spool_put(struct spool *spool, const struct message_record *m) MUST_CHECK;
 
-/* The names too, if there are new ones. */
+/* The names too, if any were put. -ENOSPC, -EIO. */
 int spool_sync(struct spool *spool) MUST_CHECK;
-void spool_drop(struct spool *spool, uint64_t number);
 
-/* -ENOENT, also where it has another size; -EIO; -ENOMEM, -EMFILE and the like. */
-int spool_get(struct spool *spool, uint64_t number, uint64_t size,
-	      struct buf *body) MUST_CHECK;
+/* Is there a file of this size? 1, and what it takes on the disk; 0: it is lost; or a failure
+ * that will pass. */
+int spool_check(const struct spool *spool, uint64_t id, uint64_t size,
+		uint64_t *ret_disk) MUST_CHECK;
 
-/* Drops the files that keep() does not know, and what a stop has left half-written. */
-void spool_sweep(struct spool *spool, bool (*keep)(void *arg, uint64_t number),
+/* Asks keep() for each file, and drops (unless drop is false) those it does not know, and what
+ * a stop has left half-written. */
+void spool_sweep(struct spool *spool, bool drop, bool (*keep)(void *arg, uint64_t id),
 		 void *arg);
 
 #endif

@@ -129,9 +129,9 @@ static void give_up_reserve(struct storage *s)
 
 /* ---- start ---- */
 
-static int open_file(struct storage *s, const char *name, bool *ret_later)
+static int open_file(struct storage *s, const char *name, unsigned int *ret_other)
 {
-	return err_trace(database_open(&s->db, s->directory, name, ret_later));
+	return err_trace(database_open(&s->db, s->directory, name, s->spool, ret_other));
 }
 
 /* A complete new file takes the place of the one there is, if there is one. */
@@ -165,13 +165,13 @@ static int settle_files(struct storage *s)
 /* The file is no database any more: put aside, and an empty one in its place. */
 static int open_empty(struct storage *s)
 {
-	bool later;
+	unsigned int other;
 	int r = move_away(s, file_bad);
 
 	s->losses.damaged = true;
 	s->is_aside = r == 0;
 	if (r == 0)
-		r = open_file(s, file, &later);
+		r = open_file(s, file, &other);
 	return err_trace(r);
 }
 
@@ -190,20 +190,22 @@ static int read_head(struct storage *s)
 
 int storage_open(struct storage *s, const char *directory)
 {
-	bool later = false;
+	unsigned int other = 0;
 	int r;
 
 	*s = (struct storage){ .directory = strdup(directory) };
 	if (!s->directory)
 		return err_origin(-ENOMEM);
-	r = settle_files(s);
+	r = spool_open(&s->spool, directory);
 	if (r == 0)
-		r = open_file(s, file, &later);
+		r = settle_files(s);
+	if (r == 0)
+		r = open_file(s, file, &other);
 	if (r == -ENOSPC) {
 		give_up_reserve(s);
-		r = open_file(s, file, &later);
+		r = open_file(s, file, &other);
 	}
-	if (r == -EUCLEAN && !later)
+	if (r == -EUCLEAN && !other)
 		r = open_empty(s);
 	if (r >= 0)
 		r = read_head(s);
@@ -211,9 +213,12 @@ int storage_open(struct storage *s, const char *directory)
 		database_write_again(s->db);
 	if (r >= 0)
 		s->options = database_describe_options(s->db);
-	if (later)
-		log_error("%s/%s was written by a later version of ipcd", directory,
-			  file);
+	if (other)
+		log_error(
+			"%s/%s was written by another version of ipcd, in format %u; this "
+			"one has format %u. What is in it can be received with that version; "
+			"without it, move the file and spool/ away",
+			directory, file, other, DATABASE_FORMAT);
 	else if (r < 0)
 		log_error("cannot open the store in %s: %s (%s)", directory, strerror(-r),
 			  err_trail());
@@ -233,6 +238,7 @@ void storage_close(struct storage *s)
 {
 	if (s->db)
 		s->db = database_close(s->db);
+	s->spool = spool_close(s->spool);
 	free(s->directory);
 	free(s->damage);
 	free(s->options);
@@ -336,7 +342,7 @@ bool storage_judge(struct storage *s)
 		judge_rows(s, s->head.live, has_head);
 	else
 		judge_rows(s, 0, false);
-	s->head.commits = commits;
+	s->head.commits = s->commits = commits;
 	s->live = database_live(s->db);
 	if (has_known && known.commits > commits)
 		judge_log(s, &known);
@@ -352,12 +358,11 @@ bool storage_judge(struct storage *s)
 	return damaged;
 }
 
-void storage_sweep(struct storage *s, bool (*exists)(void *arg, uint64_t number),
-		   void *arg)
+void storage_sweep(struct storage *s, bool (*keep)(void *arg, uint64_t blob), void *arg)
 {
-	/* the bodies of what is in a file that was put aside stay as long as that */
-	if (s->db && !has_file(s, file_bad))
-		database_sweep(s->db, exists, arg);
+	bool drop = !s->set_aside && !has_file(s, file_bad);
+
+	spool_sweep(s->spool, drop, keep, arg);
 }
 
 /* ---- writing ---- */
@@ -375,7 +380,7 @@ static int write_entry(struct database *db, const struct batch_entry *e)
 	case BATCH_DROP_NAME:
 		return err_trace(database_drop_name(db, e->drop.number));
 	case BATCH_PUT_MESSAGE:
-		return err_trace(database_put_message(db, &e->message));
+		return err_trace(database_put_message(db, &e->message, e->again));
 	case BATCH_SET_MESSAGE:
 		return err_trace(database_set_message(db, &e->message));
 	case BATCH_DROP_MESSAGE:
@@ -412,9 +417,10 @@ static int write_all(struct storage *s, struct list *batches, bool sends)
 	}
 	if (r == 0)
 		r = database_commit(s->db, &s->head);
-	if (r == 0)
+	if (r == 0) {
 		s->live = s->head.live;
-	if (r < 0) {
+		s->commits = s->head.commits;
+	} else {
 		note_error(s, r);
 		database_rollback(s->db);
 	}
@@ -428,19 +434,26 @@ static void measure_commit(struct storage *s, uint64_t begun_ns)
 }
 
 /* Where SQLite could not even roll back for lack of space it refuses everything from then on,
- * also when there is space again: the file is as good as ever, and opened anew. */
+ * also when there is space again: the file is as good as ever, and opened anew. False: there
+ * is no room for that either. */
 static bool open_again(struct storage *s)
 {
-	bool later;
+	unsigned int other;
 	int r;
 
 	if (s->db)
 		s->db = database_abandon(s->db);
-	r = database_open(&s->db, s->directory, file, &later);
+	r = open_file(s, file, &other);
 	if (r < 0) {
 		s->db = NULL;
 		s->failure = r;
 		return false;
+	}
+	if (database_is_ahead(s->db, s->commits)) {
+		snprintf(s->error, sizeof(s->error), "%s",
+			 "a commit that failed is there all the same");
+		s->db = database_abandon(s->db);
+		return true;
 	}
 	database_go_on(s->db, s->head.commits, s->live);
 	return true;
@@ -469,6 +482,8 @@ enum storage_outcome storage_write(struct storage *s, struct list *batches)
 		return STORAGE_REST_WRITTEN;
 	if (r == -ENOSPC && !s->anew)
 		s->no_room = !open_again(s);
+	if (!s->db && !s->no_room)
+		return STORAGE_LOST;
 	return r == -ENOSPC || r == -ENOMEM ? STORAGE_FULL : STORAGE_LOST;
 }
 
@@ -476,7 +491,7 @@ enum storage_outcome storage_write(struct storage *s, struct list *batches)
 
 int storage_begin_anew(struct storage *s)
 {
-	bool later;
+	unsigned int other;
 	int r;
 
 	if (s->db)
@@ -484,7 +499,7 @@ int storage_begin_anew(struct storage *s)
 	s->anew = true;
 	r = remove_both(s, file_part);
 	if (r == 0)
-		r = database_open(&s->db, s->directory, file_part, &later);
+		r = open_file(s, file_part, &other);
 	if (r < 0) {
 		note_error(s, r);
 		return err_trace(r);
@@ -496,13 +511,13 @@ int storage_begin_anew(struct storage *s)
 
 static int install(struct storage *s)
 {
-	bool later;
+	unsigned int other;
 	int r = rename_file(s, file_part, file_new, "");
 
 	if (r == 0) /* from here on it is the one, wherever a stop comes */
 		r = put_in_place(s);
 	if (r == 0)
-		r = database_open(&s->db, s->directory, file, &later);
+		r = open_file(s, file, &other);
 	return err_trace(r);
 }
 

@@ -13,16 +13,18 @@
 
 #include "batch.h"
 #include "database.h"
+#include "spool.h"
 
 struct storage {
 	char *directory;
+	struct spool *spool;
 	struct database *db; /* NULL: none is open, the next attempt opens a new one */
 	struct store_head head;
 	struct database_losses losses;
 	bool has_reserve;
-	bool no_room;  /* so little that it could not be opened again */
-	uint64_t live; /* rows of messages, as of the last commit */
-	bool anew;     /* a new file is being written beside the old one */
+	bool no_room;		/* so little that it could not be opened again */
+	uint64_t live, commits; /* rows of messages, and commits, as of the last one */
+	bool anew;		/* a new file is being written beside the old one */
 	bool set_aside; /* the old one is damaged: kept as ipcd.db.bad when it is replaced */
 	bool is_aside;	 /* it was, at start; what is replaced is an empty one */
 	char *options;	 /* see database_describe_options() */
@@ -61,9 +63,9 @@ bool storage_judge(struct storage *s);
 /* The path of a damaged file that was put aside, which the caller frees; NULL: none. */
 char *storage_find_bad(const struct storage *s);
 
-/* Drops the spool's files whose message is gone. */
-void storage_sweep(struct storage *s, bool (*exists)(void *arg, uint64_t number),
-		   void *arg);
+/* Drops the spool's files that keep() does not know; it is asked for each there is. While a
+ * damaged file is kept they all stay, for what that one has may need them. */
+void storage_sweep(struct storage *s, bool (*keep)(void *arg, uint64_t blob), void *arg);
 
 /* One transaction of all batches (struct batch.link) in their order. */
 enum storage_outcome storage_write(struct storage *s, struct list *batches);

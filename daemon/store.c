@@ -51,6 +51,8 @@ struct store {
 	uint64_t cursor;	/* of the dump into a new file */
 	uint64_t last_write_ms; /* before this start */
 	bool found_clean, damaged, dumping, dumped, must_renew;
+	struct blob **held_blobs; /* until the new file is complete */
+	size_t n_held_blobs, held_blobs_capacity;
 	uint64_t commits, last_commit_us, longest_commit_us;
 	char error[200];
 	const char *file_system, *warning;
@@ -313,6 +315,56 @@ static void tell_stored(struct store *store, const struct batch *batch, bool ok)
 			store->ops->stored(store->owner, e->message.number, ok);
 }
 
+/* ---- blobs ---- */
+
+/* A row of the old file may name it: it stays until a new file is in its place, should a stop
+ * come before. The reference is taken. */
+static void hold_blob_take(struct store *store, struct blob *blob)
+{
+	size_t capacity = store->held_blobs_capacity;
+	struct blob **grown;
+
+	if (store->n_held_blobs == capacity) {
+		capacity = capacity ? capacity * 2 : 16;
+		grown = realloc(store->held_blobs, capacity * sizeof(struct blob *));
+		if (!grown) { /* its file is dropped at the next start */
+			blob->made = false;
+			blob_unref(blob);
+			return;
+		}
+		store->held_blobs = grown;
+		store->held_blobs_capacity = capacity;
+	}
+	store->held_blobs[store->n_held_blobs++] = blob;
+}
+
+/* Not those of messages that are there: they are in the new file, too. */
+static void hold_blobs(struct store *store, struct batch *batch)
+{
+	for (struct batch_entry *e = batch->first; e; e = e->next) {
+		if (!e->blob || (e->kind == BATCH_PUT_MESSAGE && e->again))
+			continue;
+		hold_blob_take(store, e->blob);
+		e->blob = NULL;
+	}
+}
+
+static void release_blobs(struct store *store)
+{
+	for (size_t i = 0; i < store->n_held_blobs; i++)
+		blob_unref(store->held_blobs[i]);
+	free(store->held_blobs);
+	store->held_blobs = NULL;
+	store->n_held_blobs = store->held_blobs_capacity = 0;
+}
+
+static void note_synced(const struct batch *batch, bool sends)
+{
+	for (const struct batch_entry *e = batch->first; e; e = e->next)
+		if (e->blob && e->kind == BATCH_PUT_MESSAGE && (sends || e->again))
+			e->blob->synced = true;
+}
+
 /* ---- a new file ---- */
 
 /* What has been gathered is in memory, and so will be in the new file: who waits for it
@@ -324,10 +376,12 @@ static void begin_anew(struct store *store)
 	tell_stored(store, store->gathering, false);
 	tell_sends(&store->gathering->waits);
 	list_splice_tail(&store->held, &store->gathering->waits);
+	hold_blobs(store, store->gathering);
 	batch_clear(store->gathering);
 	relieve(store);
 	while ((batch = LIST_FIRST(&store->carried, struct batch, link))) {
 		list_remove(&batch->link);
+		hold_blobs(store, batch);
 		put_batch(store, batch);
 	}
 	store->must_renew = store->dumping = store->dumped = false;
@@ -383,6 +437,10 @@ static void on_retry(struct timer *timer)
 static void tell_batch(struct store *store, struct batch *batch,
 		       enum storage_outcome outcome)
 {
+	if (outcome == STORAGE_WRITTEN || outcome == STORAGE_REST_WRITTEN)
+		note_synced(batch, outcome == STORAGE_WRITTEN && !batch->without_sends);
+	if (outcome == STORAGE_LOST || store->dumping) /* the old file has other rows */
+		hold_blobs(store, batch);
 	tell_stored(store, batch, outcome == STORAGE_WRITTEN);
 	switch (outcome) {
 	case STORAGE_WRITTEN:
@@ -412,7 +470,7 @@ static void tell_written(struct store *store, enum storage_outcome outcome)
 		list_remove(&batch->link);
 		tell_batch(store, batch, outcome);
 		if (outcome == STORAGE_FULL && batch->n) {
-			batch->without_sends = true;
+			batch_give_up_sends(batch);
 			list_add_tail(&store->carried, &batch->link);
 		} else {
 			put_batch(store, batch);
@@ -453,6 +511,8 @@ static void after_anew(struct store *store, enum task task, int result)
 		dump_more(store);
 	} else {
 		set_state(store, STORE_WORKS);
+		if (!store->must_renew)
+			release_blobs(store);
 		tell_all(&store->held, 0, 0);
 	}
 }
@@ -460,17 +520,18 @@ static void after_anew(struct store *store, enum task task, int result)
 /* The thread has ended its task, if it has. */
 static void fetch_result(struct store *store)
 {
-	enum storage_outcome outcome;
-	enum task task;
-	int result;
+	enum storage_outcome outcome = STORAGE_LOST;
+	enum task task = TASK_NONE;
+	int result = 0;
 
 	pthread_mutex_lock(&store->mutex);
-	task = store->done ? store->task : TASK_NONE;
-	if (store->done)
+	if (store->done) { /* else these are the thread's */
+		task = store->task;
 		store->task = TASK_NONE;
-	store->done = false;
-	outcome = store->outcome;
-	result = store->result;
+		store->done = false;
+		outcome = store->outcome;
+		result = store->result;
+	}
 	pthread_mutex_unlock(&store->mutex);
 	if (task == TASK_NONE)
 		return;
@@ -573,9 +634,10 @@ static void added_or_renew(struct store *store, int r)
 }
 
 int store_put_message(struct store *store, const struct message_record *m,
-		      struct bytes *block)
+		      struct bytes *block, struct blob *blob)
 {
-	int r = batch_add_message(store->gathering, BATCH_PUT_MESSAGE, false, m, block);
+	int r = batch_add_message(store->gathering, BATCH_PUT_MESSAGE, false, m, block,
+				  blob);
 
 	if (r == 0)
 		added(store);
@@ -583,25 +645,30 @@ int store_put_message(struct store *store, const struct message_record *m,
 }
 
 void store_put_message_again(struct store *store, const struct message_record *m,
-			     struct bytes *block)
+			     struct bytes *block, struct blob *blob)
 {
 	added_or_renew(store, batch_add_message(store->gathering, BATCH_PUT_MESSAGE, true,
-						m, block));
+						m, block, blob));
 }
 
 void store_set_message(struct store *store, const struct message_record *m)
 {
 	struct message_record state = *m;
 
-	state.from = state.meta = state.body = (struct slice){ NULL, 0 };
+	state.from = state.meta = state.file = state.body = (struct slice){ NULL, 0 };
 	added_or_renew(store, batch_add_message(store->gathering, BATCH_SET_MESSAGE, true,
-						&state, NULL));
+						&state, NULL, NULL));
 }
 
-void store_drop_message(struct store *store, uint64_t number, uint64_t body_size)
+void store_drop_message(struct store *store, uint64_t number, uint64_t body_size,
+			struct blob *blob)
 {
-	added_or_renew(store, batch_add_drop(store->gathering, BATCH_DROP_MESSAGE, number,
-					     body_size));
+	int r = batch_add_drop(store->gathering, BATCH_DROP_MESSAGE, number, body_size,
+			       blob);
+
+	if (r < 0 && blob)
+		hold_blob_take(store, blob_ref(blob));
+	added_or_renew(store, r);
 }
 
 void store_put_name(struct store *store, const struct name_record *name)
@@ -611,7 +678,8 @@ void store_put_name(struct store *store, const struct name_record *name)
 
 void store_drop_name(struct store *store, uint64_t id)
 {
-	added_or_renew(store, batch_add_drop(store->gathering, BATCH_DROP_NAME, id, 0));
+	added_or_renew(store,
+		       batch_add_drop(store->gathering, BATCH_DROP_NAME, id, 0, NULL));
 }
 
 void store_put_dedup(struct store *store, const struct dedup_record *dedup, bool again)
@@ -621,8 +689,8 @@ void store_put_dedup(struct store *store, const struct dedup_record *dedup, bool
 
 void store_drop_dedup(struct store *store, uint64_t number)
 {
-	added_or_renew(store,
-		       batch_add_drop(store->gathering, BATCH_DROP_DEDUP, number, 0));
+	added_or_renew(store, batch_add_drop(store->gathering, BATCH_DROP_DEDUP, number,
+					     0, NULL));
 }
 
 /* ---- life ---- */
@@ -685,6 +753,7 @@ static void store_free(struct store *store)
 	if (store->gathering)
 		batch_deinit(store->gathering);
 	free(store->gathering);
+	release_blobs(store);
 	pthread_mutex_destroy(&store->mutex);
 	pthread_cond_destroy(&store->change);
 	free(store);
@@ -846,13 +915,12 @@ int store_judge(struct store *store)
 	return s->head.lease_key.k0 ? 0 : err_trace(hash_key_random(&s->head.lease_key));
 }
 
-int store_start(struct store *store)
+int store_start(struct store *store, bool (*keeps)(void *arg, uint64_t blob), void *arg)
 {
 	struct storage *s = &store->storage;
 	int r;
 
-	if (!store->damaged)
-		storage_sweep(s, store->ops->exists, store->owner);
+	storage_sweep(s, keeps, arg);
 	storage_reserve(s);
 	r = start_thread(store);
 	if (r < 0)

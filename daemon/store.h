@@ -48,8 +48,6 @@ struct store_ops {
 	uint64_t (*buffer_max)(void *owner);
 	/* Messages are taken again. */
 	void (*works)(void *owner);
-	/* Is there a message of this number? Asked at start, for what belongs to none. */
-	bool (*exists)(void *owner, uint64_t number);
 };
 
 /* Embedded by the one who waits. */
@@ -89,9 +87,11 @@ int store_load(struct store *store,
 /* Then: says what is lost, and counts this start. 0 or -errno. */
 int store_judge(struct store *store) MUST_CHECK;
 
-/* Then: all is in memory. Writes what has changed meanwhile, or a new file if this one is
- * damaged, and waits for that. A full disk is no failure. */
-int store_start(struct store *store) MUST_CHECK;
+/* Then: all is in memory. Drops the spool's files that nothing needs: keeps() is asked for
+ * each there is, whether it is then dropped or not. Writes what has changed meanwhile, or a
+ * new file if this one is damaged, and waits for that. A full disk is no failure. */
+int store_start(struct store *store, bool (*keeps)(void *arg, uint64_t blob),
+		void *arg) MUST_CHECK;
 
 /* Lease key and generation (after store_judge()), next number, whether it was stopped in
  * order (before). */
@@ -109,21 +109,25 @@ bool store_found_clean(const struct store *store);
 /* The end. in_order: leases are known, which is noted for the next start. Returns NULL. */
 struct store *store_close(struct store *store, bool in_order);
 
-/* ---- records; texts are copied, a block is referenced ---- */
+/* ---- records; texts are copied, a block is referenced, and a blob until the record is on
+ * the disk: so its file is there as long as a row may name it ---- */
 
 /* May a message be put now? 0, or FAULT with the reason. */
 int store_check(const struct store *store, struct fault *fault) MUST_CHECK;
 
 /* 0 or -ENOMEM. */
 int store_put_message(struct store *store, const struct message_record *m,
-		      struct bytes *block) MUST_CHECK;
+		      struct bytes *block, struct blob *blob) MUST_CHECK;
 
 /* The same for one that has been sent long since; stored() is not called. These never fail:
  * without memory the file is written anew. */
 void store_put_message_again(struct store *store, const struct message_record *m,
-			     struct bytes *block);
+			     struct bytes *block, struct blob *blob);
 void store_set_message(struct store *store, const struct message_record *m);
-void store_drop_message(struct store *store, uint64_t number, uint64_t body_size);
+
+/* body_size: of a body that is no blob. */
+void store_drop_message(struct store *store, uint64_t number, uint64_t body_size,
+			struct blob *blob);
 void store_put_name(struct store *store, const struct name_record *name);
 void store_drop_name(struct store *store, uint64_t id);
 void store_put_dedup(struct store *store, const struct dedup_record *dedup, bool again);

@@ -25,6 +25,8 @@ struct users {
 /* What is counted for a uid. */
 struct usage {
 	uint64_t connections, names, messages, bytes, dedups;
+	uint64_t file_bytes;	/* bodies in the spool */
+	uint64_t live;		/* descriptors that are passed on as they are */
 	uint64_t buffer_bytes;	/* unfinished input */
 	uint64_t waiting_bytes; /* sends that wait for room */
 };

@@ -11,6 +11,8 @@ struct fdset *fdset_new(const int *fds, unsigned int n)
 	if (!set)
 		return NULL;
 	set->n = n;
+	set->quick = false;
+	set->uid = (uid_t)-1;
 	memcpy(set->fds, fds, n * sizeof(int));
 	return set;
 }
@@ -23,4 +25,12 @@ struct fdset *fdset_free(struct fdset *set)
 		free(set);
 	}
 	return NULL;
+}
+
+bool fdset_is_empty(const struct fdset *set)
+{
+	for (unsigned int i = 0; i < set->n; i++)
+		if (set->fds[i] >= 0)
+			return false;
+	return true;
 }

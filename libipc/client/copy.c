@@ -17,6 +17,8 @@
 
 #include "base/err.h"
 
+enum { TELL_MS = 250 }; /* how long without a word of how far it is */
+
 struct copy {
 	const struct ipc_message *message;
 	int in, out;   /* out: -1 if there is none */
@@ -224,19 +226,30 @@ static int copy_regular(struct copy *c)
 	return err_trace(r);
 }
 
-/* What is live may be of those descriptors that do not wait. */
-static ssize_t read_waiting(const struct copy *c)
+/* Until there is something, or the end. While there is not it is told that nothing comes:
+ * else nobody could give up what is waited for in vain. */
+static int wait_for_input(struct copy *c)
 {
 	struct pollfd p = { .fd = c->in, .events = POLLIN };
-	ssize_t n;
+	int r = 0;
 
-	while ((n = read(c->in, c->buffer, FILE_BUFFER)) < 0) {
-		if (errno == EAGAIN)
-			(void)poll(&p, 1, -1);
-		else if (errno != EINTR)
+	while (!r && poll(&p, 1, c->message->progress ? TELL_MS : -1) <= 0)
+		r = advance(c, 0);
+	return err_trace(r);
+}
+
+/* What is live may be of those descriptors that do not wait, or be read by others, too. */
+static ssize_t read_waiting(struct copy *c)
+{
+	for (;;) {
+		int r = wait_for_input(c);
+		ssize_t n = r < 0 ? r : read(c->in, c->buffer, FILE_BUFFER);
+
+		if (r < 0 || n >= 0)
+			return n;
+		if (errno != EAGAIN && errno != EINTR)
 			return err_origin(-errno);
 	}
-	return n;
 }
 
 static int copy_to_end(struct copy *c)

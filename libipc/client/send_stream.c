@@ -17,11 +17,13 @@
 #include <poll.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 
 enum {
 	IDLE_MS =
 		60000, /* a piece that takes longer goes as it is: see pieces_deadline */
+	TELL_MS = 250, /* how long without a word of how far it is */
 };
 
 struct reading {
@@ -31,6 +33,8 @@ struct reading {
 	bool at_end;	     /* nothing more can be read */
 	bool is_ended;	     /* the last piece is put */
 	uint64_t done;	     /* bytes in the pieces so far */
+	uint64_t piece_ns;   /* when the piece goes, however little is in it */
+	uint64_t tell_ns;    /* when the next word is due */
 	uint32_t connection; /* on which they went */
 };
 
@@ -54,65 +58,104 @@ static bool is_over(const struct send *send)
 	return is_begun(send) && send->request->state != REQUEST_OPEN;
 }
 
+/* ---- how far it is ---- */
+
+static int tell(struct reading *reading)
+{
+	const struct payload *payload = reading->send->payload;
+
+	reading->tell_ns = deadline_after(clock_ns(CLOCK_MONOTONIC), TELL_MS);
+	return err_trace(send_tell_progress(reading->send->request->client,
+					    payload->message,
+					    reading->done + reading->have,
+					    payload->size ? payload->size : UINT64_MAX));
+}
+
+/* Also while nothing comes: whoever wants to give up shall not wait for that. */
+static int tell_if_due(struct reading *reading)
+{
+	return client_ms_until(reading->tell_ns) ? 0 : err_trace(tell(reading));
+}
+
 /* ---- reading ---- */
 
-/* Writes what is left, reads what has come, and waits for more of either or for input of the
- * body. 0: none of it for long; 1: look. */
-static int wait_once(const struct send *send)
+/* Writes what is left, reads what has come, and waits a little for more of either or for
+ * input of the body. */
+static void wait_once(const struct send *send)
 {
 	struct ipc_client *client = send->request->client;
 	struct pollfd p[2] = { { .fd = send->payload->fd, .events = POLLIN },
 			       { .fd = client->stream.fd, .events = POLLIN } };
-	int n;
+	int ms = IDLE_MS;
 
 	if (client_write(client) == STREAM_E_AGAIN && !client->waits_with_fds)
 		p[1].events |= POLLOUT;
-	n = poll(p, 2, client->waits_with_fds ? CLIENT_FDS_RETRY_MS : IDLE_MS);
-	if (!n && client->waits_with_fds)
-		return 1;
-	if (n > 0 && p[1].revents & ~POLLOUT) {
+	if (client->waits_with_fds)
+		ms = CLIENT_FDS_RETRY_MS;
+	else if (send->payload->message->progress)
+		ms = TELL_MS;
+	if (poll(p, 2, ms) > 0 && p[1].revents & ~POLLOUT) {
 		/* what ends the client ends the request */
 		(void)!client_read_available(client);
 		client_run_callbacks(client);
 	}
-	return n != 0;
 }
 
-/* Until the body's descriptor has input. 1: it has, or all is over; 0: it has taken long. */
-static int wait_for_input(const struct send *send)
+/* Until the body's descriptor has input. 1: it has, or all is over; 0: the piece has taken
+ * long. */
+static int wait_for_input(struct reading *reading)
 {
+	const struct send *send = reading->send;
 	struct pollfd p = { .fd = send->payload->fd, .events = POLLIN };
+	int r = 0;
 
-	while (!is_over(send) && poll(&p, 1, 0) == 0)
-		if (!wait_once(send) && is_begun(send))
+	while (!r && !is_over(send)) {
+		if (is_begun(send) && !client_ms_until(reading->piece_ns))
 			return 0;
-	return 1;
+		if (poll(&p, 1, 0))
+			break;
+		wait_once(send);
+		r = tell_if_due(reading);
+	}
+	return r < 0 ? err_trace(r) : 1;
 }
 
-/* Fills the buffer. 0, or what reading failed with. */
-static int fill(struct reading *reading)
+static int read_some(struct reading *reading)
 {
-	struct send *send = reading->send;
-	struct payload *payload = send->payload;
+	struct payload *payload = reading->send->payload;
+	size_t room = LIMIT_PIECE_MAX - reading->have;
+	ssize_t n;
+	int r;
 
-	reading->have = 0;
-	while (reading->have < LIMIT_PIECE_MAX && !reading->at_end) {
-		size_t room = LIMIT_PIECE_MAX - reading->have;
-		ssize_t n;
-
-		if (payload->fd >= 0 && !wait_for_input(send))
-			return 0;
-		if (is_over(send))
-			return 0;
-		send->started = true;
-		n = payload->read(reading->buffer + reading->have, room,
-				  payload->userdata);
-		if (n < 0)
-			return n < INT_MIN ? -EIO : (int)n;
-		if ((size_t)n > room)
-			return err_origin(-EOVERFLOW);
+	reading->send->started = true;
+	n = payload->read(reading->buffer + reading->have, room, payload->userdata);
+	if (n >= 0 && (size_t)n <= room) {
 		reading->have += (size_t)n;
 		reading->at_end = !n;
+		return err_trace(tell_if_due(reading));
+	}
+	r = n > 0 ? -EOVERFLOW : n < INT_MIN ? -EIO : (int)n;
+	return client_error_set(&reading->send->request->client->error, err_origin(r),
+				"the body cannot be read: %s", strerror(-r));
+}
+
+/* Fills the buffer, as far as that can be done in time. */
+static int fill(struct reading *reading)
+{
+	const struct send *send = reading->send;
+	int r = 1;
+
+	reading->have = 0;
+	reading->piece_ns = deadline_after(clock_ns(CLOCK_MONOTONIC), IDLE_MS);
+	while (reading->have < LIMIT_PIECE_MAX && !reading->at_end) {
+		if (send->payload->fd >= 0)
+			r = wait_for_input(reading);
+		if (r <= 0 || is_over(send))
+			return err_trace(r < 0 ? r : 0);
+		r = read_some(reading);
+		if (r < 0)
+			return err_trace(r);
+		r = 1;
 	}
 	return 0;
 }
@@ -147,6 +190,7 @@ static int put_piece(struct reading *reading)
 	if (r < 0)
 		return err_trace(r);
 	reading->done += reading->have;
+	reading->have = 0;
 	reading->is_ended = reading->at_end;
 	reading->connection = request->client->connection;
 	/* one piece waits in the output while the next is read */
@@ -173,13 +217,6 @@ static int give_up(struct send *send, int why)
 	return why;
 }
 
-static int reading_failed(struct send *send, int r)
-{
-	client_error_set(&send->request->client->error, r, "the body cannot be read: %s",
-			 strerror(-r));
-	return give_up(send, r);
-}
-
 /* It was refused, or all is lost: which, the one who waits for the answer will say. */
 static int end_early(struct reading *reading)
 {
@@ -199,9 +236,8 @@ static int next_piece(struct reading *reading)
 
 	if (is_over(send))
 		return 0;
-	if (r < 0)
-		return err_trace(reading_failed(send, r));
-	r = put_piece(reading);
+	if (r == 0)
+		r = put_piece(reading);
 	if (r < 0)
 		return err_trace(give_up(send, r));
 	if (reading->at_end)
@@ -212,15 +248,18 @@ static int next_piece(struct reading *reading)
 	client_run_callbacks(client);
 	if (is_over(send))
 		return 0;
-	r = send_tell_progress(client, send->payload->message, reading->done,
-			       send->payload->size ? send->payload->size : UINT64_MAX);
+	r = tell(reading);
 	return r < 0 ? err_trace(give_up(send, r)) : 0;
 }
 
 int send_stream(struct send *send)
 {
 	_cleanup_free_ char *buffer = malloc(LIMIT_PIECE_MAX);
-	struct reading reading = { .send = send, .buffer = buffer };
+	struct reading reading = {
+		.send = send,
+		.buffer = buffer,
+		.tell_ns = deadline_after(clock_ns(CLOCK_MONOTONIC), TELL_MS),
+	};
 	int r = 0;
 
 	if (!buffer)

@@ -190,6 +190,7 @@ static const struct {
 	{ "group", add_group, "there is no such group" },
 	{ "queue_messages", add_number, "a number is expected" },
 	{ "queue_bytes", add_number, "a number of bytes is expected" },
+	{ "queue_file_bytes", add_number, "a number of bytes is expected" },
 	{ "max_attempts", add_number, "a number is expected" },
 	{ "lost_delay", add_number, "a number of milliseconds is expected" },
 	{ "backoff", add_numbers, "milliseconds, as 1000,5000, are expected" },

@@ -32,6 +32,7 @@
 	X(LIMITS, "limits") X(OWNER, "owner") X(GROUP, "group") X(TO, "to")           \
 	X(STATE, "state") X(UID, "uid") X(GIDS, "gids")                                \
 	X(QUEUE_MESSAGES, "queue_messages") X(QUEUE_BYTES, "queue_bytes")              \
+	X(QUEUE_FILE_BYTES, "queue_file_bytes")                                    \
 	X(MAX_ATTEMPTS, "max_attempts") X(LOST_DELAY, "lost_delay")                    \
 	X(BACKOFF, "backoff") X(DURABLE, "durable") X(MTIME_NS, "mtime_ns")            \
 	X(ARCHIVE, "archive") X(PROGRESS, "progress")

@@ -39,19 +39,24 @@
 	X(PRIORITY_DEFAULT, priority_default, 4, "", "`priority` where none is said")
 
 #define LIMITS_SETTABLE(X)                                                                 \
-	X(body_max, 16777216, 1024, 1073741824, "bytes", "a body, whole")                  \
+	X(body_max, 16777216, 1024, 1073741824, "bytes", "the body of a request, but for `send`") \
 	X(connections, 16384, 1, 1000000, "connections", "all connections")                \
 	X(connections_per_user, 12288, 1, 1000000, "connections", "connections of one uid (root: no limit but the total)") \
 	X(requests_per_connection, 4096, 1, 65536, "requests", "open requests of one connection") \
+	X(file_max, 1099511627776, 1024, 9007199254740991, "bytes", "a file, or the body of one `send`") \
 	X(buffer_per_connection, 4194304, 65536, 1073741824, "bytes", "what waits to be read by one connection, before it is not read from") \
 	X(buffer_per_user, 268435456, 65536, 68719476736, "bytes", "unfinished input of all connections of one uid; and, by itself, what its sends wait with") \
 	X(names_per_user, 100000, 1, 10000000, "names", "names that one uid owns")         \
 	X(queue_messages, 1000000, 1, 1000000000, "messages", "messages in one queue")     \
-	X(queue_bytes, 1073741824, 1024, 1099511627776, "bytes", "bodies and headers in one queue") \
+	X(queue_bytes, 1073741824, 1024, 1099511627776, "bytes", "of memory in one queue: headers, and bodies up to piece_max") \
+	X(queue_file_bytes, 68719476736, 1024, 9007199254740991, "bytes", "files and larger bodies in one queue, on the disk of the state directory; without one they are in memory and count there") \
 	X(user_messages, 4000000, 4, 1000000000, "messages", "messages that one uid has in all queues (a quarter of it in one foreign queue)") \
 	X(user_bytes, 2147483648, 4096, 1099511627776, "bytes", "the same in bytes")       \
+	X(user_file_bytes, 137438953472, 4096, 9007199254740991, "bytes", "files and larger bodies that one uid has in all queues, or is sending (a quarter of it in one foreign queue)") \
+	X(live_per_user, 64, 0, 65536, "descriptors", "live descriptors of one uid in all queues") \
 	X(inbox_messages_per_sender, 1000, 1, 1000000, "messages", "messages of one uid in one foreign inbox") \
 	X(inbox_bytes_per_sender, 67108864, 1024, 1099511627776, "bytes", "the same in bytes") \
+	X(inbox_file_bytes_per_sender, 1073741824, 1024, 9007199254740991, "bytes", "files and larger bodies of one uid in one foreign inbox") \
 	X(store_buffer, 33554432, 262144, 68719476736, "bytes", "records that wait for the disk, before clients are not read from") \
 	X(dedup_window, 3600000, 1, 604800000, "ms", "in which a repeated `dedup_id` is known") \
 	X(dedup_ids, 100000, 1, 100000000, "ids", "`dedup_id`s that one queue remembers") \
@@ -61,6 +66,8 @@
 	X(header_deadline, 10000, 10, 3600000, "ms", "from the first byte of a frame to the end of its header") \
 	X(body_deadline, 60000, 10, 3600000, "ms", "without a byte of an unfinished body")  \
 	X(pieces_deadline, 600000, 10, 86400000, "ms", "between two pieces of a body")      \
+	X(live_deadline, 600000, 10, 86400000, "ms", "before a live descriptor that nobody has taken is closed") \
+	X(fd_deadline, 10000, 10, 3600000, "ms", "without progress while a descriptor is copied, before its file system is taken to hang") \
 	X(stalled_deadline, 60000, 10, 86400000, "ms", "with output that the peer does not read, before it is cut") \
 	X(shutdown_deadline, 5000, 0, 600000, "ms", "for output still to be read when ipcd stops")
 /* clang-format on */

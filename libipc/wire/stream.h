@@ -22,9 +22,15 @@
  * LIMIT_FDS_MAX is closed and makes that frame fds_lost. A batch without a frame, or `fds`
  * without a batch, is -EPROTO.
  *
+ * A body beyond lend_from bytes is not read by itself: stream_next() gives its header and
+ * leaves to the caller what becomes of it (stream_decide_body()). One that is lent is read
+ * by the caller, from the reader what is there and the rest from the socket, also on another
+ * thread; then the frame comes as any other, without its body.
+ *
  * Output is a queue of iovecs: small things are copied into a chunk, large ones held by
- * reference. stream_flush() writes as much as the kernel takes. sent_bytes and queued_bytes
- * count from the start, so "has this left?" is one comparison.
+ * reference. stream_flush() writes as much as the kernel takes. A part of a file is left to
+ * the caller, who may send it on another thread. sent_bytes and queued_bytes count from the
+ * start, so "has this left?" is one comparison.
  *
  * Results: 0, a positive STREAM_E_*, or -errno. Nothing here blocks unless told to.
  */
@@ -37,6 +43,8 @@ enum {
 	STREAM_E_AGAIN = 100, /* the kernel has nothing, or takes nothing, now */
 	STREAM_E_EOF,	      /* the other end has closed or shut down */
 	STREAM_E_FRAME,	      /* stream_next(): *ret_frame is set */
+	STREAM_E_BODY,	      /* stream_next(): likewise, but its body is still to come */
+	STREAM_E_FILE,	      /* stream_flush(): a file is next, see stream_file_peek() */
 };
 
 enum {
@@ -66,6 +74,14 @@ struct frame {
 	struct bytes *body_block; /* a large body; the stream's until stolen */
 	struct fdset *fds; /* the stream's until stolen; NULL without, or if lost */
 	bool fds_lost;
+	bool lent; /* its body was read by another */
+};
+
+/* What becomes of a body that stream_next() has announced. */
+enum stream_body {
+	STREAM_BODY_KEEP, /* comes with its frame, if it has no more than body_max */
+	STREAM_BODY_SKIP, /* dropped as it comes; the frame comes without it */
+	STREAM_BODY_LEND, /* the caller reads it */
 };
 
 struct stream_segment {
@@ -73,6 +89,12 @@ struct stream_segment {
 	size_t size;
 	struct bytes *owner;
 	struct fdset *fds; /* go with the first byte, in a sendmsg that starts here */
+	struct stream_file *file; /* instead of data */
+};
+
+struct stream_file {
+	int fd;
+	off_t offset;
 };
 
 struct stream_batch {
@@ -85,9 +107,10 @@ struct stream {
 	/* What a body may have at most: above, stream_next() gives the frame without its body
 	 * and skips the bytes as they come (frame.body_size says how many). */
 	uint64_t body_max;
+	uint64_t lend_from; /* 0: all bodies come with their frames */
 
 	/* Closes descriptors that nobody took; NULL: fdset_free(). Theirs may block in close. */
-	void (*close_fds)(struct fdset *fds);
+	void (*close_fds)(const struct stream *s, struct fdset *fds);
 
 	/* input */
 	char *partial; /* length, header and small body of the frame under way */
@@ -97,6 +120,7 @@ struct stream {
 	uint64_t body_size;   /* of the frame under way, once its header is there */
 	uint64_t body_have;   /* of a body in a block, or to be skipped */
 	bool body_known, skipping, eof, claimed_lost;
+	bool undecided, lent;	   /* of a body beyond lend_from */
 	struct fdset *claimed_fds; /* of the frame under way */
 	char *held;		   /* input put aside by stream_hold() */
 	size_t held_offset, held_size;
@@ -113,6 +137,8 @@ struct stream {
 	struct fdset *next_fds;
 	bool fds_in_kernel;
 	uint64_t queued_bytes, sent_bytes;
+	uint64_t file_bytes;	 /* of those not sent, what lies in files */
+	unsigned int n_attached; /* segments with a file or descriptors */
 };
 
 /* Takes fd, which must be connected. Nothing is allocated. */
@@ -135,6 +161,23 @@ int stream_read(struct stream *s, struct reader *r, int flags,
  * reverse (same). With *fault set and STREAM_E_FRAME never. -ENOMEM. */
 int stream_next(struct stream *s, struct reader *r, struct frame *ret_frame,
 		struct fault *fault) MUST_CHECK;
+
+/* After STREAM_E_BODY, which comes again until this is called. A lent body may be skipped
+ * from where it is. 0 or -ENOMEM. */
+int stream_decide_body(struct stream *s, enum stream_body what) MUST_CHECK;
+
+/* Of a lent body: what the reader has of it, at most max bytes; *ret_data is valid until the
+ * next call. */
+size_t stream_take_lent(struct stream *s, struct reader *r, size_t max,
+			const char **ret_data);
+
+/* So much of it was read from the socket. */
+void stream_add_lent(struct stream *s, uint64_t size);
+
+static inline uint64_t stream_lent_left(const struct stream *s)
+{
+	return s->lent ? s->body_size - s->body_have : 0;
+}
 
 /* Puts unparsed input aside; stream_resume() gives it back instead of a read. */
 int stream_hold(struct stream *s, struct reader *r) MUST_CHECK;
@@ -180,6 +223,16 @@ int stream_put_bytes(struct stream *s, struct bytes *b, size_t offset,
 /* Length and header. */
 int stream_put_header(struct stream *s, const char *header, size_t size) MUST_CHECK;
 
+/* size bytes (at least one) of a file, from offset on. fd is taken, also on failure. */
+int stream_put_file_take(struct stream *s, int fd, off_t offset,
+			 uint64_t size) MUST_CHECK;
+
+/* After STREAM_E_FILE: what is to be sent. The descriptor stays the stream's, until all of
+ * it was sent or the stream ends. */
+void stream_file_peek(const struct stream *s, struct stream_file *ret_file,
+		      uint64_t *ret_size);
+void stream_file_sent(struct stream *s, uint64_t size);
+
 /* The next byte put starts a frame that carries these (at most LIMIT_FDS_MAX). */
 void stream_put_fds_take(struct stream *s, struct fdset *fds);
 
@@ -188,7 +241,14 @@ static inline uint64_t stream_pending(const struct stream *s)
 	return s->queued_bytes - s->sent_bytes;
 }
 
-/* 0: all is in the kernel. STREAM_E_AGAIN: wait until writable. -ETOOMANYREFS: try again
+/* The same without what lies in files, which takes no memory. */
+static inline uint64_t stream_pending_memory(const struct stream *s)
+{
+	return stream_pending(s) - s->file_bytes;
+}
+
+/* 0: all is in the kernel. STREAM_E_AGAIN: wait until writable. STREAM_E_FILE: a part of a
+ * file has its turn, and so on after it. -ETOOMANYREFS: try again
  * when somebody has taken fds out of a socket. flags as for sendmsg(2). */
 int stream_flush(struct stream *s, int flags) MUST_CHECK;
 

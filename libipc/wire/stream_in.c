@@ -327,12 +327,14 @@ static int next_in_place(struct stream *s, struct reader *r, struct frame *frame
 	return result < 0 ? err_trace(result) : STREAM_E_FRAME;
 }
 
-static int begin_body(struct stream *s, uint64_t body_size)
+int stream_decide_body(struct stream *s, enum stream_body what)
 {
-	s->body_known = true;
-	s->body_size = body_size;
-	s->body_have = 0;
-	if (body_size > s->body_max) {
+	uint64_t body_size = s->body_size;
+
+	s->undecided = s->lent = false;
+	if (what == STREAM_BODY_LEND) {
+		s->lent = true;
+	} else if (what == STREAM_BODY_SKIP || body_size > s->body_max) {
 		s->skipping = true;
 	} else if (body_size >= STREAM_BODY_DIRECT) {
 		s->body = bytes_new((size_t)body_size);
@@ -340,6 +342,15 @@ static int begin_body(struct stream *s, uint64_t body_size)
 			return err_origin(-ENOMEM);
 	}
 	return 0;
+}
+
+static int begin_body(struct stream *s, uint64_t body_size)
+{
+	s->body_known = true;
+	s->body_size = body_size;
+	s->body_have = 0;
+	s->undecided = s->lend_from && body_size > s->lend_from;
+	return s->undecided ? 0 : err_trace(stream_decide_body(s, STREAM_BODY_KEEP));
 }
 
 /* Copies from the reader what partial wants to reach its next stage, or what there is. */
@@ -369,24 +380,44 @@ static void fill_body(struct stream *s, struct reader *r)
 	r->size -= n;
 }
 
-/* Hands out the frame collected in partial (and body), parsing its header once more: the
- * parser may have served others since. */
-static int finish_partial(struct stream *s, struct reader *r, struct frame *frame,
-			  struct fault *fault)
+/* The frame collected in partial, parsing its header once more: the parser may have served
+ * others since. */
+static int show_partial(struct stream *s, struct reader *r, struct frame *frame,
+			struct fault *fault)
 {
 	uint64_t body_size;
 	int result = parse_header(r, s->partial + 4, s->header_size, &body_size, fault);
 
-	if (result < 0)
-		return err_trace(result);
 	*frame = (struct frame){
 		.header = &r->header,
 		.header_text = s->partial + 4,
 		.header_size = s->header_size,
 		.body_size = (size_t)body_size,
 		.body_block = s->body,
+		.lent = s->lent,
 	};
-	if (body_size && !s->body && !s->skipping)
+	return err_trace(result);
+}
+
+static int announce_body(struct stream *s, struct reader *r, struct frame *frame,
+			 struct fault *fault)
+{
+	int result = show_partial(s, r, frame, fault);
+
+	frame->fds = s->claimed_fds;
+	frame->fds_lost = s->claimed_lost;
+	return result < 0 ? err_trace(result) : STREAM_E_BODY;
+}
+
+/* Hands it out, with its body. */
+static int finish_partial(struct stream *s, struct reader *r, struct frame *frame,
+			  struct fault *fault)
+{
+	int result = show_partial(s, r, frame, fault);
+
+	if (result < 0)
+		return err_trace(result);
+	if (frame->body_size && !s->body && !s->skipping && !s->lent)
 		frame->body = s->partial + 4 + s->header_size;
 	s->frame_body = TAKE_PTR(s->body);
 	s->frame_fds = frame->fds = TAKE_PTR(s->claimed_fds);
@@ -394,7 +425,7 @@ static int finish_partial(struct stream *s, struct reader *r, struct frame *fram
 	s->claimed_lost = false;
 	s->header_size = 0;
 	s->partial_size = 0; /* its memory stays until the next call */
-	s->body_known = s->skipping = false;
+	s->body_known = s->skipping = s->lent = false;
 	return STREAM_E_FRAME;
 }
 
@@ -406,6 +437,12 @@ static int next_partial(struct stream *s, struct reader *r, struct frame *frame,
 	int result;
 
 	for (;;) {
+		if (s->undecided)
+			return announce_body(s, r, frame, fault);
+		if (s->lent)
+			return s->body_have < s->body_size
+				       ? 0
+				       : finish_partial(s, r, frame, fault);
 		if (s->body || s->skipping) {
 			fill_body(s, r);
 			if (s->body_have < s->body_size)
@@ -459,8 +496,28 @@ int stream_next(struct stream *s, struct reader *r, struct frame *ret_frame,
 		result = next_partial(s, r, ret_frame, fault);
 	if (result > 0)
 		return result;
+	if (!result && s->lent)
+		return 0; /* what the reader has is the caller's */
 	reader_clear(r);
 	return err_trace(result < 0 ? result : check_batches(s, fault));
+}
+
+size_t stream_take_lent(struct stream *s, struct reader *r, size_t max,
+			const char **ret_data)
+{
+	size_t n = (size_t)min_u64(stream_lent_left(s), min_size(r->size, max));
+
+	*ret_data = r->data;
+	r->data += n;
+	r->size -= n;
+	s->body_have += n;
+	return n;
+}
+
+void stream_add_lent(struct stream *s, uint64_t size)
+{
+	assert(size <= stream_lent_left(s));
+	s->body_have += size;
 }
 
 static void unread_fds(struct stream *s, const struct frame *frame)
@@ -486,7 +543,8 @@ static void unread_partial(struct stream *s, const struct frame *frame)
 	s->body_known = true;
 	s->body_size = s->body_have = frame->body_size;
 	s->body = TAKE_PTR(s->frame_body);
-	s->skipping = frame->body_size && !in_partial && !s->body;
+	s->lent = frame->lent;
+	s->skipping = frame->body_size && !in_partial && !s->body && !s->lent;
 	s->claimed_fds = TAKE_PTR(s->frame_fds);
 	s->claimed_lost = frame->fds_lost;
 }

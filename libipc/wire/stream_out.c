@@ -24,7 +24,7 @@ enum {
 struct fdset *stream_close_fds(const struct stream *s, struct fdset *fds)
 {
 	if (fds && s->close_fds)
-		s->close_fds(fds);
+		s->close_fds(s, fds);
 	else
 		fdset_free(fds);
 	return NULL;
@@ -45,7 +45,12 @@ static void drop_first_segment(struct stream *s)
 	struct stream_segment *segment = segment_at(s, 0);
 
 	bytes_unref(segment->owner);
+	if (segment->fds || segment->file)
+		s->n_attached--;
 	stream_close_fds(s, segment->fds);
+	if (segment->file)
+		fd_close(segment->file->fd);
+	free(segment->file);
 	s->first = (s->first + 1) & (s->capacity - 1);
 	s->n_segments--;
 }
@@ -97,6 +102,7 @@ static int add_segment(struct stream *s, struct bytes *owner, const char *data,
 		return err_trace(r);
 	}
 	s->n_segments++;
+	s->n_attached += s->next_fds != NULL;
 	*segment_at(s, s->n_segments - 1) = (struct stream_segment){
 		.data = data, .size = size, .owner = owner, .fds = TAKE_PTR(s->next_fds)
 	};
@@ -112,7 +118,7 @@ static bool can_extend(struct stream *s)
 	if (!s->n_segments || s->next_fds)
 		return false;
 	last = segment_at(s, s->n_segments - 1);
-	return last->owner == s->chunk &&
+	return !last->file && last->owner == s->chunk &&
 	       last->data + last->size == s->chunk->data + s->chunk_used;
 }
 
@@ -178,6 +184,57 @@ void stream_put_fds_take(struct stream *s, struct fdset *fds)
 	s->next_fds = fds;
 }
 
+static struct stream_file *new_file(int fd, off_t offset)
+{
+	struct stream_file *file = malloc(sizeof(*file));
+
+	if (file)
+		*file = (struct stream_file){ fd, offset };
+	else
+		fd_close(fd);
+	return file;
+}
+
+int stream_put_file_take(struct stream *s, int fd, off_t offset, uint64_t size)
+{
+	struct stream_file *file = new_file(fd, offset);
+	int r;
+
+	if (!file)
+		return err_origin(-ENOMEM);
+	r = add_segment(s, NULL, NULL, size);
+	if (r < 0) {
+		fd_close(fd);
+		free(file);
+		return err_trace(r);
+	}
+	segment_at(s, s->n_segments - 1)->file = file;
+	s->n_attached++;
+	s->file_bytes += size;
+	return 0;
+}
+
+void stream_file_peek(const struct stream *s, struct stream_file *ret_file,
+		      uint64_t *ret_size)
+{
+	const struct stream_segment *segment = &s->segments[s->first];
+
+	*ret_file = *segment->file;
+	*ret_size = segment->size;
+}
+
+void stream_file_sent(struct stream *s, uint64_t size)
+{
+	struct stream_segment *segment = segment_at(s, 0);
+
+	s->sent_bytes += size;
+	s->file_bytes -= size;
+	segment->file->offset += (off_t)size;
+	segment->size -= size;
+	if (!segment->size)
+		drop_first_segment(s);
+}
+
 static void consume_output(struct stream *s, size_t n)
 {
 	s->sent_bytes += n;
@@ -185,7 +242,10 @@ static void consume_output(struct stream *s, size_t n)
 		struct stream_segment *segment = segment_at(s, 0);
 
 		/* fds went with the first byte, unix(7) */
-		segment->fds = stream_close_fds(s, segment->fds);
+		if (segment->fds) {
+			segment->fds = stream_close_fds(s, segment->fds);
+			s->n_attached--;
+		}
 		if (n < segment->size) {
 			segment->data += n;
 			segment->size -= n;
@@ -238,6 +298,8 @@ static int flush_once(struct stream *s, int flags)
 	struct msghdr message = { .msg_iov = iov };
 	ssize_t sent;
 
+	if (segment_at(s, 0)->file)
+		return STREAM_E_FILE;
 	if (segment_at(s, 0)->fds) {
 		if (!may_send_fds(s))
 			return STREAM_E_AGAIN;
@@ -247,7 +309,7 @@ static int flush_once(struct stream *s, int flags)
 	for (uint32_t i = 0; i < s->n_segments && i < IOV_BATCH; i++) {
 		struct stream_segment *segment = segment_at(s, i);
 
-		if (i && segment->fds)
+		if (segment->file || (i && segment->fds))
 			break;
 		iov[message.msg_iovlen++] =
 			(struct iovec){ (void *)(uintptr_t)segment->data, segment->size };

@@ -4,7 +4,7 @@
 # ipc send: bodies, options, --lines, a full queue.
 
 . "$(dirname "$0")/lib_cli.sh"
-start --limit queue_messages=100
+start --limit queue_messages=100 --limit file_max=16777216
 
 # take QUEUE: all that is there, as JSON
 take() {
@@ -47,7 +47,7 @@ run 0 receive a
 
 head -c 17000000 /dev/zero >large
 run 2 send a <large
-one_error 'the limit is 16777216 (body_max)'
+one_error 'the limit is 16777216 (file_max)'
 run 2 send 'no name' -m x
 one_error 'send no name: '
 

@@ -27,6 +27,8 @@ struct server server;
 static struct {
 	void **kept;
 	size_t n_kept, capacity;
+	int fds[1024];
+	size_t n_fds;
 	pid_t children[64];
 	size_t n_children;
 	int n_own_fds;
@@ -67,6 +69,36 @@ char *keep_printf(const char *format, ...)
 		text = NULL;
 	va_end(args);
 	return keep(text);
+}
+
+int keep_fd_at(struct place at, int fd)
+{
+	if (fd < 0)
+		fail_at(at, "no descriptor: %s", strerror(errno));
+	if (world.n_fds == ARRAY_SIZE(world.fds)) {
+		close(fd);
+		fail_at(at, "too many descriptors");
+	}
+	world.fds[world.n_fds++] = fd;
+	return fd;
+}
+
+void close_kept(int fd)
+{
+	size_t i = 0;
+
+	while (i < world.n_fds && world.fds[i] != fd)
+		i++;
+	if (i == world.n_fds)
+		fail_at(HERE, "%d is not kept", fd);
+	world.fds[i] = world.fds[--world.n_fds];
+	close(fd);
+}
+
+static void close_all_kept(void)
+{
+	while (world.n_fds)
+		close(world.fds[--world.n_fds]);
 }
 
 size_t keep_mark(void)
@@ -350,14 +382,13 @@ void server_stop(struct place at)
 		fail_at(at, "ipcd ended with status %d", status);
 }
 
+/* All before the first is waited for: one may hang until another has gone. */
 static void kill_children(void)
 {
-	while (world.n_children) {
-		pid_t pid = world.children[--world.n_children];
-
-		kill(pid, SIGKILL);
-		waitpid(pid, NULL, 0);
-	}
+	for (size_t i = 0; i < world.n_children; i++)
+		kill(world.children[i], SIGKILL);
+	while (world.n_children)
+		waitpid(world.children[--world.n_children], NULL, 0);
 }
 
 /* ---- set-up and teardown ---- */
@@ -424,6 +455,7 @@ static void clean_up(void)
 {
 	clients_close_all();
 	kill_children();
+	close_all_kept();
 	if (server.dir)
 		nftw(server.dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 	memset(&server, 0, sizeof(server));

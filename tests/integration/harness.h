@@ -53,6 +53,11 @@ void fail_at(struct place at, const char *format, ...) PRINTF_LIKE(2, 3)
 void *keep(void *allocated);
 char *keep_printf(const char *format, ...) PRINTF_LIKE(1, 2);
 
+/* Closed in the teardown, or by close_kept(); fails the test if it is none. */
+#define keep_fd(fd) keep_fd_at(HERE, fd)
+int keep_fd_at(struct place at, int fd);
+void close_kept(int fd);
+
 /* What was kept since the mark is freed at once, for tests that run for long. */
 size_t keep_mark(void);
 void keep_release(size_t mark);
@@ -136,6 +141,7 @@ struct frame {
 	char *header; /* NUL-ended JSON */
 	char *body;   /* NUL-ended too; "" without */
 	size_t body_size;
+	int fd; /* the one that came with it, kept; -1: none */
 };
 
 /* Connects to the server under test. */
@@ -190,6 +196,14 @@ struct frame *client_hear(struct place at, struct client *c);
 /* The same, or NULL when the daemon has closed the connection. */
 #define hear_or_eof(c) client_hear_or_eof(HERE, c)
 struct frame *client_hear_or_eof(struct place at, struct client *c);
+
+/* Only the header of the next frame; body_size is what the header says. The body is read by
+ * client_read(), piece by piece, before anything else. */
+#define hear_header(c) client_hear_header(HERE, c)
+struct frame *client_hear_header(struct place at, struct client *c);
+
+/* Fills the buffer. */
+void client_read(struct place at, struct client *c, void *buffer, size_t size);
 
 /* A frame that has come already, or NULL. */
 struct frame *client_hear_now(struct client *c);

@@ -16,80 +16,25 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "integration/harness_internal.h"
-#include "wire/json.h"
 #include "wire/limits.h"
+
+/* What one recvmsg(2) brought, until a frame takes it. */
+struct batch {
+	int fds[LIMIT_FDS_MAX];
+	unsigned int n;
+};
 
 struct client {
 	int fd;
 	struct buf in;
+	struct batch batches[4];
+	unsigned int n_batches;
 	bool eof;
 	uint64_t next_id;
 	struct client *next;
 };
 
 static struct client *clients;
-
-/* ---- JSON ---- */
-
-static struct json *parser(const char *text)
-{
-	static struct json *json;
-
-	if (!json && json_new(&json, LIMIT_HEADER_MAX, false) < 0)
-		fail_at(HERE, "no memory");
-	if (json_parse(json, text, strlen(text)) < 0)
-		fail_at(HERE, "%s: %s", json_error(json), text);
-	return json;
-}
-
-/* NULL if there is no such member. */
-static const struct json_value *find(struct json *json, const char *path)
-{
-	char key[64];
-	uint32_t at = 0;
-
-	for (;;) {
-		size_t size = strcspn(path, ".");
-
-		if (json_at(json, at)->type != JSON_OBJECT)
-			return NULL;
-		snprintf(key, sizeof(key), "%.*s", (int)size, path);
-		at = json_member(json, at, key);
-		if (!at)
-			return NULL;
-		if (!path[size])
-			return json_at(json, at);
-		path += size + 1;
-	}
-}
-
-bool json_has(const char *text, const char *path)
-{
-	return find(parser(text), path) != NULL;
-}
-
-static const struct json_value *get(struct json *json, const char *text, const char *path,
-				    enum json_type type)
-{
-	const struct json_value *v = find(json, path);
-
-	if (!v || v->type != type)
-		fail_at(HERE, "\"%s\" is not %s in %s", path, json_type_name(type), text);
-	return v;
-}
-
-int64_t json_int(const char *text, const char *path)
-{
-	return get(parser(text), text, path, JSON_INTEGER)->integer;
-}
-
-const char *json_string(const char *text, const char *path)
-{
-	struct json *json = parser(text);
-	const struct json_value *v = get(json, text, path, JSON_STRING);
-
-	return keep_printf("%.*s", (int)v->size, json_text(json, v));
-}
 
 /* ---- connecting ---- */
 
@@ -184,6 +129,9 @@ void client_close(struct client *c)
 		at = &(*at)->next;
 	*at = c->next;
 	close(c->fd);
+	for (unsigned int i = 0; i < c->n_batches; i++)
+		for (unsigned int j = 0; j < c->batches[i].n; j++)
+			close(c->batches[i].fds[j]);
 	buf_deinit(&c->in);
 	free(c);
 }
@@ -318,6 +266,51 @@ void client_say_bytes_fds(struct place at, struct client *c, const void *data,
 
 /* ---- from the daemon ---- */
 
+static void take_batch(struct place at, struct client *c, const struct cmsghdr *header)
+{
+	struct batch *b = &c->batches[c->n_batches];
+
+	if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+		fail_at(at, "a control message of type %d", header->cmsg_type);
+	if (c->n_batches == ARRAY_SIZE(c->batches))
+		fail_at(at, "ipcd sends descriptors without a frame");
+	b->n = (unsigned int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	memcpy(b->fds, CMSG_DATA(header), b->n * sizeof(int));
+	c->n_batches++;
+}
+
+static ssize_t receive(struct place at, struct client *c, void *buffer, size_t size)
+{
+	char control[CMSG_SPACE(LIMIT_FDS_MAX * sizeof(int))];
+	struct iovec iov = { buffer, size };
+	struct msghdr message = { .msg_iov = &iov,
+				  .msg_iovlen = 1,
+				  .msg_control = control,
+				  .msg_controllen = sizeof(control) };
+	ssize_t n = recvmsg(c->fd, &message, MSG_CMSG_CLOEXEC);
+	struct cmsghdr *header = n >= 0 ? CMSG_FIRSTHDR(&message) : NULL;
+
+	if (header)
+		take_batch(at, c, header);
+	if (n >= 0 && message.msg_flags & MSG_CTRUNC)
+		fail_at(at, "descriptors of ipcd's are lost");
+	return n;
+}
+
+/* The descriptor of a frame with this header, or -1. */
+static int cut_fd(struct place at, struct client *c, const char *header)
+{
+	int fd = c->batches[0].fds[0];
+
+	if (!json_has(header, "fds"))
+		return -1;
+	if (json_int(header, "fds") != 1 || !c->n_batches || c->batches[0].n != 1)
+		fail_at(at, "not the one descriptor that was promised: %s", header);
+	c->n_batches--;
+	memmove(&c->batches[0], &c->batches[1], c->n_batches * sizeof(c->batches[0]));
+	return keep_fd_at(at, fd);
+}
+
 /* More bytes into c->in. False at the end of the stream. */
 static bool read_more(struct place at, struct client *c, uint64_t end)
 {
@@ -331,7 +324,7 @@ static bool read_more(struct place at, struct client *c, uint64_t end)
 	if (poll(&pollfd, 1, wait_left_ms(end)) != 1)
 		fail_at(at, "nothing to hear after %d ms (%zu bytes of a frame)",
 			DEADLINE_MS, c->in.size);
-	n = recv(c->fd, c->in.data + c->in.size, 65536, 0);
+	n = receive(at, c, c->in.data + c->in.size, 65536);
 	if (n > 0)
 		c->in.size += (size_t)n;
 	c->eof = n <= 0; /* a reset is an end too: we had said more than was read */
@@ -355,12 +348,11 @@ static char *keep_bytes(const char *data, size_t size)
 	return copy;
 }
 
-/* A whole frame out of c->in, or NULL. */
-static struct frame *cut_frame(struct place at, struct client *c)
+/* A header out of c->in, or NULL. */
+static struct frame *cut_header(struct place at, struct client *c)
 {
 	struct frame *f;
-	size_t length, body = 0;
-	char *header;
+	size_t length;
 
 	if (c->in.size < 4)
 		return NULL;
@@ -369,17 +361,64 @@ static struct frame *cut_frame(struct place at, struct client *c)
 		fail_at(at, "ipcd wrote a header of %zu bytes", length);
 	if (c->in.size < 4 + length)
 		return NULL;
-	header = keep_bytes(c->in.data + 4, length);
-	if (json_has(header, "size"))
-		body = (size_t)json_int(header, "size");
-	if (c->in.size < 4 + length + body)
-		return NULL;
 	f = keep(malloc(sizeof(*f)));
-	*f = (struct frame){ .header = header,
-			     .body = keep_bytes(c->in.data + 4 + length, body),
-			     .body_size = body };
-	buf_consume(&c->in, 4 + length + body);
+	*f = (struct frame){ .header = keep_bytes(c->in.data + 4, length), .fd = -1 };
+	if (json_has(f->header, "size"))
+		f->body_size = (size_t)json_int(f->header, "size");
 	return f;
+}
+
+static void consume_header(struct place at, struct client *c, struct frame *f)
+{
+	buf_consume(&c->in, 4 + strlen(f->header));
+	f->fd = cut_fd(at, c, f->header);
+	if (!c->in.size && c->n_batches)
+		fail_at(at, "ipcd sent descriptors that it did not announce: %s",
+			f->header);
+}
+
+/* A whole frame out of c->in, or NULL. */
+static struct frame *cut_frame(struct place at, struct client *c)
+{
+	size_t mark = keep_mark();
+	struct frame *f = cut_header(at, c);
+
+	if (!f || c->in.size < 4 + strlen(f->header) + f->body_size) {
+		keep_release(mark);
+		return NULL;
+	}
+	f->body = keep_bytes(c->in.data + 4 + strlen(f->header), f->body_size);
+	consume_header(at, c, f);
+	buf_consume(&c->in, f->body_size);
+	return f;
+}
+
+struct frame *client_hear_header(struct place at, struct client *c)
+{
+	uint64_t end = wait_deadline();
+	struct frame *f;
+
+	while (!(f = cut_header(at, c)))
+		if (!read_more(at, c, end))
+			fail_at(at, "the connection was closed");
+	consume_header(at, c, f);
+	return f;
+}
+
+void client_read(struct place at, struct client *c, void *buffer, size_t size)
+{
+	char *p = buffer;
+
+	while (size) {
+		size_t n = size < c->in.size ? size : c->in.size;
+
+		memcpy(p, c->in.data, n);
+		buf_consume(&c->in, n);
+		p += n;
+		size -= n;
+		if (size && !read_more(at, c, wait_deadline()))
+			fail_at(at, "%zu bytes of a body, then the end", size);
+	}
 }
 
 struct frame *client_hear_or_eof(struct place at, struct client *c)

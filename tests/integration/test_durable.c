@@ -116,31 +116,6 @@ static void test_bodies(void **state)
 	receive_sizes(body);
 }
 
-/* Large bodies are files: none stays when its message is gone. */
-static void test_files_go_with_their_messages(void **state)
-{
-	char *body = keep(calloc(300000, 1));
-	char *first = keep_printf("%s/spool/1", server.state);
-
-	start_durable(AT_ONCE);
-	c = client_connect();
-	for (int i = 0; i < 2; i++) {
-		say_body(c, body, 300000, "{'op':'send','id':1,'queue':'q'}");
-		hear_reply(c, 1);
-	}
-	assert_int_equal(access(first, F_OK), 0);
-	say(c, "{'op':'receive','id':1,'queue':'q'}");
-	hear_reply(c, 1);
-	hear_end(c, 1, "max");
-	say(c, "{'op':'ack','id':2,'message':1}");
-	hear_reply(c, 2);
-	assert_int_equal(access(first, F_OK), -1);
-	fclose(fopen(first, "we")); /* as if the machine had stopped in between */
-	restart(CRASH, AT_ONCE);
-	assert_int_equal(access(first, F_OK), -1);
-	assert_int_equal(queue_count("q", "ready"), 1);
-}
-
 /* ---- time goes on ---- */
 
 static void test_delay_goes_on(void **state)
@@ -294,7 +269,6 @@ int main(void)
 		it(test_all_a_message_has),
 		it(test_a_delivery_afterwards),
 		it(test_bodies),
-		it(test_files_go_with_their_messages),
 		it(test_delay_goes_on),
 		it(test_ttl_goes_on),
 		it(test_no_ttl_of_the_dead),

@@ -60,7 +60,7 @@ static void test_bytes(void **state)
 {
 	static const size_t sizes[] = { 0, 100, 4096, 4097, 300000 };
 	char *body = keep(calloc(300000, 1));
-	int64_t bytes;
+	int64_t bytes, file_bytes;
 
 	start_durable(AT_ONCE);
 	c = client_connect();
@@ -72,11 +72,14 @@ static void test_bytes(void **state)
 	}
 	settle(c, "nack", take(c, "q", ""), ",'delay_ms':0,'reason':'noted'");
 	bytes = queue_count("q", "bytes");
-	assert_true(bytes > 308293);
+	file_bytes = queue_count("q", "file_bytes");
+	assert_true(bytes > 8293);
+	assert_int_equal(file_bytes, 300000);
 	for (int i = 0; i < 4; i++) {
 		restart((enum ending)(i % N_ENDINGS), AT_ONCE);
 		assert_int_equal(queue_count("q", "bytes"), bytes);
 		assert_int_equal(stats_count("bytes"), bytes);
+		assert_int_equal(queue_count("q", "file_bytes"), file_bytes);
 	}
 	c = client_connect();
 	say(c, "{'op':'purge','id':1,'name':'q'}");

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -229,27 +230,86 @@ static void test_daemon_at_its_limit(void **state)
 	hear_nothing(c);
 }
 
-/* Clients come while the daemon has no descriptor left: they wait or are refused, the log
- * says so without filling up, and the next that find room are served. */
+/* NULL if it was refused. */
+static struct client *connect_if_served(void)
+{
+	struct client *c = client_connect();
+	size_t size;
+	char *bytes = frame_encode(&size, NULL, 0, "{'op':'ping','id':1}");
+	struct frame *f;
+
+	send(client_fd(c), bytes, size, MSG_NOSIGNAL);
+	f = hear_or_eof(c);
+	if (f && !json_has(f->header, "error"))
+		return c;
+	client_close(c);
+	return NULL;
+}
+
+/* Clients come while the daemon has no descriptor left: each is told and closed, the log
+ * says so once, who is connected is served, and so is who comes when there is room. */
 static void test_clients_come_at_the_limit(void **state)
+{
+	struct client *first, *served, *c;
+
+	start();
+	first = client_connect();
+	hear_nothing(first);
+	limit_server_fds(lowest_free_fd() + 1);
+	served = client_connect(); /* the last one that there is room for */
+	hear_nothing(served);
+	hear_nothing(first);
+	assert_int_equal(log_count("open files"), 0);
+	assert_int_equal(server_count_fds(), server.n_fds + 2);
+	for (int i = 0; i < 200; i++) {
+		struct frame *f;
+
+		c = client_connect();
+		f = hear_last_words(c, "full");
+		assert_non_null(
+			strstr(json_string(f->header, "message"), "no free descriptors"));
+		client_close(c);
+	}
+	hear_nothing(served);
+	assert_int_equal(server_count_fds(), server.n_fds + 2);
+	assert_int_equal(log_count("open files"), 1);
+	client_close(first);
+	/* in its place; whoever comes and goes at the limit does not fill the log */
+	for (int i = 0; i < 20; i++) {
+		wait_for((c = connect_if_served()));
+		hear_last_words(client_connect(), "full");
+		client_close(c);
+	}
+	assert_int_equal(log_count("open files"), 1);
+	assert_int_equal(log_count("accepting connections again"), 1);
+	limit_server_fds(lowest_free_fd() + 64);
+	for (int i = 0; i < 8; i++)
+		hear_nothing(client_connect());
+}
+
+/* The reserve does not help: below it the limit leaves no place. They wait. */
+static void test_clients_wait_below_the_limit(void **state)
 {
 	struct client *served, *late[8];
 
 	start();
 	served = client_connect();
 	hear_nothing(served);
-	limit_server_fds(lowest_free_fd());
+	limit_server_fds(3);
 	for (size_t i = 0; i < ARRAY_SIZE(late); i++)
 		late[i] = client_connect();
 	wait_for(log_count("open files") > 0);
 	for (int i = 0; i < 100; i++)
 		hear_nothing(served);
-	assert_true(log_count("open files") < 10);
-	limit_server_fds(lowest_free_fd() + 64);
+	assert_int_equal(log_count("open files"), 1);
+	limit_server_fds(64);
 	for (size_t i = 0; i < ARRAY_SIZE(late); i++)
-		client_close(late[i]);
-	late[0] = client_connect();
-	hear_nothing(late[0]);
+		hear_nothing(late[i]);
+	/* the reserve is there again */
+	limit_server_fds(lowest_free_fd());
+	hear_last_words(client_connect(), "full");
+	hear_nothing(served);
+	limit_server_fds(64);
 }
 
 int main(void)
@@ -264,6 +324,7 @@ int main(void)
 		it(test_fds_of_frames_that_come_to_nothing),
 		it(test_daemon_at_its_limit),
 		it(test_clients_come_at_the_limit),
+		it(test_clients_wait_below_the_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

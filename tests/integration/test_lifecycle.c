@@ -270,6 +270,7 @@ static void test_large_send_and_close(void **state)
 	c = client_connect();
 	say(c, "{'op':'receive','id':1,'queue':'jobs','wait_ms':-1}");
 	assert_int_equal(hear_reply(c, 1)->body_size, SIZE);
+	say(c, "{'op':'delete','id':2,'name':'jobs'}");
 }
 
 /* ---- signals and the log ---- */

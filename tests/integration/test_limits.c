@@ -32,42 +32,46 @@ static void check_message(const struct frame *f, const char *key, uint64_t value
 			 message);
 }
 
-static void test_body_max(void **state)
+/* Of `send` and of all others; a body just beyond it is dropped as it comes. */
+static void check_body_limit(const char *op, const char *key, size_t max, bool echoes)
 {
-	enum { MAX = 1 << 20 };
-	char *body = repeated('b', MAX + 1);
+	char *body = repeated('b', max + 1);
 	struct client *c;
 
-	start("--limit", "body_max=1048576");
+	start("--limit", keep_printf("%s=%zu", key, max));
 	c = client_connect();
-	for (size_t size = MAX - 1; size <= MAX; size++) {
-		say_body(c, body, size, "{'op':'send','id':1,'queue':'jobs'}");
-		hear_reply(c, 1);
-		say_body(c, body, size, "{'op':'ping','id':1}");
-		assert_int_equal(hear_reply(c, 1)->body_size, size);
+	for (size_t size = max - 1; size <= max; size++) {
+		say_body(c, body, size, "{'op':'%s','id':1,'queue':'jobs'}", op);
+		assert_int_equal(hear_reply(c, 1)->body_size, echoes ? size : 0);
 	}
-	say_body(c, body, MAX + 1, "{'op':'send','id':1,'queue':'jobs'}");
-	check_message(hear_error(c, 1, "too-large"), "body_max", MAX);
-	say_body(c, body, MAX + 1, "{'op':'ping','id':1}");
-	hear_error(c, 1, "too-large");
+	say_body(c, body, max + 1, "{'op':'%s','id':1,'queue':'jobs'}", op);
+	check_message(hear_error(c, 1, "too-large"), key, max);
 	hear_nothing(c);
+	if (echoes)
+		return;
 	assert_int_equal(queue_count("jobs", "ready"), 2);
+	say(c, "{'op':'delete','id':1,'name':'jobs'}");
+	hear_reply(c, 1);
+}
+
+static void test_file_max(void **state)
+{
+	check_body_limit("send", "file_max", 1 << 20, false);
+}
+
+static void test_file_max_of_small_bodies(void **state)
+{
+	check_body_limit("send", "file_max", 1024, false);
+}
+
+static void test_body_max(void **state)
+{
+	check_body_limit("ping", "body_max", 1 << 20, true);
 }
 
 static void test_body_max_of_small_bodies(void **state)
 {
-	char *body = repeated('b', 1025);
-	struct client *c;
-
-	start("--limit", "body_max=1024");
-	c = client_connect();
-	for (size_t size = 1023; size <= 1024; size++) {
-		say_body(c, body, size, "{'op':'send','id':1,'queue':'jobs'}");
-		hear_reply(c, 1);
-	}
-	say_body(c, body, 1025, "{'op':'send','id':1,'queue':'jobs'}");
-	check_message(hear_error(c, 1, "too-large"), "body_max", 1024);
-	hear_nothing(c);
+	check_body_limit("ping", "body_max", 1024, true);
 }
 
 /* A body that is announced and never comes costs nothing. */
@@ -445,6 +449,8 @@ static void test_bad_limits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		it(test_file_max),
+		it(test_file_max_of_small_bodies),
 		it(test_body_max),
 		it(test_body_max_of_small_bodies),
 		it(test_huge_body),

@@ -233,6 +233,8 @@ static void test_deliveries_are_cut_for_those_who_can(void **state)
 	assert_int_equal(got, size);
 	assert_int_equal(n_pieces, 3);
 	hear_end(c, 3, "max");
+	say(c, "{'op':'delete','id':4,'name':'jobs'}");
+	hear_reply(c, 4);
 }
 
 /* Lists and echoes as well. */

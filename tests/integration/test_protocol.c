@@ -320,15 +320,20 @@ static void test_wrong_values(void **state)
 }
 
 /* What later versions will know must not be taken for granted now. */
-static void test_keys_of_later_versions(void **state)
+static void test_keys_of_files(void **state)
 {
 	static const struct {
 		const char *op, *key, *value;
 	} rows[] = {
-		{ "send", "filename", "'x'" }, { "send", "file_size", "1" },
-		{ "send", "mode", "'0644'" },  { "send", "mtime", "1" },
-		{ "send", "xxh3", "'00'" },    { "send", "sha256", "'00'" },
-		{ "send", "md5", "'00'" },     { "send", "live", "true" },
+		{ "send", "filename", "''" },	      { "send", "filename", "'a/b'" },
+		{ "send", "filename", "'..'" },	      { "send", "filename", "1" },
+		{ "send", "file_size", "1" },	      { "send", "file_size", "-1" },
+		{ "send", "mode", "'0644'" },	      { "send", "mode", "512" },
+		{ "send", "mtime", "'now'" },	      { "send", "mtime_ns", "5" },
+		{ "send", "mtime_ns", "1000000000" }, { "send", "xxh3", "'00'" },
+		{ "send", "sha256", "false" },	      { "send", "md5", "'g'" },
+		{ "send", "archive", "'zip'" },	      { "send", "live", "1" },
+		{ "send", "live", "true" },	      { "send", "progress", "1" },
 	};
 	struct client *c;
 
@@ -440,7 +445,7 @@ int main(void)
 		it(test_bad_op),
 		it(test_unknown_keys_are_ignored),
 		it(test_wrong_values),
-		it(test_keys_of_later_versions),
+		it(test_keys_of_files),
 		it(test_both_forms_at_once),
 		it(test_hostile_text_in_errors),
 		it(test_shut_down_for_writing),

@@ -64,6 +64,8 @@ static void test_sizes(void **state)
 		assert_memory_equal(f->body, body, sizes[i]);
 	}
 	hear_end(c, 2, "max");
+	say(c, "{'op':'delete','id':3,'name':'jobs'}");
+	hear_reply(c, 3);
 }
 
 /* A send has no body, or an empty one: both are messages. */

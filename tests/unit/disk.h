@@ -10,6 +10,7 @@
 
 #include "unit/base.h"
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -85,21 +86,43 @@ static UNUSED bool disk_has(const char *name)
 	return access(disk_path(name), F_OK) == 0;
 }
 
+/* Made or replaced, without a chance to fail. */
+static UNUSED void disk_put(const char *name, const void *data, size_t size)
+{
+	int fd = open(disk_path(name), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(syscall(SYS_pwrite64, fd, data, size, 0), size);
+	close(fd);
+}
+
+static UNUSED void disk_check(const char *name, const void *data, size_t size)
+{
+	char *found = malloc(size + 1);
+	int fd = open(disk_path(name), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, found, size + 1, 0), size);
+	assert_memory_equal(found, data, size);
+	close(fd);
+	free(found);
+}
+
 /* ---- its failures ---- */
 
 static struct {
-	unsigned long calls;   /* so far */
-	unsigned long fail_at; /* this one; 0: none */
-	unsigned long fail_to; /* and all until this one */
-	unsigned long stop_at; /* here the process ends, as by kill -9 */
-	int error;
-	bool failed;
+	_Atomic unsigned long calls;   /* so far */
+	_Atomic unsigned long fail_at; /* this one; 0: none */
+	_Atomic unsigned long fail_to; /* and all until this one */
+	_Atomic unsigned long stop_at; /* here the process ends, as by kill -9 */
+	_Atomic int error;
+	_Atomic bool failed;
 } disk;
 
 /* Calls of this thread and the storage thread may meet: then the count is off by one. */
 static bool disk_fails_now(void)
 {
-	unsigned long n = __atomic_add_fetch(&disk.calls, 1, __ATOMIC_RELAXED);
+	unsigned long n = ++disk.calls;
 
 	if (n == disk.stop_at)
 		_exit(0);

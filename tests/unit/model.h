@@ -40,7 +40,7 @@ enum {
 
 /* ---- the virtual clock ---- */
 
-static uint64_t virtual_ns;
+static _Atomic uint64_t virtual_ns;
 static pthread_t main_thread;
 
 int __wrap_clock_gettime(clockid_t clock, struct timespec *t);

@@ -728,6 +728,31 @@ static void test_live_pipe(void **state)
 	close(pipefd[0]);
 }
 
+static int give_up_waiting(uint64_t done, uint64_t total, void *userdata)
+{
+	assert_int_equal(done, 3);
+	assert_true(total == UINT64_MAX);
+	return --*(int *)userdata == 0;
+}
+
+/* It is held open, and nothing comes: only whoever is told of that can give up. */
+static void test_live_pipe_given_up(void **state)
+{
+	struct world *w = *state;
+	struct ipc_message *m;
+	int pipefd[2], n = 3;
+
+	assert_int_equal(pipe2(pipefd, O_CLOEXEC), 0);
+	m = receive(w, "\"live\":true", pipefd[0], NULL);
+	ipc_message_set_progress(m, give_up_waiting, &n);
+	assert_int_equal(__real_write(pipefd[1], "abc", 3), 3);
+	assert_int_equal(ipc_message_save(m, w->dir, "x", 0, NULL), -ECANCELED);
+	assert_int_equal(count_files(w), 0);
+	ipc_message_free(m);
+	close(pipefd[0]);
+	close(pipefd[1]);
+}
+
 /* As large as it is; its giver's offset stays where it is. */
 static void test_live_file(void **state)
 {
@@ -758,7 +783,8 @@ int main(void)
 		save_test(test_size_differs),	  save_test(test_mode_and_time),
 		save_test(test_default_mode),	  save_test(test_holes),
 		save_test(test_hole_with_digest), save_test(test_kernel_copies),
-		save_test(test_live_pipe),	  save_test(test_live_file),
+		save_test(test_live_pipe),	  save_test(test_live_pipe_given_up),
+		save_test(test_live_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,11 +10,15 @@
 #include "log.h"
 #include "loop.h"
 #include "store.h"
+#include "worker.h"
 
 enum { N = 40 };
 
 static struct owner {
 	struct loop loop;
+	struct workers *workers;
+	struct blobs blobs;
+	struct blob *blob[N];
 	struct store *store;
 	bool there[N], storing[N];
 	uint64_t next_number, dumps;
@@ -48,8 +52,10 @@ static void on_stored(void *owner, uint64_t number, bool ok)
 {
 	(void)owner;
 	o.storing[number] = false;
-	if (!ok)
+	if (!ok) {
 		o.there[number] = false;
+		o.blob[number] = blob_unref(o.blob[number]);
+	}
 	tell("%d%c ", (int)number, ok ? '+' : '-');
 }
 
@@ -62,6 +68,16 @@ static struct message_record record(uint64_t number, uint64_t attempts)
 {
 	static char body[5000];
 
+	if (o.blob[number])
+		return (struct message_record){
+			.number = number,
+			.attempts = attempts,
+			.meta = { "{}", 2 },
+			.body_size = o.blob[number]->size,
+			.blob = o.blob[number]->id,
+			.blob_fd = o.blob[number]->fd,
+			.blob_synced = o.blob[number]->synced,
+		};
 	return (struct message_record){ .number = number,
 					.attempts = attempts,
 					.meta = { "{}", 2 },
@@ -77,7 +93,7 @@ static int on_dump(void *owner, uint64_t *cursor)
 		struct message_record m = record(*cursor, 0);
 
 		if (o.there[*cursor] && !o.storing[*cursor])
-			store_put_message_again(o.store, &m, NULL);
+			store_put_message_again(o.store, &m, NULL, o.blob[*cursor]);
 		if (*cursor == N / 2 && o.on_dump) {
 			o.on_dump();
 			o.on_dump = NULL;
@@ -94,12 +110,6 @@ static uint64_t next_number(void *owner)
 	return o.next_number;
 }
 
-static bool exists(void *owner, uint64_t number)
-{
-	(void)owner;
-	return number < N && o.there[number];
-}
-
 static void on_works(void *owner)
 {
 	(void)owner;
@@ -111,7 +121,6 @@ static const struct store_ops ops = {
 	.dump = on_dump,
 	.next_number = next_number,
 	.works = on_works,
-	.exists = exists,
 };
 
 /* ---- its acts ---- */
@@ -119,7 +128,7 @@ static const struct store_ops ops = {
 static int send(uint64_t number)
 {
 	struct message_record m = record(number, 0);
-	int r = store_put_message(o.store, &m, NULL);
+	int r = store_put_message(o.store, &m, NULL, o.blob[number]);
 
 	if (r == 0)
 		o.there[number] = o.storing[number] = true;
@@ -131,8 +140,10 @@ static void drop(uint64_t number)
 {
 	struct message_record m = record(number, 0);
 
-	store_drop_message(o.store, number, m.body_size);
+	store_drop_message(o.store, number, o.blob[number] ? 0 : m.body_size,
+			   o.blob[number]);
 	o.there[number] = o.storing[number] = false;
+	o.blob[number] = blob_unref(o.blob[number]);
 }
 
 static void wait_as(int which, bool for_send)
@@ -186,6 +197,13 @@ static int on_dedup(void *arg, const struct dedup_record *d)
 	return 0;
 }
 
+static bool keeps_all(void *arg, uint64_t blob)
+{
+	(void)arg;
+	(void)blob;
+	return true;
+}
+
 static int open_store(void)
 {
 	int r = store_open(&o.store, disk_directory, &o.loop, &ops, &o);
@@ -197,7 +215,7 @@ static int open_store(void)
 		r = store_judge(o.store);
 	memcpy(o.there, found, sizeof(found));
 	if (r == 0)
-		r = store_start(o.store);
+		r = store_start(o.store, keeps_all, NULL);
 	return r;
 }
 
@@ -234,7 +252,13 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	disk_works();
+	o.blobs.keep = true;
 	o.store = store_close(o.store, true);
+	for (int i = 0; i < N; i++)
+		o.blob[i] = blob_unref(o.blob[i]);
+	o.workers = workers_free(o.workers, 30000);
+	if (o.blobs.workers)
+		blobs_deinit(&o.blobs);
 	loop_deinit(&o.loop);
 	return disk_teardown(state);
 }
@@ -374,7 +398,7 @@ static void change_meanwhile(void)
 
 	drop(5);
 	drop(30);
-	store_put_message_again(o.store, &m, NULL);
+	store_put_message_again(o.store, &m, NULL, NULL);
 	o.there[7] = true;
 	wait_as(2, false);
 }
@@ -455,6 +479,267 @@ static void test_the_end_while_broken(void **state)
 	check_reopened();
 }
 
+/* ---- bodies that are blobs ---- */
+
+static int setup_blobs(void **state)
+{
+	setup(state);
+	assert_int_equal(workers_new(&o.workers, &o.loop), 0);
+	blobs_init(&o.blobs, o.workers);
+	assert_int_equal(blobs_open(&o.blobs, disk_directory), 0);
+	blobs_begin(&o.blobs, 7);
+	return 0;
+}
+
+static const char body[] = "a body that is large";
+
+static int open_memfd(void)
+{
+	int fd = memfd_create("body", MFD_CLOEXEC);
+
+	assert_int_equal(write(fd, body, sizeof(body)), sizeof(body));
+	return fd;
+}
+
+/* The body of a message that is then sent. */
+static struct blob *make_blob(uint64_t number)
+{
+	struct blob *b = blob_new(&o.blobs);
+	int fd = blob_create(b);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, body, sizeof(body)), sizeof(body));
+	blob_adopt_take(b, fd, sizeof(body), sizeof(body));
+	o.blob[number] = b;
+	return b;
+}
+
+static const char *path_of(uint64_t id)
+{
+	static char name[40];
+
+	snprintf(name, sizeof(name), "spool/%llu", (unsigned long long)id);
+	return name;
+}
+
+static void flush(void)
+{
+	assert_true(store_flush(o.store, 30000));
+}
+
+static void test_a_file_goes_behind_its_row(void **state)
+{
+	struct blob *b = make_blob(1);
+	uint64_t id = b->id;
+
+	assert_int_equal(send(1), 0);
+	assert_int_equal(b->refs, 2);
+	assert_false(b->synced);
+	flush();
+	check_told("1+ ");
+	assert_int_equal(b->refs, 1);
+	assert_true(b->synced);
+	check_reopened();
+	drop(1);
+	assert_int_equal(b->refs, 1); /* the record's */
+	assert_true(disk_has(path_of(id)));
+	flush();
+	until(!disk_has(path_of(id)));
+	check_reopened();
+}
+
+/* The row is there until the disk has room again, and so is the file. */
+static void test_a_file_on_a_full_disk(void **state)
+{
+	struct blob *b = make_blob(1), *refused;
+	uint64_t id = b->id;
+
+	assert_int_equal(send(1), 0);
+	flush();
+	refused = blob_ref(make_blob(2));
+	disk_fail(1, UINT32_MAX, ENOSPC);
+	assert_int_equal(send(2), 0);
+	drop(1);
+	wait_as(0, false);
+	until(was_told("a"));
+	check_told("1+ 2- a-28 ");
+	assert_int_equal(refused->refs, 1); /* it does not take up the room */
+	assert_int_equal(b->refs, 1);
+	assert_true(disk_has(path_of(id)));
+	disk_works();
+	until(state_of() == STORE_WORKS);
+	until(!disk_has(path_of(id)));
+	id = refused->id;
+	blob_unref(refused);
+	until(!disk_has(path_of(id)));
+	check_reopened();
+}
+
+static uint64_t held[3];
+
+static void check_held(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(held); i++)
+		assert_true(disk_has(path_of(held[i])));
+	drop(4); /* it is in the old file, too */
+}
+
+/* Takes a reference that is not the last one before that. */
+static void until_works_holding(struct blob *blob)
+{
+	while (state_of() != STORE_WORKS) {
+		assert_true(blob->refs > 1);
+		assert_int_equal(loop_pass(&o.loop), 0);
+	}
+	assert_int_equal(blob->refs, 1);
+	blob_unref(blob);
+}
+
+/* The same where the end of a message has to wait for room. */
+static void test_a_file_on_a_full_disk_and_all_anew(void **state)
+{
+	struct blob *b = blob_ref(make_blob(1));
+	uint64_t id = b->id;
+
+	assert_int_equal(send(1), 0);
+	flush();
+	disk_fail(1, UINT32_MAX, ENOSPC);
+	drop(1);
+	store_renew(o.store);
+	until(state_of() == STORE_BROKEN);
+	disk_works();
+	until_works_holding(b);
+	until(!disk_has(path_of(id)));
+	check_reopened();
+}
+
+/* The old file may have its row as long as there is no other in its place. */
+static void test_a_file_while_all_is_written_anew(void **state)
+{
+	uint64_t stays, comes;
+	struct blob *last;
+
+	for (uint64_t i = 1; i <= 3; i++) {
+		held[i - 1] = make_blob(i == 3 ? 4 : i)->id;
+		assert_int_equal(send(i == 3 ? 4 : i), 0);
+	}
+	last = blob_ref(o.blob[4]);
+	stays = make_blob(5)->id;
+	assert_int_equal(send(5), 0);
+	flush();
+	*o.told = '\0';
+	comes = make_blob(6)->id;
+	disk_fail(1, 1, EIO);
+	assert_int_equal(send(6), 0);
+	drop(1);
+	wait_as(0, false);
+	/* handed over in the first pass in which nothing is ready */
+	assert_int_equal(loop_pass(&o.loop), 0);
+	assert_int_equal(loop_pass(&o.loop), 0);
+	drop(2); /* gathers while the failure is on its way */
+	o.on_dump = check_held;
+	until(was_told("a"));
+	check_told("6- a-5 ");
+	assert_true(disk_has(path_of(comes)));
+	until_works_holding(last);
+	assert_null(o.on_dump);
+	for (size_t i = 0; i < ARRAY_SIZE(held); i++)
+		until(!disk_has(path_of(held[i])));
+	until(!disk_has(path_of(comes)));
+	assert_true(disk_has(path_of(stays)));
+	check_reopened();
+}
+
+/* All it holds is given back, whatever could be written; but who ends it keeps the files. */
+static void test_the_end_of_a_store_that_holds_files(void **state)
+{
+	struct blob *b = blob_ref(make_blob(1));
+
+	assert_int_equal(send(1), 0);
+	flush();
+	disk_fail(1, UINT32_MAX, EIO);
+	drop(1);
+	until(state_of() == STORE_BROKEN);
+	o.blobs.keep = true;
+	o.store = store_close(o.store, true);
+	assert_int_equal(b->refs, 1);
+	blob_unref(b);
+	disk_works();
+	assert_int_equal(open_store(), 0);
+	assert_true(found[1]); /* and its file is there */
+}
+
+/* No record can be made: what it would have named stays until there is a new file. */
+static void test_a_file_without_memory(void **state)
+{
+	uint64_t id = make_blob(1)->id;
+
+	assert_int_equal(send(1), 0);
+	flush();
+	fail_allocation(1);
+	drop(1);
+	assert_true(allocation_failed());
+	assert_true(disk_has(path_of(id)));
+	wait_as(0, false);
+	until(state_of() == STORE_BROKEN);
+	assert_true(disk_has(path_of(id)));
+	until(state_of() == STORE_WORKS);
+	until(!disk_has(path_of(id)));
+	check_reopened();
+}
+
+static void test_a_memfd(void **state)
+{
+	struct message_record m;
+	struct blob *b;
+
+	b = o.blob[1] = blob_new_fd(&o.blobs, 0, open_memfd(), sizeof(body), sizeof(body),
+				    false, true);
+	blob_name(b);
+	m = record(1, 0);
+	for (int i = 0; i < 2; i++) {
+		store_put_message_again(o.store, &m, NULL, b);
+		o.there[1] = true;
+		flush();
+		disk_check(path_of(b->id), body, sizeof(body));
+		assert_true(b->synced);
+		assert_false(disk_has("spool/new"));
+	}
+	check_reopened();
+	m.number = b->id;
+	drop(1);
+	flush();
+	until(!disk_has(path_of(m.number)));
+}
+
+/* A file that has been lost costs nothing but its message: not even when all is written
+ * anew. */
+static void test_a_file_that_was_lost(void **state)
+{
+	uint64_t id = make_blob(1)->id;
+
+	assert_int_equal(send(1), 0);
+	make_blob(2);
+	assert_int_equal(send(2), 0);
+	flush();
+	o.blob[1]->synced = false;
+	assert_int_equal(unlink(disk_path(path_of(id))), 0);
+	disk_fail(1, 1, EIO);
+	store_put_name(o.store, &(struct name_record){ .id = 1, .name = { "q", 1 } });
+	until(state_of() == STORE_BROKEN);
+	until(state_of() == STORE_WORKS);
+	make_blob(3);
+	assert_int_equal(unlink(disk_path(path_of(o.blob[3]->id))), 0);
+	*o.told = '\0';
+	assert_int_equal(send(3), 0); /* but such a send fails */
+	until(was_told("3-"));
+	until(state_of() == STORE_WORKS);
+	assert_true(o.there[2]);
+	o.store = store_close(o.store, true);
+	assert_int_equal(open_store(), 0);
+	assert_true(found[2] && !found[1] && !found[3]);
+}
+
 /* ---- no memory ---- */
 
 /* True if all was told to be there. */
@@ -500,16 +785,31 @@ static void test_no_memory(void **state)
 }
 
 #define it(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define with_blobs(test) cmocka_unit_test_setup_teardown(test, setup_blobs, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		it(test_order),		 it(test_while_a_commit_runs),
-		it(test_nobody_waits),	 it(test_who_waits_no_longer),
-		it(test_flush),		 it(test_an_orderly_end),
-		it(test_a_full_disk),	 it(test_the_rest_is_written),
-		it(test_a_new_file),	 it(test_waiting_for_a_new_file),
-		it(test_it_tries_again), it(test_the_end_while_broken),
+		it(test_order),
+		it(test_while_a_commit_runs),
+		it(test_nobody_waits),
+		it(test_who_waits_no_longer),
+		it(test_flush),
+		it(test_an_orderly_end),
+		it(test_a_full_disk),
+		it(test_the_rest_is_written),
+		it(test_a_new_file),
+		it(test_waiting_for_a_new_file),
+		it(test_it_tries_again),
+		it(test_the_end_while_broken),
+		with_blobs(test_a_file_goes_behind_its_row),
+		with_blobs(test_a_file_on_a_full_disk),
+		with_blobs(test_a_file_while_all_is_written_anew),
+		with_blobs(test_a_file_on_a_full_disk_and_all_anew),
+		with_blobs(test_the_end_of_a_store_that_holds_files),
+		with_blobs(test_a_file_without_memory),
+		with_blobs(test_a_memfd),
+		with_blobs(test_a_file_that_was_lost),
 		it(test_no_memory),
 	};
 

@@ -17,16 +17,22 @@ static struct slice slice_of(const char *s)
 	return (struct slice){ s, strlen(s) };
 }
 
+enum { LARGE = 300000 };
+
 static struct message_record message(uint64_t number)
 {
-	static char body[300000];
-	size_t size = number == 4 ? 5000 : number == 5 ? 300000 : 10;
+	static char body[LARGE];
+	size_t size = number == 4 ? 5000 : number == 5 ? LARGE : 10;
+	bool blob = number == 5;
 
 	return (struct message_record){ .number = number,
 					.from = slice_of(text),
 					.meta = slice_of(text),
-					.body = { body, size },
+					.file = slice_of(text),
+					.body = { blob ? NULL : body, blob ? 0 : size },
 					.body_size = size,
+					.blob = blob ? 77 : 0,
+					.blob_fd = -1,
 					.reason = slice_of(text),
 					.history = slice_of(text) };
 }
@@ -38,7 +44,7 @@ static void put_all(struct database *db)
 		struct name_record n = { i, slice_of(text), slice_of(text) };
 		struct dedup_record d = { i, i, 0, i, slice_of(text) };
 
-		assert_int_equal(database_put_message(db, &m), 0);
+		assert_int_equal(database_put_message(db, &m, false), 0);
 		assert_int_equal(database_put_name(db, &n), 0);
 		assert_int_equal(database_put_dedup(db, &d), 0);
 	}
@@ -48,14 +54,20 @@ static int setup(void **state)
 {
 	struct store_head head = { .generation = 1, .next_number = N + 1 };
 	struct database *db;
-	bool later;
+	struct spool *spool;
+	unsigned int other;
+	char *body = calloc(1, LARGE);
 
 	disk_setup(state);
-	assert_int_equal(database_open(&db, disk_directory, "ipcd.db", &later), 0);
+	assert_int_equal(spool_open(&spool, disk_directory), 0);
+	disk_put("spool/77", body, LARGE);
+	free(body);
+	assert_int_equal(database_open(&db, disk_directory, "ipcd.db", spool, &other), 0);
 	assert_int_equal(database_begin(db, true), 0);
 	put_all(db);
 	assert_int_equal(database_commit(db, &head), 0);
 	database_close(db);
+	spool_close(spool);
 	return 0;
 }
 
@@ -98,7 +110,12 @@ static int on_message(void *arg, const struct message_record *m)
 	(void)arg;
 	assert_in_range(m->number, 1, N);
 	assert_int_equal(m->body_size, message(m->number).body_size);
-	assert_memory_equal(m->body.data, message(m->number).body.data, m->body_size);
+	assert_int_equal(m->blob, message(m->number).blob);
+	if (!m->blob)
+		assert_memory_equal(m->body.data, message(m->number).body.data,
+				    m->body_size);
+	assert_int_equal(m->file.size, strlen(text));
+	assert_memory_equal(m->file.data, text, strlen(text));
 	seen.messages[m->number] = true;
 	seen.n++;
 	return 0;
@@ -165,10 +182,11 @@ static void check_one_is_lost(const char *what, uint64_t names, uint64_t message
 static void test_each_column_of_a_message(void **state)
 {
 	static const char *const columns[] = {
-		"queue",     "dead",	"kept",		 "attempts",  "deliveries",
-		"due_ms",    "reason",	"history",	 "state_sum", "uid",
-		"priority",  "sent_ms", "expires_ms",	 "sender",    "meta",
-		"body_size", "body",	"commit_number", "sum",
+		"queue",    "dead",    "kept",	     "attempts",  "deliveries",
+		"due_ms",   "reason",  "history",    "state_sum", "uid",
+		"priority", "sent_ms", "expires_ms", "sender",	  "meta",
+		"file",	    "blob",    "body_size",  "body",	  "commit_number",
+		"sum",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(columns); i++) {
@@ -228,11 +246,19 @@ static void test_bodies_elsewhere(void **state)
 		assert_false(seen.messages[4]);
 	}
 	setup(state);
-	assert_int_equal(truncate(disk_path("spool/5"), 299999), 0);
+	assert_int_equal(truncate(disk_path("spool/77"), LARGE - 1), 0);
 	check_one_is_lost("a short file", 0, 1, 0);
 	setup(state);
-	assert_int_equal(unlink(disk_path("spool/5")), 0);
+	assert_int_equal(unlink(disk_path("spool/77")), 0);
 	check_one_is_lost("no file", 0, 1, 0);
+	setup(state);
+	assert_int_equal(rename(disk_path("spool/77"), disk_path("77")), 0);
+	assert_int_equal(symlink("../77", disk_path("spool/77")), 0);
+	check_one_is_lost("a link", 0, 1, 0);
+	setup(state);
+	assert_int_equal(rename(disk_path("spool/77"), disk_path("spool/78")), 0);
+	run_sql("UPDATE messages SET blob=78 WHERE number=5");
+	check_one_is_lost("a file of another name", 0, 1, 0);
 }
 
 /* Without its head all is there; only what the head knew is known from elsewhere. */
@@ -264,27 +290,27 @@ static void test_rows_that_are_gone(void **state)
 
 /* ---- whole files ---- */
 
-static void write_file(const char *name, const void *data, size_t size)
+/* What another version has written stays as it is. */
+static void test_another_version(void **state)
 {
-	int fd = open(disk_path(name), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+	static const unsigned int others[] = { 1, DATABASE_FORMAT + 1 };
 
-	assert_int_equal(write(fd, data, size), size);
-	close(fd);
-}
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+		struct database *db;
+		unsigned int other = 0;
 
-static void test_a_later_version(void **state)
-{
-	struct database *db;
-	bool later = false;
-
-	run_sql("PRAGMA user_version=2");
-	assert_int_equal(database_open(&db, disk_directory, "ipcd.db", &later), -EUCLEAN);
-	assert_true(later);
-	assert_int_equal(storage_open(&storage, disk_directory), -EUCLEAN);
-	storage_close(&storage);
-	assert_true(disk_has("ipcd.db"));
-	assert_false(disk_has("ipcd.db.bad"));
-	run_sql("PRAGMA user_version=1");
+		run_sql("PRAGMA user_version=%u", others[i]);
+		assert_int_equal(database_open(&db, disk_directory, "ipcd.db", NULL,
+					       &other),
+				 -EUCLEAN);
+		assert_int_equal(other, others[i]);
+		assert_int_equal(storage_open(&storage, disk_directory), -EUCLEAN);
+		storage_close(&storage);
+		assert_true(disk_has("ipcd.db"));
+		assert_true(disk_has("spool/77"));
+		assert_false(disk_has("ipcd.db.bad"));
+	}
+	run_sql("PRAGMA user_version=%d", DATABASE_FORMAT);
 	assert_false(load());
 	assert_int_equal(seen.n, 3 * N);
 	storage_close(&storage);
@@ -315,7 +341,7 @@ static void test_garbage(void **state)
 		garbage[i] = (char)next_random(&random);
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		setup(state);
-		write_file("ipcd.db", garbage, sizes[i]);
+		disk_put("ipcd.db", garbage, sizes[i]);
 		if (sizes[i] < 512) { /* SQLite takes it for an empty one */
 			(void)load();
 			assert_non_null(storage.damage);
@@ -332,7 +358,7 @@ static void test_garbage(void **state)
 /* An empty file, and one that is not there: what was in it is said to be missing. */
 static void test_nothing_left(void **state)
 {
-	write_file("ipcd.db", "", 0);
+	disk_put("ipcd.db", "", 0);
 	(void)load();
 	assert_int_equal(seen.n, 0);
 	assert_non_null(strstr(storage.damage, "the last 1 commits are missing"));
@@ -376,7 +402,7 @@ int main(void)
 		on_disk(test_bodies_elsewhere),
 		on_disk(test_the_head),
 		on_disk(test_rows_that_are_gone),
-		on_disk(test_a_later_version),
+		on_disk(test_another_version),
 		on_disk(test_a_database_of_others),
 		on_disk(test_garbage),
 		on_disk(test_nothing_left),

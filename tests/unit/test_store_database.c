@@ -5,17 +5,20 @@
 #include "unit/disk.h"
 
 #include "database.h"
+#include "spool.h"
 
 static struct database *db;
+static struct spool *spool;
 static struct store_head head;
 static struct database_losses losses;
 
 static void open_it(void)
 {
-	bool later;
+	unsigned int other;
 
-	assert_int_equal(database_open(&db, disk_directory, "ipcd.db", &later), 0);
-	assert_false(later);
+	assert_int_equal(spool_open(&spool, disk_directory), 0);
+	assert_int_equal(database_open(&db, disk_directory, "ipcd.db", spool, &other), 0);
+	assert_int_equal(other, 0);
 	memset(&losses, 0, sizeof(losses));
 }
 
@@ -32,6 +35,7 @@ static void commit(void)
 static void close_it(void)
 {
 	db = database_close(db);
+	spool = spool_close(spool);
 }
 
 /* ---- records ---- */
@@ -43,9 +47,22 @@ static struct slice slice_of(const char *text)
 
 static char pattern[300000];
 
+enum { LARGE = 262145 };
+
+/* The name of a blob that has message number's body. */
+static const char *blob_name_of(uint64_t number)
+{
+	static char name[40];
+
+	snprintf(name, sizeof(name), "spool/%llu", (unsigned long long)number + 1000);
+	return name;
+}
+
 /* Each has other values in all its members. */
 static struct message_record record(uint64_t number, size_t body_size)
 {
+	bool blob = body_size >= LARGE;
+
 	return (struct message_record){
 		.number = number,
 		.uid = (uid_t)(4000000000u + number),
@@ -54,8 +71,11 @@ static struct message_record record(uint64_t number, size_t body_size)
 		.expires_ms = number % 2 ? 1764000001000 + number : 0,
 		.from = slice_of("\"from\":{\"uid\":1}"),
 		.meta = slice_of(number % 2 ? "{\"a\":1}" : NULL),
-		.body = { pattern + number % 1000, body_size },
+		.file = slice_of(number % 2 ? NULL : "\"filename\":\"\xc3\xa4\""),
+		.body = { blob ? NULL : pattern + number % 1000, blob ? 0 : body_size },
 		.body_size = body_size,
+		.blob = blob ? number + 1000 : 0,
+		.blob_fd = -1,
 		.queue = number + 7,
 		.dead = number % 3 == 0,
 		.kept = number % 4 == 0,
@@ -85,9 +105,11 @@ static void check_message(const struct message_record *a, const struct message_r
 	check_slice(a->from, b->from);
 	check_slice(a->meta, b->meta);
 	assert_int_equal(a->body_size, b->body_size);
-	assert_int_equal(a->body.size, b->body_size);
-	if (b->body_size)
-		assert_memory_equal(a->body.data, b->body.data, b->body_size);
+	assert_int_equal(a->body.size, b->body.size);
+	if (b->body.size)
+		assert_memory_equal(a->body.data, b->body.data, b->body.size);
+	assert_int_equal(a->blob, b->blob);
+	check_slice(a->file, b->file);
 	assert_int_equal(a->queue, b->queue);
 	assert_int_equal(a->dead, b->dead);
 	assert_int_equal(a->kept, b->kept);
@@ -124,9 +146,16 @@ static void check_messages(void)
 	assert_int_equal(expected.seen, expected.n);
 }
 
+static void put_file(uint64_t number, size_t size)
+{
+	disk_put(blob_name_of(number), pattern + number % 1000, size);
+}
+
 static void put(const struct message_record *m)
 {
-	assert_int_equal(database_put_message(db, m), 0);
+	if (m->blob)
+		put_file(m->number, m->body_size);
+	assert_int_equal(database_put_message(db, m, false), 0);
 }
 
 /* ---- round trips ---- */
@@ -159,8 +188,6 @@ static void test_messages(void **state)
 		close_it();
 		open_it();
 	}
-	assert_true(disk_has("spool/6"));
-	assert_false(disk_has("spool/5"));
 	close_it();
 }
 
@@ -168,9 +195,10 @@ static void test_empty_texts_and_none(void **state)
 {
 	struct message_record none = record(2, 0), empty = record(4, 0);
 
-	none.from = none.meta = none.reason = none.history = none.body =
+	none.from = none.meta = none.file = none.reason = none.history = none.body =
 		(struct slice){ NULL, 0 };
-	empty.from = empty.meta = empty.reason = empty.history = slice_of("");
+	empty.from = empty.meta = empty.file = empty.reason = empty.history =
+		slice_of("");
 	open_it();
 	begin();
 	put(&none);
@@ -189,6 +217,7 @@ static void test_largest_values(void **state)
 {
 	struct message_record m = record(INT64_MAX - 1, 5);
 
+	m.file = slice_of("\"file_size\":9223372036854775807");
 	m.uid = UINT32_MAX;
 	m.sent_ms = m.expires_ms = m.due_ms = INT64_MAX;
 	m.queue = m.attempts = m.deliveries = UINT64_MAX;
@@ -225,10 +254,11 @@ static void test_set_and_drop(void **state)
 	check_messages();
 	begin();
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
-		assert_int_equal(database_drop_message(db, i + 1, sizes[i]), 0);
-	assert_true(disk_has("spool/6")); /* until it is certain */
+		assert_int_equal(database_drop_message(db, i + 1,
+						       sizes[i] < LARGE ? sizes[i] : 0),
+				 0);
 	commit();
-	assert_false(disk_has("spool/6"));
+	assert_true(disk_has(blob_name_of(6))); /* others know when it goes */
 	expected.n = 0;
 	check_messages();
 	assert_int_equal(database_live(db), 0);
@@ -238,18 +268,16 @@ static void test_set_and_drop(void **state)
 
 static void test_rollback(void **state)
 {
-	struct message_record m = record(10, 262145);
+	struct message_record m = record(10, LARGE);
 
 	open_it();
 	fill();
 	begin();
 	put(&m);
-	assert_int_equal(database_drop_message(db, 6, 262145), 0);
+	assert_int_equal(database_drop_message(db, 6, 0), 0);
 	assert_int_equal(database_drop_message(db, 1, 0), 0);
-	assert_true(disk_has("spool/10"));
 	database_rollback(db);
-	assert_false(disk_has("spool/10"));
-	assert_true(disk_has("spool/6"));
+	assert_true(disk_has(blob_name_of(6)));
 	assert_int_equal(database_live(db), ARRAY_SIZE(sizes));
 	check_messages();
 	begin();
@@ -274,12 +302,68 @@ static void test_the_same_once_more(void **state)
 	assert_int_equal(head.live, ARRAY_SIZE(sizes));
 	check_messages();
 	begin();
-	m = record(6, 262145);
+	m = record(6, LARGE);
 	put(&m);
 	database_rollback(db);
-	assert_true(disk_has("spool/6")); /* it is that of the row that is there */
 	check_messages();
 	assert_int_equal(losses.messages, 0);
+	close_it();
+}
+
+/* A body that is a file is there as long as that has its size; it is not read. */
+static void test_files(void **state)
+{
+	struct message_record m = record(6, LARGE);
+
+	open_it();
+	begin();
+	put(&m);
+	commit();
+	expect(&m);
+	disk_put(blob_name_of(6), pattern, LARGE);
+	check_messages();
+	assert_int_equal(losses.messages, 0);
+	expected.n = 0;
+	disk_put(blob_name_of(6), pattern, LARGE + 1);
+	check_messages();
+	assert_int_equal(losses.messages, 1);
+	disk_put(blob_name_of(6), pattern, LARGE - 1);
+	check_messages();
+	assert_int_equal(losses.messages, 2);
+	disk_put("elsewhere", pattern, LARGE);
+	assert_int_equal(unlink(disk_path(blob_name_of(6))), 0);
+	check_messages();
+	assert_int_equal(losses.messages, 3);
+	assert_int_equal(symlink("../elsewhere", disk_path(blob_name_of(6))), 0);
+	check_messages();
+	assert_int_equal(losses.messages, 4);
+	assert_int_equal(unlink(disk_path(blob_name_of(6))), 0);
+	assert_int_equal(mkdir(disk_path(blob_name_of(6)), 0700), 0);
+	check_messages();
+	assert_int_equal(losses.messages, 5);
+	assert_int_equal(database_live(db), 1);
+	close_it();
+}
+
+/* A send without its file is no send. But what has been sent does not hold up the others. */
+static void test_a_file_that_is_not_there(void **state)
+{
+	struct message_record m = record(6, LARGE);
+
+	open_it();
+	begin();
+	assert_int_equal(database_put_message(db, &m, false), -EIO);
+	assert_string_equal(database_error(db), strerror(EIO));
+	database_rollback(db);
+	put_file(6, LARGE - 1);
+	begin();
+	assert_int_equal(database_put_message(db, &m, false), -EIO);
+	database_rollback(db);
+	begin();
+	assert_int_equal(database_put_message(db, &m, true), 0);
+	commit();
+	check_messages();
+	assert_int_equal(losses.messages, 1);
 	close_it();
 }
 
@@ -434,6 +518,7 @@ int main(void)
 		on_disk(test_rollback),	      on_disk(test_the_same_once_more),
 		on_disk(test_names),	      on_disk(test_dedups),
 		on_disk(test_head),	      on_disk(test_count_of_commits),
+		on_disk(test_files),	      on_disk(test_a_file_that_is_not_there),
 	};
 
 	return cmocka_run_group_tests_name("store_database", tests, NULL, NULL);

@@ -10,6 +10,7 @@
 
 #include "log.h"
 #include "storage.h"
+#include "worker.h"
 
 enum { N = 8, TEXT_MAX = 300, ACCEPTED_MAX = 3 };
 
@@ -66,6 +67,38 @@ static void accept_only(const struct model *m)
 	accept_also(m);
 }
 
+/* ---- blobs ---- */
+
+static struct blobs blobs;
+static struct blob *blob[N]; /* of the messages in memory */
+
+/* What workers do is done at once. */
+void workers_submit(struct workers *workers, struct job *job)
+{
+	(void)workers;
+	job->run(job);
+	job->done(job);
+}
+
+void workers_close_fd(uid_t uid, int fd)
+{
+	(void)uid;
+	close(fd);
+}
+
+static bool has_blob(uint64_t number)
+{
+	return number == 4 || number == 6;
+}
+
+static const char *blob_path(uint64_t number)
+{
+	static char name[40];
+
+	snprintf(name, sizeof(name), "spool/%d", 100 + (int)number);
+	return name;
+}
+
 /* ---- what it has ---- */
 
 static size_t size_of(uint64_t number)
@@ -95,7 +128,10 @@ static int found_message(void *arg, const struct message_record *m)
 	struct model *found = arg;
 
 	require(m->number < N && m->body_size == size_of(m->number));
-	require(!memcmp(m->body.data, body_of(m->number).data, m->body_size));
+	if (m->blob)
+		disk_check(blob_path(m->number), body_of(m->number).data, m->body_size);
+	else
+		require(!memcmp(m->body.data, body_of(m->number).data, m->body_size));
 	found->message[m->number] = (int)m->attempts;
 	return 0;
 }
@@ -110,9 +146,10 @@ static const struct model nothing = { { -1, -1, -1, -1, -1, -1, -1, -1 },
 				      { false },
 				      false };
 
-static bool exists(void *arg, uint64_t number)
+static bool keep(void *arg, uint64_t id)
 {
-	return ((struct model *)arg)->message[number] >= 0;
+	require(id >= 100 && id < 100 + N);
+	return ((struct model *)arg)->message[id - 100] >= 0;
 }
 
 /* On a disk that works. */
@@ -140,14 +177,10 @@ static void check_file(unsigned long n, const char *format, ...)
 	if (i == accepted->n)
 		fail_msg("%s at call %lu: there is \"%s\" and not \"%s\"", what, n, text,
 			 accepted->text[0]);
-	storage_sweep(&s, exists, &found);
-	for (int k = 0; k < N; k++) {
-		char name[32];
-
-		snprintf(name, sizeof(name), "spool/%d", k);
-		assert_int_equal(disk_has(name),
-				 found.message[k] >= 0 && size_of((uint64_t)k) > 262144);
-	}
+	storage_sweep(&s, keep, &found);
+	for (uint64_t k = 0; k < N; k++)
+		assert_int_equal(disk_has(blob_path(k)),
+				 found.message[k] >= 0 && has_blob(k));
 	storage_close(&s);
 }
 
@@ -155,7 +188,7 @@ static void check_file(unsigned long n, const char *format, ...)
 
 static struct storage storage;
 static struct model memory, on_disk; /* on_disk: what is certain to be there */
-static struct list carried;
+static struct list carried, lost;    /* lost: batches whose rows may be in the old file */
 
 static struct batch_entry *entry(struct batch *b, enum batch_kind kind)
 {
@@ -168,10 +201,42 @@ static struct batch_entry *entry(struct batch *b, enum batch_kind kind)
 
 static struct message_record record(uint64_t number, int attempts)
 {
-	return (struct message_record){ .number = number,
-					.attempts = (uint64_t)attempts,
-					.body = body_of(number),
-					.body_size = size_of(number) };
+	struct message_record m = { .number = number,
+				    .attempts = (uint64_t)attempts,
+				    .body_size = size_of(number),
+				    .blob_fd = -1 };
+
+	if (!has_blob(number)) {
+		m.body = body_of(number);
+	} else if (blob[number]) {
+		m.blob = blob[number]->id;
+		m.blob_fd = blob[number]->fd;
+	}
+	return m;
+}
+
+/* Somebody has written it to a file, or sealed it in a memfd. */
+static void make_blob(uint64_t number)
+{
+	size_t size = size_of(number);
+	int fd;
+
+	if (number == 4) {
+		disk_put(blob_path(4), body_of(4).data, size);
+		blob[4] = blob_new_stored(&blobs, 104, size, size);
+	} else if (number == 6) {
+		fd = memfd_create("body", MFD_CLOEXEC);
+		require(syscall(SYS_pwrite64, fd, body_of(6).data, size, 0) ==
+			(long)size);
+		blobs.next_id = 106;
+		blob[6] = blob_new_fd(&blobs, 0, fd, size, size, false, true);
+		blob_name(blob[6]);
+	}
+}
+
+static void end_blob(uint64_t number)
+{
+	blob[number] = blob_unref(blob[number]);
 }
 
 static void put(struct batch *b, uint64_t number, int attempts, bool again)
@@ -180,6 +245,8 @@ static void put(struct batch *b, uint64_t number, int attempts, bool again)
 
 	e->message = record(number, attempts);
 	e->again = again;
+	if (blob[number])
+		e->blob = blob_ref(blob[number]);
 }
 
 static void put_id(struct batch *b, uint64_t number, bool again)
@@ -196,6 +263,17 @@ static void put_name(struct batch *b)
 		(struct name_record){ .id = 1, .name = { "q", 1 } };
 }
 
+static void drop(struct batch *b, uint64_t number)
+{
+	struct batch_entry *e = entry(b, BATCH_DROP_MESSAGE);
+
+	e->drop.number = number;
+	e->drop.body_size = has_blob(number) ? 0 : size_of(number);
+	if (blob[number])
+		e->blob = blob_ref(blob[number]);
+	end_blob(number);
+}
+
 /* Message by message: 's' sent, 'x' dropped, or a number of attempts. */
 static void change(struct batch *b, const char *changes, struct model *full,
 		   struct model *rest)
@@ -204,12 +282,13 @@ static void change(struct batch *b, const char *changes, struct model *full,
 		uint64_t number = (uint64_t)(p[0] - '0');
 
 		if (p[1] == 's') {
+			make_blob(number);
 			put(b, number, 0, false);
 			put_id(b, number, false);
 			full->message[number] = 0;
 			full->dedup[number] = true;
 		} else if (full->message[number] >= 0 && p[1] == 'x') {
-			entry(b, BATCH_DROP_MESSAGE)->message = record(number, 0);
+			drop(b, number);
 			full->message[number] = rest->message[number] = -1;
 		} else if (full->message[number] >= 0) {
 			entry(b, BATCH_SET_MESSAGE)->message = record(number, p[1] - '0');
@@ -273,12 +352,13 @@ static bool dump(void)
 
 static void renew(void)
 {
-	free_batches(&carried);
+	list_splice_tail(&lost, &carried);
 	for (int i = 0; i < 100; i++) {
 		if (storage_begin_anew(&storage) == 0 && dump() &&
 		    storage_finish_anew(&storage) == 0) {
 			on_disk = memory;
 			accept_only(&on_disk);
+			free_batches(&lost);
 			return;
 		}
 	}
@@ -304,17 +384,21 @@ static void step(const char *changes)
 	storage.head.next_number = N;
 	outcome = storage_write(&storage, &batches);
 	memory = outcome == STORAGE_WRITTEN ? full : rest;
+	for (uint64_t i = 0; i < N; i++)
+		if (memory.message[i] < 0)
+			end_blob(i);
 	if (outcome == STORAGE_FULL) {
-		b->without_sends = true;
+		batch_give_up_sends(b);
 		list_splice_tail(&carried, &batches);
 		accept_only(&on_disk);
 		return;
 	}
-	free_batches(&batches);
 	if (outcome == STORAGE_LOST) {
+		list_splice_tail(&lost, &batches);
 		renew();
 		return;
 	}
+	free_batches(&batches);
 	storage_reserve(&storage);
 	on_disk = memory;
 	accept_only(&on_disk);
@@ -337,6 +421,8 @@ static void open_it(void)
 	require(storage_load(&storage, found_name, found_message, found_dedup, &found) ==
 		0);
 	require(!storage_judge(&storage));
+	fd_close(blobs.directory);
+	blobs.directory = open(disk_path("spool"), O_RDONLY | O_CLOEXEC);
 	storage.head.generation++;
 	storage_reserve(&storage);
 }
@@ -344,6 +430,8 @@ static void open_it(void)
 static void run_script(void)
 {
 	list_init(&carried);
+	list_init(&lost);
+	blobs_init(&blobs, NULL);
 	memory = on_disk = nothing;
 	accept_only(&nothing);
 	open_it();
@@ -363,6 +451,10 @@ static void run_script(void)
 		step("");
 	}
 	storage_close(&storage);
+	blobs.keep = true; /* as when the daemon ends */
+	for (uint64_t i = 0; i < N; i++)
+		end_blob(i);
+	blobs_deinit(&blobs);
 }
 
 /* ---- the disk ---- */

@@ -118,6 +118,35 @@ static void test_a_batch_is_used_again(void **state)
 	bytes_unref(block);
 }
 
+/* Also blobs: of sends that are not tried again at once. */
+static void test_a_batch_has_blobs(void **state)
+{
+	struct blobs blobs = { .directory = -1 };
+	struct blob *blob = blob_new(&blobs);
+	const struct message_record m = { .number = 1, .file = { "f", 1 } };
+	struct batch b;
+
+	batch_init(&b);
+	assert_int_equal(batch_add_message(&b, BATCH_PUT_MESSAGE, false, &m, NULL, blob),
+			 0);
+	assert_int_equal(batch_add_message(&b, BATCH_PUT_MESSAGE, true, &m, NULL, blob),
+			 0);
+	assert_int_equal(batch_add_message(&b, BATCH_SET_MESSAGE, true, &m, NULL, NULL),
+			 0);
+	assert_int_equal(batch_add_drop(&b, BATCH_DROP_MESSAGE, 1, 0, blob), 0);
+	assert_ptr_not_equal(b.first->message.file.data, m.file.data);
+	assert_int_equal(blob->refs, 4);
+	batch_give_up_sends(&b);
+	assert_true(b.without_sends);
+	assert_int_equal(blob->refs, 3);
+	batch_clear(&b);
+	assert_int_equal(blob->refs, 1);
+	assert_int_equal(batch_add_drop(&b, BATCH_DROP_MESSAGE, 1, 0, blob), 0);
+	batch_deinit(&b);
+	assert_int_equal(blob->refs, 1);
+	blob_unref(blob);
+}
+
 static void test_a_batch_without_memory(void **state)
 {
 	char *text = calloc(1, 200000);
@@ -229,112 +258,213 @@ static struct spool *open_spool(void)
 	return spool;
 }
 
-static void put(struct spool *spool, uint64_t number, const char *text, bool is_new)
-{
-	bool was_new;
+static const char text[] = "a body";
 
-	assert_int_equal(spool_put(spool, number, slice_of(text), &was_new), 0);
-	assert_int_equal(was_new, is_new);
+enum { SIZE = sizeof(text) - 1 };
+
+static struct message_record blob_record(uint64_t id, int fd)
+{
+	return (struct message_record){ .body_size = SIZE, .blob = id, .blob_fd = fd };
 }
 
-static void check_body(struct spool *spool, uint64_t number, const char *text)
+static int memfd_of(const char *content)
 {
-	_cleanup_buf_ struct buf body = BUF_INIT;
+	int fd = memfd_create("body", MFD_CLOEXEC);
 
-	assert_int_equal(spool_get(spool, number, strlen(text), &body), 0);
-	assert_int_equal(body.size, strlen(text));
-	assert_memory_equal(body.data, text, body.size);
+	assert_int_equal(write(fd, content, strlen(content)), strlen(content));
+	return fd;
 }
 
-static void test_spool(void **state)
+/* How many calls change something, or wait for the disk. */
+static unsigned long put(struct spool *spool, const struct message_record *m,
+			 int expected)
+{
+	disk.calls = 0;
+	assert_int_equal(spool_put(spool, m), expected);
+	return disk.calls;
+}
+
+static void test_files_of_others(void **state)
 {
 	struct spool *spool = open_spool();
+	struct message_record m = blob_record(INT64_MAX, -1);
 
-	put(spool, 1, "one", true);
-	put(spool, INT64_MAX, "largest", true);
+	assert_int_equal(put(spool, &m, -ENOENT), 0);
+	disk_put("spool/9223372036854775807", text, SIZE);
+	assert_int_equal(put(spool, &m, 0), 1); /* fdatasync */
+	disk.calls = 0;
 	assert_int_equal(spool_sync(spool), 0);
-	check_body(spool, 1, "one");
-	check_body(spool, INT64_MAX, "largest");
-	spool_close(spool);
-	spool = open_spool();
-	check_body(spool, 1, "one");
-	put(spool, 1, "another", false);
-	check_body(spool, 1, "another");
-	spool_drop(spool, 1);
-	spool_drop(spool, 1);
-	assert_false(disk_has("spool/1"));
+	assert_int_equal(disk.calls, 1);
+	assert_int_equal(spool_sync(spool), 0);
+	assert_int_equal(disk.calls, 1);
+	m.blob_synced = true; /* by the one who wrote it: but not its name */
+	assert_int_equal(put(spool, &m, 0), 0);
+	assert_int_equal(spool_sync(spool), 0);
+	assert_int_equal(disk.calls, 1);
+	assert_int_equal(unlink(disk_path("spool/9223372036854775807")), 0);
+	assert_int_equal(put(spool, &m, -ENOENT), 0);
 	spool_close(spool);
 }
 
 static void test_a_file_of_another_size(void **state)
 {
+	uint64_t disk;
 	struct spool *spool = open_spool();
-	_cleanup_buf_ struct buf body = BUF_INIT;
+	struct message_record m = blob_record(1, -1);
 
-	assert_int_equal(spool_get(spool, 1, 3, &body), -ENOENT);
-	put(spool, 1, "one", true);
-	assert_int_equal(spool_get(spool, 1, 2, &body), -ENOENT);
-	assert_int_equal(spool_get(spool, 1, 4, &body), -ENOENT);
-	assert_int_equal(body.size, 0);
+	assert_int_equal(spool_check(spool, 1, SIZE, &disk), 0);
+	disk_put("spool/1", text, SIZE);
+	assert_int_equal(spool_check(spool, 1, SIZE, &disk), 1);
+	assert_int_equal(spool_check(spool, 1, SIZE + 1, &disk), 0);
+	assert_int_equal(spool_check(spool, 1, SIZE - 1, &disk), 0);
+	m.body_size--;
+	put(spool, &m, -ENOENT);
 	assert_int_equal(symlink("1", disk_path("spool/2")), 0);
-	assert_int_equal(spool_get(spool, 2, 3, &body), -ENOENT);
-	put(spool, 2, "two", false); /* in its place, not through it */
-	check_body(spool, 1, "one");
-	check_body(spool, 2, "two");
+	assert_int_equal(spool_check(spool, 2, SIZE, &disk), 0);
+	m = blob_record(2, -1);
+	put(spool, &m, -ENOENT);
+	assert_int_equal(mkdir(disk_path("spool/3"), 0700), 0);
+	assert_int_equal(spool_check(spool, 3, SIZE, &disk), 0);
 	spool_close(spool);
 }
 
-static bool is_odd(void *arg, uint64_t number)
+static void test_a_memfd(void **state)
+{
+	struct spool *spool = open_spool();
+	int fd = memfd_of(text);
+	struct message_record m = blob_record(1, fd);
+
+	assert_true(put(spool, &m, 0) > 0);
+	disk_check("spool/1", text, SIZE);
+	assert_int_equal(put(spool, &m, 0), 0);		/* it is there, and on the disk */
+	assert_int_equal(lseek(fd, 0, SEEK_CUR), SIZE); /* others use it */
+	assert_int_equal(truncate(disk_path("spool/1"), 1), 0);
+	assert_true(put(spool, &m, 0) > 0);
+	disk_check("spool/1", text, SIZE);
+	disk_put("elsewhere", "another", 7);
+	assert_int_equal(symlink("../elsewhere", disk_path("spool/2")), 0);
+	m.blob = 2;
+	put(spool, &m, 0); /* in its place, not through it */
+	disk_check("spool/2", text, SIZE);
+	disk_check("elsewhere", "another", 7);
+	m.blob = 3;
+	m.body_size++;
+	put(spool, &m, -ENOENT);
+	assert_false(disk_has("spool/3"));
+	assert_false(disk_has("spool/new"));
+	close(fd);
+	spool_close(spool);
+}
+
+static void test_a_large_memfd(void **state)
+{
+	struct spool *spool = open_spool();
+	size_t size = 200001;
+	char *content = calloc(1, size + 1);
+	struct message_record m = { .body_size = size, .blob = 1 };
+
+	for (size_t i = 0; i < size; i++)
+		content[i] = (char)('a' + i % 23);
+	m.blob_fd = memfd_of(content);
+	put(spool, &m, 0);
+	disk_check("spool/1", content, size);
+	close(m.blob_fd);
+	free(content);
+	spool_close(spool);
+}
+
+static bool is_odd(void *arg, uint64_t id)
 {
 	++*(int *)arg;
-	return number % 2;
+	return id % 2;
 }
 
 static void test_sweep(void **state)
 {
 	struct spool *spool = open_spool();
 	int asked = 0;
+	char name[24];
 
-	for (uint64_t i = 1; i <= 10; i++)
-		put(spool, i, "x", true);
-	close(open(disk_path("spool/new"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-	close(open(disk_path("spool/no-number"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-	spool_sweep(spool, is_odd, &asked);
+	for (int i = 1; i <= 10; i++) {
+		snprintf(name, sizeof(name), "spool/%d", i);
+		disk_put(name, "x", 1);
+	}
+	disk_put("spool/new", "x", 1);
+	disk_put("spool/no-number", "x", 1);
+	spool_sweep(spool, false, is_odd, &asked);
 	assert_int_equal(asked, 10);
+	assert_true(disk_has("spool/10"));
+	assert_false(disk_has("spool/new"));
+	spool_sweep(spool, true, is_odd, &asked);
+	assert_int_equal(asked, 20);
 	assert_true(disk_has("spool/9"));
 	assert_false(disk_has("spool/10"));
 	assert_true(disk_has("spool/no-number"));
-	assert_false(disk_has("spool/new"));
 	spool_close(spool);
 }
 
 /* Each call fails in turn: the caller hears of it, until all is on the disk. */
-static void test_a_spool_on_a_bad_disk(void **state)
+static void fail_each_call(struct spool *spool, int fd, unsigned long calls, uint64_t id)
 {
 	static const int errors[] = { EIO, ENOSPC, EDQUOT };
-	struct spool *spool = open_spool();
 
 	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
 		int expected = errors[i] == EIO ? -EIO : -ENOSPC;
 
 		for (unsigned long n = 1;; n++) {
-			bool is_new;
+			struct message_record m = blob_record(id++, fd);
+			char name[32];
 			int r;
 
+			snprintf(name, sizeof(name), "spool/%d", (int)m.blob);
+			if (fd < 0)
+				disk_put(name, text, SIZE);
 			disk_fail(n, n, errors[i]);
-			r = spool_put(spool, 100 * i + n, slice_of("body"), &is_new);
+			r = spool_put(spool, &m);
 			if (r == 0)
 				r = spool_sync(spool);
+			assert_int_equal(r, disk.failed ? expected : 0);
+			assert_false(disk_has("spool/new"));
 			if (!disk.failed) {
-				assert_int_equal(r, 0);
-				assert_int_equal(n, 4); /* write, fdatasync, fsync */
+				assert_int_equal(disk.calls, calls);
 				break;
 			}
-			assert_int_equal(r, expected);
 		}
 		disk_works();
 		assert_int_equal(spool_sync(spool), 0);
 	}
+}
+
+static void test_a_memfd_on_a_bad_disk(void **state)
+{
+	struct spool *spool = open_spool();
+	int fd = memfd_of(text);
+
+	/* write, fdatasync, rename, fsync of the directory */
+	fail_each_call(spool, fd, 4, 1);
+	close(fd);
+	spool_close(spool);
+}
+
+/* Where fdatasync has failed a second one says nothing: the file is written once more. */
+static void test_files_on_a_bad_disk(void **state)
+{
+	struct spool *spool = open_spool();
+	struct message_record m = blob_record(1, -1);
+	struct stat before, after;
+
+	disk_put("spool/1", text, SIZE);
+	assert_int_equal(stat(disk_path("spool/1"), &before), 0);
+	disk_fail(1, 1, ENOSPC);
+	assert_int_equal(spool_put(spool, &m), -ENOSPC);
+	disk_works();
+	assert_int_equal(put(spool, &m, 0), 3);
+	assert_int_equal(stat(disk_path("spool/1"), &after), 0);
+	assert_true(before.st_ino != after.st_ino);
+	disk_check("spool/1", text, SIZE);
+	fail_each_call(spool, -1, 4, 2);
+	m.blob_synced = true;
+	assert_int_equal(put(spool, &m, 0), 0);
 	spool_close(spool);
 }
 
@@ -348,14 +478,18 @@ int main(void)
 		cmocka_unit_test(test_an_entry_that_is_not_put),
 		cmocka_unit_test(test_large_texts),
 		cmocka_unit_test(test_a_batch_is_used_again),
+		cmocka_unit_test(test_a_batch_has_blobs),
 		cmocka_unit_test(test_a_batch_without_memory),
 		on_disk(test_commits),
 		on_disk(test_damaged_commits),
 		on_disk(test_commits_that_cannot_be_opened),
-		on_disk(test_spool),
+		on_disk(test_files_of_others),
 		on_disk(test_a_file_of_another_size),
+		on_disk(test_a_memfd),
+		on_disk(test_a_large_memfd),
 		on_disk(test_sweep),
-		on_disk(test_a_spool_on_a_bad_disk),
+		on_disk(test_a_memfd_on_a_bad_disk),
+		on_disk(test_files_on_a_bad_disk),
 	};
 
 	return cmocka_run_group_tests_name("store_parts", tests, NULL, NULL);

@@ -425,8 +425,9 @@ static void test_stream_ends_with_descriptors(void **state)
 
 static unsigned int n_given;
 
-static void give_away(struct fdset *set)
+static void give_away(const struct stream *s, struct fdset *set)
 {
+	assert_ptr_equal(s, &stream);
 	n_given += set->n;
 	fdset_free(set);
 }

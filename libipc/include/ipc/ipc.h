@@ -671,7 +671,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_message_set_reader(struct ipc_message *message
 /**
  * ipc_message_set_archive - the body is a directory, packed
  * @message: a message to be sent
- * @format: "tar"; NULL: it is none. Its filename is that of the directory and ".tar".
+ * @format: "tar"; NULL: it is none. Its filename is that of the directory and ".tar", and
+ *	all names in it begin with that of the directory, or with "."
  *
  * Returns: 0; -EINVAL another format; -ENOMEM
  * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) send
@@ -693,7 +694,8 @@ typedef int (*ipc_progress_fn)(uint64_t done, uint64_t total, void *userdata);
  * ipc_message_set_progress - be told how far it has come
  * @message: to be sent by ipc_send_message(), or to be saved by ipc_message_save(). Short
  *	bodies may be sent without a word.
- * @progress: called several times a second; NULL: nobody is told
+ * @progress: called several times a second, also while a pipe or socket is waited for;
+ *	NULL: nobody is told
  * @userdata: handed to it
  *
  * Returns: nothing
@@ -1423,7 +1425,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_ping_async(struct ipc_client *client,
  *
  * The keys, as far as the daemon's rules for the name do not say otherwise already:
  *	owner=USER group=GROUP mode=0660 (read 4, write 2; names or numbers)
- *	queue_messages=N queue_bytes=N (what it holds at most)
+ *	queue_messages=N queue_bytes=N queue_file_bytes=N (what it holds at most; the last:
+ *	of files and bodies over 256 KiB)
  *	max_attempts=N (deliveries of one message before it is dead)
  *	backoff=MS,MS... (delays of nack, by attempt; the last one stays)
  *	lost_delay=MS (before a message whose connection was lost comes again)

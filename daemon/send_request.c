@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "send_request.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "dedup.h"
+#include "send_body.h"
+
+/* ---- answers ---- */
+
+static void reply_number(struct peer *peer, uint64_t id, uint64_t number, bool duplicate,
+			 const char *outcome)
+{
+	const struct broker *broker = &peer->server->broker;
+	struct json_writer *w = peer_begin(peer, true, id);
+
+	json_put_u64(w, "message", number);
+	if (duplicate)
+		json_put_bool(w, "duplicate", true);
+	if (outcome)
+		json_put_text(w, "outcome", outcome);
+	if (broker->store && !store_keeps_promises(broker->store))
+		json_put_bool(w, "durable", false);
+	peer_end(peer);
+}
+
+static void stop_storing(struct send_request *s)
+{
+	if (s->storing)
+		peer_end_storing(s->request.peer, &s->stored);
+	s->storing = false;
+}
+
+void send_request_free(struct send_request *s)
+{
+	timer_cancel(&s->request.peer->server->loop, &s->timer);
+	if (s->waits) {
+		s->request.peer->n_waiting_sends--;
+		waiting_send_cancel(&s->waiting);
+	}
+	stop_storing(s);
+	if (s->confirms)
+		map_remove(&s->request.peer->server->broker.confirms, &s->confirm.node);
+	request_close(&s->request);
+	s->body = send_body_free(s->body);
+	free(s);
+}
+
+void send_request_refuse(struct send_request *s)
+{
+	peer_refuse(s->request.peer, s->request.has_id, s->request.id, "send",
+		    &s->request.peer->server->fault);
+	send_request_free(s);
+}
+
+static void refuse_and_free(struct send_request *s, enum fault_word word,
+			    const char *text)
+{
+	fault_set(&s->request.peer->server->fault, word, "%s", text);
+	send_request_refuse(s);
+}
+
+/* If all that it waits for is there. */
+static void answer(struct send_request *s)
+{
+	if (s->storing || (s->options.wants_outcome && !s->outcome))
+		return;
+	if (s->request.has_id)
+		reply_number(s->request.peer, s->request.id, s->number, s->duplicate,
+			     s->outcome);
+	send_request_free(s);
+}
+
+static void on_stored(struct store_wait *wait, int result);
+
+static void await_disk(struct send_request *s, bool for_send)
+{
+	struct peer *peer = s->request.peer;
+
+	s->storing = true;
+	s->failures = peer->server->broker.store_failures;
+	s->stored = (struct store_wait){ .for_send = for_send, .done = on_stored };
+	peer_begin_storing(peer, &s->stored);
+}
+
+/* Told when it is on the disk: what was told to be over does not come again. */
+static void on_settled(struct confirm *confirm, uint64_t number, const char *outcome)
+{
+	struct send_request *s = CONTAINER_OF(confirm, struct send_request, confirm);
+
+	(void)number;
+	s->confirms = false;
+	s->outcome = outcome;
+	if (confirm->stored && !s->storing)
+		await_disk(s, false);
+	answer(s);
+}
+
+static void refuse_unstored_outcome(struct send_request *s, int result)
+{
+	fault_not_stored(&s->request.peer->server->fault, result);
+	send_request_refuse(s);
+}
+
+static void on_stored(struct store_wait *wait, int result)
+{
+	struct send_request *s = CONTAINER_OF(wait, struct send_request, stored);
+	uint64_t failures = s->request.peer->server->broker.store_failures;
+
+	stop_storing(s);
+	if (result < 0 && !wait->for_send)
+		refuse_unstored_outcome(s, result);
+	else if (result == -ENOSPC)
+		refuse_and_free(s, FAULT_NO_SPACE,
+				"the disk of ipcd's state directory is full: the message "
+				"was not taken");
+	else if (result == -ENOMEM)
+		refuse_and_free(s, FAULT_INTERNAL,
+				"no memory to write the message to the disk: it was not "
+				"taken");
+	else if (result < 0 || (s->duplicate && s->failures != failures))
+		refuse_and_free(s, FAULT_INTERNAL,
+				"the message could not be written to the disk, or it is "
+				"not known: send it again, with the same dedup_id");
+	else
+		answer(s);
+}
+
+/* -ENOMEM: the message is in the queue all the same. */
+static int await_outcome(struct send_request *s, struct message *m)
+{
+	struct map *confirms = &s->request.peer->server->broker.confirms;
+	int r;
+
+	if (!m) { /* a repeated send, whose first message has ended */
+		s->outcome = "gone";
+		return 0;
+	}
+	r = map_reserve(confirms);
+	if (r < 0)
+		return err_trace(r);
+	m->confirm = s->confirms = true;
+	s->confirm.settled = on_settled;
+	map_add(confirms, &s->confirm.node, map_u64(m->number));
+	return 0;
+}
+
+/* The queue has it: answer, or go on waiting. */
+static void accepted(struct send_request *s, uint64_t number, bool duplicate)
+{
+	struct peer *peer = s->request.peer;
+	struct broker *broker = &peer->server->broker;
+	struct message *m = message_find(broker, number);
+
+	s->number = number;
+	s->duplicate = duplicate;
+	timer_cancel(&peer->server->loop, &s->timer);
+	if (s->options.wants_outcome && await_outcome(s, m) < 0) {
+		refuse_and_free(
+			s, FAULT_INTERNAL,
+			"no memory to wait for the outcome; the message is in the queue");
+		return;
+	}
+	if (m && m->state == MESSAGE_STORING)
+		await_disk(s, true);
+	answer(s);
+}
+
+static void on_admitted(struct waiting_send *waiting, uint64_t number, bool duplicate)
+{
+	struct send_request *s = CONTAINER_OF(waiting, struct send_request, waiting);
+
+	s->waits = false;
+	s->request.peer->n_waiting_sends--;
+	accepted(s, number, duplicate);
+}
+
+static void on_refused(struct waiting_send *waiting, enum fault_word word,
+		       const char *why)
+{
+	refuse_and_free(CONTAINER_OF(waiting, struct send_request, waiting), word, why);
+}
+
+static void on_timeout(struct timer *timer)
+{
+	refuse_and_free(CONTAINER_OF(timer, struct send_request, timer), FAULT_FULL,
+			"there was no room in the queue within wait_ms");
+}
+
+static void on_end(struct request *request, const char *why)
+{
+	struct send_request *s = CONTAINER_OF(request, struct send_request, request);
+
+	if (!why)
+		send_request_free(s);
+	else if (!strcmp(why, "cancelled"))
+		refuse_and_free(s, FAULT_TIMEOUT,
+				s->body ? "cancelled while its body was copied: it was "
+					  "not sent"
+				: s->waits ? "cancelled while it waited for room"
+				: s->storing
+					? "cancelled while the disk was waited for: "
+					  "whether it is there is not known"
+					: "cancelled; the message stays in the queue");
+	else
+		refuse_and_free(s, FAULT_SHUTTING_DOWN, "the daemon is stopping");
+}
+
+/* ---- the beginning ---- */
+
+struct send_request *send_request_new(struct call *call,
+				      const struct send_options *options)
+{
+	struct send_request *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->options = *options;
+	timer_init(&s->timer, TIMER_MONOTONIC, on_timeout);
+	if (request_open(&s->request, call->peer, call->has_id, call->id, on_end) < 0) {
+		free(s);
+		return NULL;
+	}
+	return s;
+}
+
+/* Takes m on success. */
+static int wait_for_room(struct call *call, struct send_request *opened,
+			 struct queue *queue, struct message *m,
+			 const struct send_options *options)
+{
+	struct peer *peer = call->peer;
+	uint64_t max = call->server->limits.buffer_per_user;
+	struct send_request *s = opened;
+	int r = 0;
+
+	if (peer->user->usage.waiting_bytes + message_cost(m) > max)
+		return fault_set(
+			call->fault, FAULT_QUOTA,
+			"what this user's connections wait with fills %llu bytes "
+			"(buffer_per_user); wait for answers",
+			(unsigned long long)max);
+	if (peer->n_waiting_sends == LIMIT_WAITING_SENDS_MAX)
+		return fault_set(call->fault, FAULT_FULL,
+				 "%d sends of this connection wait for room already "
+				 "(waiting_sends_max)",
+				 LIMIT_WAITING_SENDS_MAX);
+	if (!s)
+		s = send_request_new(call, options);
+	if (!s)
+		return err_origin(-ENOMEM);
+	if (options->wait_ms != UINT64_MAX)
+		r = timer_set(&call->server->loop, &s->timer,
+			      deadline_after(call->server->loop.now_ns,
+					     options->wait_ms));
+	s->waiting.admitted = on_admitted;
+	s->waiting.refused = on_refused;
+	s->waiting.who = &peer->who;
+	if (r == 0)
+		r = queue_wait(queue, peer->user, &s->waiting, m);
+	if (r < 0) {
+		if (s != opened)
+			send_request_free(s);
+		return err_trace(r);
+	}
+	s->waits = true;
+	peer->n_waiting_sends++;
+	return 0;
+}
+
+/* What passes when messages are received. */
+static bool may_wait_for(enum fault_word word)
+{
+	return word == FAULT_FULL || word == FAULT_QUOTA;
+}
+
+int send_message(struct call *call, struct send_request *opened, struct queue *queue,
+		 struct message *m, const struct send_options *options)
+{
+	struct send_request *s = opened;
+	uint64_t number;
+	int r;
+
+	if (!s && (options->wants_outcome || queue_is_durable(queue)))
+		s = send_request_new(call, options);
+	/* before the queue has it: a failure must have no effect */
+	if (s && map_reserve(&call->server->broker.confirms) < 0)
+		r = err_origin(-ENOMEM);
+	else if (!s && (options->wants_outcome || queue_is_durable(queue)))
+		r = err_origin(-ENOMEM);
+	else
+		r = queue_send(queue, call->peer->user, m, &number, call->fault);
+	if (r != 0 && r != QUEUE_DUPLICATE) {
+		if (s && s != opened)
+			send_request_free(s);
+		if (r == FAULT && options->wait_ms && may_wait_for(call->fault->word))
+			r = wait_for_room(call, opened, queue, m, options);
+		return err_trace(r);
+	}
+	if (s)
+		accepted(s, number, r == QUEUE_DUPLICATE);
+	else if (call->has_id)
+		reply_number(call->peer, call->id, number, r == QUEUE_DUPLICATE, NULL);
+	return 0;
+}
