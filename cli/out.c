@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "text.h"
+
 enum { CHUNK = 65536 };
 
 /* The one state of this file: standard output is one, too. */
@@ -18,9 +20,26 @@ static struct {
 	size_t size;
 	int error;
 	bool told; /* out_flush() has returned the error: it is the caller's to report */
+	void (*guard)(void *userdata);
+	void *guarded;
 } out;
 
+void out_set_guard(void (*guard)(void *userdata), void *userdata)
+{
+	out.guard = guard;
+	out.guarded = userdata;
+}
+
 /* ---- bytes ---- */
+
+static bool on_terminal(void)
+{
+	static int answer = -1;
+
+	if (answer < 0)
+		answer = isatty(STDOUT_FILENO);
+	return answer;
+}
 
 /* Somebody else may have made our standard output non-blocking. */
 static void wait_writable(void)
@@ -32,6 +51,8 @@ static void wait_writable(void)
 
 static void write_all(const char *data, size_t size)
 {
+	if (size > 0 && out.guard && on_terminal())
+		out.guard(out.guarded);
 	while (size > 0 && !out.error) {
 		ssize_t n = write(STDOUT_FILENO, data, size);
 
@@ -95,102 +116,32 @@ int out_finish(const struct cli *cli, int status)
 	return status ? status : STATUS_LOCAL;
 }
 
-/* ---- escaping ---- */
-
-/* Length of the well-formed UTF-8 sequence at the start, 0 if there is none. */
-static size_t utf8_length(const unsigned char *s, size_t size)
-{
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t length = *s < 0x80 ? 1 : *s < 0xc0 ? 0 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3 : 4;
-	uint32_t code = *s & (0xffu >> (length + 1));
-
-	if (length <= 1)
-		return length;
-	if (length > size || *s > 0xf4)
-		return 0;
-	for (size_t i = 1; i < length; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		code = code << 6 | (s[i] & 0x3f);
-	}
-	return code >= least[length] && code <= 0x10ffff &&
-			       (code < 0xd800 || code > 0xdfff)
-		       ? length
-		       : 0;
-}
-
-/* How many bytes a terminal may get as they are. */
-static size_t harmless(const unsigned char *s, size_t size)
-{
-	size_t i = 0, n;
-
-	for (; i < size; i += n) {
-		n = utf8_length(s + i, size - i);
-		if (n == 0 || (s[i] < 0x20 && s[i] != '\n' && s[i] != '\t') ||
-		    s[i] == 0x7f || (s[i] == 0xc2 && s[i + 1] < 0xa0))
-			break;
-	}
-	return i;
-}
-
-typedef void (*sink_fn)(void *to, const void *data, size_t size);
-
-/* Escapes as \x1b. In JSON, where what is not harmless can only stand in strings and be one
- * of U+007F to U+009F, it stays JSON: \u009b. */
-static void write_escaped(const void *data, size_t size, bool json, sink_fn sink,
-			  void *to)
-{
-	static const char hex[] = "0123456789abcdef";
-	const unsigned char *s = data;
-
-	while (size > 0) {
-		size_t n = harmless(s, size);
-
-		sink(to, s, n);
-		if (n < size) {
-			bool two_bytes = json && s[n] == 0xc2 && n + 1 < size;
-			unsigned char c = s[two_bytes ? n + 1 : n];
-			char digits[] = { hex[c >> 4], hex[c & 15] };
-
-			sink(to, json ? "\\u00" : "\\x", json ? 4 : 2);
-			sink(to, digits, sizeof(digits));
-			n += two_bytes ? 2 : 1;
-		}
-		s += n;
-		size -= n;
-	}
-}
+/* ---- text ---- */
 
 static void sink_out(void *to, const void *data, size_t size)
 {
 	out_write(data, size);
 }
 
-static bool on_terminal(void)
+void out_part(const void *data, size_t size)
 {
-	static int answer = -1;
-
-	if (answer < 0)
-		answer = isatty(STDOUT_FILENO);
-	return answer;
+	if (on_terminal())
+		text_escape(data, size, false, sink_out, NULL);
+	else
+		out_write(data, size);
 }
 
 void out_body(const void *data, size_t size, bool newline)
 {
-	if (on_terminal()) {
-		write_escaped(data, size, false, sink_out, NULL);
-		if (!newline && size > 0 && ((const char *)data)[size - 1] != '\n')
-			newline = true;
-	} else {
-		out_write(data, size);
-	}
-	if (newline)
+	out_part(data, size);
+	if (newline ||
+	    (on_terminal() && size > 0 && ((const char *)data)[size - 1] != '\n'))
 		out_write("\n", 1);
 }
 
 void out_json(const char *json)
 {
-	write_escaped(json, strlen(json), true, sink_out, NULL);
+	text_escape(json, strlen(json), true, sink_out, NULL);
 	out_write("\n", 1);
 }
 
@@ -201,7 +152,7 @@ void out_json_string(const char *text)
 
 	out_write("\"", 1);
 	for (; size > 0; s += n, size -= n) {
-		n = utf8_length(s, size);
+		n = text_utf8_length(s, size);
 		if (n == 0)
 			out_write("\\ufffd", 6);
 		else if (*s == '"' || *s == '\\')
@@ -213,6 +164,16 @@ void out_json_string(const char *text)
 		n = n ? n : 1;
 	}
 	out_write("\"", 1);
+}
+
+void out_name(const char *name)
+{
+	_cleanup_free_ char *text = on_terminal() ? text_escape_name(name) : NULL;
+
+	if (on_terminal() && !text)
+		out.error = out.error ? out.error : -ENOMEM;
+	else
+		out_write(text ? text : name, strlen(text ? text : name));
 }
 
 void out_print(const char *format, ...)
@@ -229,7 +190,7 @@ void out_print(const char *format, ...)
 		return;
 	}
 	if (on_terminal())
-		write_escaped(text, (size_t)n, false, sink_out, NULL);
+		text_escape(text, (size_t)n, false, sink_out, NULL);
 	else
 		out_write(text, (size_t)n);
 	free(text);
@@ -253,11 +214,13 @@ void out_error(const char *line)
 
 	if (!text)
 		return;
-	write_escaped(line, size, false, sink_memory, &end);
+	text_escape(line, size, false, sink_memory, &end);
 	for (char *c = text; c < end; c++)
 		if (*c == '\n')
 			*c = ' ';
 	*end++ = '\n';
+	if (out.guard)
+		out.guard(out.guarded);
 	(void)!write(STDERR_FILENO, text, (size_t)(end - text));
 	free(text);
 }

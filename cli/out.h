@@ -26,9 +26,15 @@ void out_json(const char *json);
 /* A text as a string of JSON, in quotes; what is not UTF-8 in it becomes U+FFFD. */
 void out_json_string(const char *text);
 
+/* The name of a file: its bytes, on a terminal all on one line. */
+void out_name(const char *name);
+
 /* A message's body: exactly its bytes. On a terminal escaped, and with a newline at its end
  * so that the next one, or the prompt, begins a line. */
 void out_body(const void *data, size_t size, bool newline);
+
+/* A part of a body: the same, without a newline. */
+void out_part(const void *data, size_t size);
 
 /* Writes what was collected; durable: and waits for the disk if it is a regular file. 0, or
  * the negative errno of the first failure so far, which the caller reports. */
@@ -40,6 +46,10 @@ int out_finish(const struct cli *cli, int status);
 
 /* One line on standard error, escaped, written at once. */
 void out_error(const char *line);
+
+/* Is called before anything is written to standard error or to a terminal, by this file. NULL:
+ * nothing. */
+void out_set_guard(void (*guard)(void *userdata), void *userdata);
 
 /* ---- tables for people: what is collected is aligned and printed by table_print() ------- */
 
