@@ -77,11 +77,20 @@ TEST_LIB := $B/tests/all.a
 $(TEST_LIB): $(filter-out $B/daemon/main.o,$(call objects,$(LIBIPC_SRC) $(IPCD_SRC)))
 	$(Q)rm -f $@ && ar qcs --thin $@ $^
 
-link_test = $(Q)$(LINK_EXE) -pthread -o $@ $(filter %.o %.a,$^) $($(*F)_LDFLAGS)
+# The command's modules, likewise, for unit/test_cli_*.
+CLI_TEST_LIB := $B/tests/cli.a
+$(CLI_TEST_LIB): $(filter-out $B/cli/main.o,$(CLI_OBJ))
+	$(Q)rm -f $@ && ar qcs --thin $@ $^
+CLI_UNIT_TESTS := $(filter unit/test_cli_%,$(UNIT_TESTS))
+$(CLI_UNIT_TESTS:%=$B/tests/%): $(CLI_TEST_LIB)
+
+link_test = $(Q)$(LINK_EXE) -pthread -o $@ $(filter %.o,$^) \
+	    -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $($(*F)_LDFLAGS)
 
 $(UNIT_TESTS:%=$B/tests/%): $B/tests/%: $B/tests/%.o $(TEST_LIB)
 	@$(if $V,,echo '  LINK    $@')
-	$(link_test) -lcmocka $(IPCD_LIBS) $(LDLIBS)
+	$(link_test) -lcmocka $(IPCD_LIBS) $(if $(findstring test_cli_,$@),$(CLI_LIBS)) \
+		$(LDLIBS)
 
 # As a program of a user would be linked; the lower layers are there for forged frames.
 BENCH_PROGRAMS := $(patsubst %.c,$B/%,$(wildcard tests/bench/*.c))

@@ -35,6 +35,7 @@ need libyajl-dev header yajl/yajl_parse.h
 need libsqlite3-dev header sqlite3.h
 need libxxhash-dev header xxhash.h
 need libssl-dev header openssl/evp.h
+need libarchive-dev header archive.h
 
 case $1 in
 check | lint)
