@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * libarchive's archive_write_disk(3) does the work, relative to the working directory, with
+ * its checks for "..", absolute names and symbolic links on the way; names are checked here,
+ * too, before. Since nobody else can write to the directory, what was checked stays so.
+ *
+ * This program has no locale, and so libarchive hands on names as the bytes that they are.
+ */
+
+#include "unpack.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+enum { CHUNK = 262144 };
+
+struct state {
+	struct unpack *unpack;
+	struct archive *from, *to;
+	uint64_t n_entries;
+	uint64_t written; /* bytes of files */
+	uint64_t read;	  /* bytes of the archive */
+	mode_t mask;	  /* what of the permission bits is kept */
+	bool has_top;	  /* "." was in it */
+	char data[CHUNK];
+};
+
+static int fail(struct state *state, int error, const char *path, const char *what)
+{
+	struct unpack *unpack = state->unpack;
+
+	free(unpack->error);
+	if (asprintf(&unpack->error, "%s%s%s", path ? path : "", path ? ": " : "", what) <
+	    0)
+		unpack->error = NULL;
+	return error;
+}
+
+/* ---- whose fault it is ---- */
+
+static bool is_local(int error)
+{
+	static const int local[] = { ENOSPC, EDQUOT, EACCES, EPERM,  EIO,   EROFS,
+				     EMFILE, ENFILE, ENOMEM, EMLINK, EFBIG, EINTR };
+
+	for (size_t i = 0; i < ARRAY_SIZE(local); i++)
+		if (error == local[i])
+			return true;
+	return false;
+}
+
+static int fail_archive(struct state *state, struct archive *archive, const char *path)
+{
+	const char *text = archive_error_string(archive);
+	int error = archive_errno(archive);
+
+	if (state->unpack->progress && error == ECANCELED)
+		return -ECANCELED;
+	return fail(state, is_local(error) ? -error : -EBADMSG, path,
+		    text ? text : "the archive is damaged");
+}
+
+/* ---- reading ---- */
+
+static la_ssize_t on_read(struct archive *archive, void *userdata, const void **ret)
+{
+	struct state *state = userdata;
+	struct unpack *unpack = state->unpack;
+	uint64_t left = unpack->size - state->read;
+	size_t size = left < CHUNK ? (size_t)left : CHUNK;
+	ssize_t n = (ssize_t)size;
+
+	if (unpack->progress &&
+	    unpack->progress(state->read, unpack->size, unpack->userdata) != 0) {
+		archive_set_error(archive, ECANCELED, "cancelled");
+		return -1;
+	}
+	*ret = unpack->fd < 0 ? (const char *)unpack->data + state->read : state->data;
+	if (unpack->fd >= 0)
+		n = TEMP_FAILURE_RETRY(
+			pread(unpack->fd, state->data, size, (off_t)state->read));
+	if (n < 0) {
+		archive_set_error(archive, errno, "%s", strerror(errno));
+		return -1;
+	}
+	state->read += (uint64_t)n;
+	return n;
+}
+
+/* ---- what is allowed ---- */
+
+static bool is_safe(const char *path)
+{
+	if (!*path || *path == '/' || strlen(path) >= PATH_MAX)
+		return false;
+	for (const char *part = path; part; part = strchr(part, '/')) {
+		part += *part == '/';
+		if (strncmp(part, "..", 2) == 0 && (part[2] == '/' || !part[2]))
+			return false;
+	}
+	return true;
+}
+
+static const char *what_is(mode_t type)
+{
+	switch (type) {
+	case AE_IFREG:
+	case AE_IFDIR:
+	case AE_IFLNK:
+		return NULL;
+	case AE_IFSOCK:
+		return "a socket";
+	case AE_IFIFO:
+		return "a pipe";
+	case AE_IFBLK:
+	case AE_IFCHR:
+		return "a device";
+	default:
+		return "of an unknown kind";
+	}
+}
+
+static int check(struct state *state, struct archive_entry *entry)
+{
+	const char *path = archive_entry_pathname(entry);
+	const char *hard_link = archive_entry_hardlink(entry);
+	uint64_t max = state->unpack->entries_max ? state->unpack->entries_max
+						  : UNPACK_ENTRIES_MAX;
+
+	if (++state->n_entries > max)
+		return fail(state, -EBADMSG, path, "is an entry too many");
+	if (!path)
+		return fail(state, -EBADMSG, NULL, "an entry has no name");
+	if (!is_safe(path))
+		return fail(state, -EBADMSG, path, "is a name that leads out");
+	if (hard_link && !is_safe(hard_link))
+		return fail(state, -EBADMSG, path, "is a link that leads out");
+	return 0;
+}
+
+/* What a file system may hold at all is its own affair; no bytes come out of nothing. */
+static int write_data(struct state *state, const char *path)
+{
+	const void *data;
+	size_t size;
+	la_int64_t offset;
+	int r;
+
+	while ((r = archive_read_data_block(state->from, &data, &size, &offset)) !=
+	       ARCHIVE_EOF) {
+		if (r < ARCHIVE_WARN)
+			return fail_archive(state, state->from, path);
+		state->written += size;
+		if (state->written > state->unpack->size)
+			return fail(state, -EBADMSG, path, "is larger than the archive");
+		if (archive_write_data_block(state->to, data, size, offset) <
+		    ARCHIVE_WARN)
+			return fail_archive(state, state->to, path);
+	}
+	return 0;
+}
+
+static int take_entry(struct state *state, struct archive_entry *entry)
+{
+	const char *path = archive_entry_pathname(entry);
+	bool is_link = archive_entry_hardlink(entry);
+	int r;
+
+	/* The bytes of a link are those of what it is linked to. */
+	if (is_link)
+		archive_entry_unset_size(entry);
+	archive_entry_set_perm(entry, archive_entry_perm(entry) & state->mask);
+	if (archive_entry_filetype(entry) == AE_IFDIR && path[strspn(path, "./")] == 0)
+		state->has_top = true;
+	if (archive_write_header(state->to, entry) < ARCHIVE_WARN)
+		return fail_archive(state, state->to, path);
+	r = is_link || archive_entry_filetype(entry) != AE_IFREG
+		    ? 0
+		    : write_data(state, path);
+	if (r < 0)
+		return r;
+	return archive_write_finish_entry(state->to) < ARCHIVE_WARN
+		       ? fail_archive(state, state->to, path)
+		       : 0;
+}
+
+static int step(struct state *state)
+{
+	struct archive_entry *entry;
+	int r = archive_read_next_header(state->from, &entry);
+	const char *what;
+
+	if (r == ARCHIVE_EOF)
+		return 0;
+	if (r < ARCHIVE_WARN)
+		return fail_archive(state, state->from, NULL);
+	r = check(state, entry);
+	if (r < 0)
+		return r;
+	what = archive_entry_hardlink(entry) ? NULL
+					     : what_is(archive_entry_filetype(entry));
+	if (!what)
+		r = take_entry(state, entry);
+	else if (state->unpack->note)
+		state->unpack->note(archive_entry_pathname(entry), what,
+				    state->unpack->userdata);
+	return r < 0 ? r : 1;
+}
+
+/* ---- the whole ---- */
+
+static int open_both(struct state *state)
+{
+	state->from = archive_read_new();
+	state->to = archive_write_disk_new();
+	if (!state->from || !state->to)
+		return fail(state, -ENOMEM, NULL, "no memory");
+	archive_write_disk_set_options(
+		state->to, ARCHIVE_EXTRACT_SECURE_SYMLINKS |
+				   ARCHIVE_EXTRACT_SECURE_NODOTDOT |
+				   ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS |
+				   ARCHIVE_EXTRACT_TIME | ARCHIVE_EXTRACT_PERM);
+	if (archive_read_support_format_tar(state->from) < ARCHIVE_WARN ||
+	    archive_read_open(state->from, state, NULL, on_read, NULL) < ARCHIVE_WARN)
+		return fail_archive(state, state->from, NULL);
+	return 0;
+}
+
+static int unpack_all(struct state *state)
+{
+	int r = open_both(state);
+
+	if (r == 0)
+		do
+			r = step(state);
+		while (r > 0);
+	/* Permissions and times of directories are set at the end. */
+	if (r == 0 && archive_write_close(state->to) < ARCHIVE_WARN)
+		r = fail_archive(state, state->to, NULL);
+	if (r == 0 && !state->has_top && chmod(".", state->mask) < 0)
+		r = fail(state, -errno, NULL, strerror(errno));
+	archive_read_free(state->from);
+	archive_write_free(state->to);
+	return r;
+}
+
+static int check_room(struct state *state, int dirfd)
+{
+	struct statvfs fs;
+
+	if (fstatvfs(dirfd, &fs) < 0 ||
+	    fs.f_bavail >= state->unpack->size / (fs.f_frsize ? fs.f_frsize : 1))
+		return 0;
+	return fail(state, -ENOSPC, NULL, strerror(ENOSPC));
+}
+
+static mode_t ask_umask(void)
+{
+	mode_t mask = umask(0);
+
+	umask(mask);
+	return mask;
+}
+
+int unpack_into(struct unpack *unpack, int dirfd)
+{
+	struct state *state = calloc(1, sizeof(*state));
+	int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), r;
+
+	unpack->error = NULL;
+	if (!state || here < 0 || fchdir(dirfd) < 0) {
+		r = state ? -errno : -ENOMEM;
+	} else {
+		state->unpack = unpack;
+		state->mask = 0777 & ~ask_umask();
+		r = check_room(state, dirfd);
+		if (r == 0)
+			r = unpack_all(state);
+		if (fchdir(here) < 0 && r == 0)
+			r = -errno;
+	}
+	if (here >= 0)
+		close(here);
+	free(state);
+	return r;
+}
