@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * ipc send: one message from -m or standard input. What --lines does is in send_lines.c.
+ * ipc send: the options, and one message from -m. What --lines does is in send_lines.c, FILEs
+ * and standard input are in send_files.c.
  */
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "input.h"
 #include "out.h"
 #include "parse.h"
 #include "send.h"
@@ -21,6 +21,9 @@ enum {
 	OPTION_WAIT_ACK,
 	OPTION_META,
 	OPTION_DEDUP,
+	OPTION_LIVE,
+	OPTION_DIGEST,
+	OPTION_AS,
 };
 
 #define LETTERS ":m:p:v" CLI_LETTERS
@@ -36,6 +39,9 @@ static const struct option options[] = {
 	{ "wait-ack", no_argument, NULL, OPTION_WAIT_ACK },
 	{ "meta", required_argument, NULL, OPTION_META },
 	{ "dedup", required_argument, NULL, OPTION_DEDUP },
+	{ "live", no_argument, NULL, OPTION_LIVE },
+	{ "digest", required_argument, NULL, OPTION_DIGEST },
+	{ "as", required_argument, NULL, OPTION_AS },
 	CLI_OPTIONS,
 };
 
@@ -53,6 +59,24 @@ static int take_meta(struct send *send)
 	default:
 		return cli_usage(send->cli, "--meta needs a JSON object, as '{\"a\":1}'");
 	}
+}
+
+static int take_digest(struct send *send)
+{
+	static const struct {
+		const char *name;
+		unsigned int flag;
+	} digests[] = { { "xxh3", IPC_FILE_XXH3 },
+			{ "sha256", IPC_FILE_SHA256 },
+			{ "md5", IPC_FILE_MD5 } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(digests); i++) {
+		if (strcmp(optarg, digests[i].name) == 0) {
+			send->file_flags |= digests[i].flag;
+			return 0;
+		}
+	}
+	return cli_usage(send->cli, "--digest is xxh3, sha256 or md5, not '%s'", optarg);
 }
 
 static int take_option(struct send *send, int c)
@@ -98,27 +122,36 @@ static int take_option(struct send *send, int c)
 	case OPTION_DEDUP:
 		send->dedup = optarg;
 		return 0;
+	case OPTION_LIVE:
+		send->file_flags |= IPC_FILE_LIVE;
+		return 0;
+	case OPTION_DIGEST:
+		return take_digest(send);
+	case OPTION_AS:
+		send->filename = optarg;
+		return 0;
 	default: /* OPTION_META */
 		return take_meta(send);
 	}
 }
 
-int send_set_dedup(const struct send *send, uint64_t line)
+int send_set_dedup(const struct send *send, uint64_t index)
 {
 	_cleanup_free_ char *id = NULL;
 
 	if (!send->dedup)
 		return 0;
-	if (!send->lines)
+	if (!send->lines && send->n_files < 2)
 		return ipc_message_set_dedup_id(send->message, send->dedup);
-	if (asprintf(&id, "%s-%llu", send->dedup, (unsigned long long)line) < 0) {
+	if (asprintf(&id, "%s-%llu", send->dedup, (unsigned long long)index) < 0) {
 		id = NULL;
 		return -ENOMEM;
 	}
 	return ipc_message_set_dedup_id(send->message, id);
 }
 
-/* With --lines: also for the last line there could be. 0 or GETOPT_ERROR. */
+/* With --lines, or several files: also for the last one there could be. 0 or
+ * GETOPT_ERROR. */
 static int check_dedup(const struct send *send)
 {
 	switch (send->dedup && !*send->dedup ? -EINVAL
@@ -128,7 +161,7 @@ static int check_dedup(const struct send *send)
 	case -EMSGSIZE:
 		return cli_usage(send->cli,
 				 "--dedup is too long: at most 255 bytes, 234 with "
-				 "--lines");
+				 "--lines or several files");
 	case -ENOMEM:
 		return cli_usage(send->cli, "no memory for --dedup");
 	default:
@@ -136,9 +169,45 @@ static int check_dedup(const struct send *send)
 	}
 }
 
+/* What of the options and arguments goes together. 0 or GETOPT_ERROR. */
+static int check(const struct send *send)
+{
+	const unsigned int live = send->file_flags & IPC_FILE_LIVE;
+	const char *file = send->n_files ? send->files[0] : NULL;
+	const struct {
+		bool a, b;
+		const char *a_name, *b_name;
+	} clashes[] = {
+		{ send->text, send->lines, "-m", "--lines" },
+		{ send->text, live, "-m", "--live" },
+		{ send->text, send->file_flags, "-m", "--digest" },
+		{ send->text, send->filename, "-m", "--as" },
+		{ send->lines, live, "--lines", "--live" },
+		{ send->lines, send->file_flags, "--lines", "--digest" },
+		{ send->lines, send->filename, "--lines", "--as" },
+		{ live, send->file_flags != live, "--live", "--digest" },
+		{ send->filename, send->n_files > 1, "--as", "several files" },
+	};
+
+	if (file && send->text)
+		return cli_usage(send->cli, "'%s' is one argument too many: there is -m",
+				 file);
+	if (send->lines && (send->n_files > 1 || (file && strcmp(file, "-") != 0)))
+		return cli_usage(send->cli,
+				 "--lines reads standard input: '%s' is one argument "
+				 "too many",
+				 send->files[send->n_files - 1]);
+	for (size_t i = 0; i < ARRAY_SIZE(clashes); i++)
+		if (clashes[i].a && clashes[i].b)
+			return cli_usage(send->cli, "%s does not go together with %s",
+					 clashes[i].a_name, clashes[i].b_name);
+	return check_dedup(send);
+}
+
 /* 0, GETOPT_ERROR or GETOPT_HELP. */
 static int parse(struct send *send, int argc, char **argv)
 {
+	static char dash[] = "-", *standard_input[] = { dash, NULL };
 	int c;
 
 	while ((c = cli_getopt(send->cli, argc, argv, LETTERS, options)) >= 0)
@@ -146,43 +215,49 @@ static int parse(struct send *send, int argc, char **argv)
 			return GETOPT_ERROR;
 	if (c != GETOPT_END)
 		return c;
-
-	argc -= optind;
-	argv += optind;
-	if (argc == 0)
+	if (optind == argc)
 		return cli_usage(send->cli, "a NAME to send to is missing");
-	if (send->lines && send->text)
-		return cli_usage(send->cli, "-m and --lines do not go together");
-	if (argc > 1 && (strcmp(argv[1], "-") != 0 || send->text))
-		return cli_usage(send->cli,
-				 "'%s' is one argument too many; text goes with -m, "
-				 "other input on standard input",
-				 argv[1]);
-	send->name = argv[0];
-	return check_dedup(send) < 0 ? GETOPT_ERROR
-				     : cli_check_count(send->cli, argc, argv, 1, 2);
+	send->name = argv[optind];
+	send->files = argv + optind + 1;
+	send->n_files = (size_t)(argc - optind - 1);
+	if (send->n_files == 0 && !send->text) {
+		send->files = standard_input;
+		send->n_files = 1;
+	}
+	return check(send);
 }
 
 /* ---- sending ---- */
 
-static void tell_json(const struct send *send, uint64_t line, uint64_t number,
-		      unsigned int sent)
+static void tell_json(const struct send *send, uint64_t line, const char *filename,
+		      uint64_t number, unsigned int sent)
 {
 	out_print("{");
 	if (send->lines)
 		out_print("\"line\":%llu,", (unsigned long long)line);
-	out_print("\"message\":%llu%s%s}\n", (unsigned long long)number,
-		  sent & IPC_SENT_DUPLICATE ? ",\"duplicate\":true" : "",
+	out_print("\"message\":%llu", (unsigned long long)number);
+	if (filename) {
+		out_print(",\"filename\":");
+		out_json_string(filename);
+	}
+	out_print("%s%s}\n", sent & IPC_SENT_DUPLICATE ? ",\"duplicate\":true" : "",
 		  sent & IPC_SENT_NOT_DURABLE ? ",\"durable\":false" : "");
 }
 
-void send_tell(const struct send *send, uint64_t line, uint64_t number, unsigned int sent)
+void send_tell(const struct send *send, uint64_t line, const char *filename,
+	       uint64_t number, unsigned int sent)
 {
-	if (send->cli->json)
-		tell_json(send, line, number, sent);
-	else if (send->verbose)
-		out_print("%llu%s\n", (unsigned long long)number,
+	if (send->cli->json) {
+		tell_json(send, line, filename, number, sent);
+	} else if (send->verbose) {
+		out_print("%llu%s", (unsigned long long)number,
 			  sent & IPC_SENT_DUPLICATE ? " duplicate" : "");
+		if (filename && send->n_files > 1) {
+			out_print(" ");
+			out_name(filename);
+		}
+		out_print("\n");
+	}
 }
 
 bool send_in_vain(const struct send *send, int error)
@@ -190,7 +265,7 @@ bool send_in_vain(const struct send *send, int error)
 	return error == -EAGAIN && send->wait_ms > 0;
 }
 
-static int send_one(const struct send *send, const void *data, size_t size)
+static int send_text(const struct send *send)
 {
 	_cleanup_client_ struct ipc_client *client = NULL;
 	uint64_t number;
@@ -198,7 +273,7 @@ static int send_one(const struct send *send, const void *data, size_t size)
 
 	if (r != STATUS_OK)
 		return r;
-	ipc_message_set_body(send->message, data, size);
+	ipc_message_set_body(send->message, send->text, strlen(send->text));
 	r = ipc_send_message(client, send->name, send->message, send->wait_ms,
 			     send->flags | IPC_SEND_TELL, &number);
 	if (send_in_vain(send, r)) {
@@ -207,22 +282,22 @@ static int send_one(const struct send *send, const void *data, size_t size)
 	}
 	if (r < 0)
 		return cli_fail_ipc(send->cli, send->name, client, r);
-	send_tell(send, 0, number, (unsigned int)r);
+	send_tell(send, 0, NULL, number, (unsigned int)r);
 	return STATUS_OK;
 }
 
-static int send_input(const struct send *send)
+/* Somebody who has forgotten the text should know what it waits for. */
+static void note_terminal(const struct send *send)
 {
-	__attribute__((cleanup(input_deinit))) struct input input = { 0 };
-	int r = input_read_all(&input);
+	bool wanted = false;
 
-	if (r == -EMSGSIZE)
-		return cli_fail(send->cli, send->name,
-				"standard input is larger than any message (1 GiB)");
-	if (r < 0)
-		return cli_fail(send->cli, send->name, "cannot read standard input: %s",
-				strerror(-r));
-	return send_one(send, input.data, input.end);
+	for (size_t i = 0; i < send->n_files; i++)
+		wanted |= strcmp(send->files[i], "-") == 0;
+	if (wanted && isatty(STDIN_FILENO) && !send->cli->quiet &&
+	    !(send->file_flags & IPC_FILE_LIVE))
+		cli_say(send->cli, send->name,
+			"reading %s from the terminal, up to Ctrl-D",
+			send->lines ? "messages, one a line," : "the message");
 }
 
 static int run(struct cli *cli, int argc, char **argv)
@@ -239,22 +314,25 @@ static int run(struct cli *cli, int argc, char **argv)
 		return cli_getopt_status(r);
 
 	if (send.text)
-		return send_one(&send, send.text, strlen(send.text));
-	if (isatty(STDIN_FILENO) && !cli->quiet)
-		cli_say(cli, send.name, "reading %s from the terminal, up to Ctrl-D",
-			send.lines ? "messages, one a line," : "the message");
-	return send.lines ? send_lines(&send) : send_input(&send);
+		return send_text(&send);
+	note_terminal(&send);
+	return send.lines ? send_lines(&send) : send_files(&send);
 }
 
 const struct command cmd_send = {
 	.name = "send",
-	.arguments = "NAME [-m TEXT | -] [OPTION...]",
-	.summary = "hand a message to a queue",
-	.help = "Hands a message to the queue NAME: TEXT, or what comes on standard input.\n"
-		"@USER is the inbox of a user. Prints nothing if it went well.\n"
+	.arguments = "NAME [FILE... | -m TEXT | -] [OPTION...]",
+	.summary = "hand a message, or files, to a queue",
+	.help = "Hands a message to the queue NAME: each FILE with its name, a directory with all\n"
+		"that is in it; or TEXT; or what comes on standard input. @USER is the inbox of\n"
+		"a user. Prints nothing if it went well.\n"
 		"\n"
 		"  -m, --message TEXT  the message itself\n"
 		"      --lines         each line of standard input is a message\n"
+		"      --as FILENAME   the name that the receiver is told\n"
+		"      --live          hand over the open file (pipe, terminal ...) itself, not\n"
+		"                      what is in it; only to queues with durable=false\n"
+		"      --digest KIND   have xxh3, sha256 or md5 made of it for the receiver\n"
 		"  -p, --priority N    0 (first) to 9 (last); 4 if not given\n"
 		"      --delay T       hand it out no sooner than in T\n"
 		"      --ttl T         let it vanish if nobody has taken it in T\n"
@@ -262,7 +340,7 @@ const struct command cmd_send = {
 		"      --wait-ack      wait until a receiver has acknowledged it\n"
 		"      --meta JSON     a JSON object to pass on with it\n"
 		"      --dedup ID      do nothing if a message with this ID was sent before;\n"
-		"                      with --lines the IDs are ID-1, ID-2 and so on, by line\n"
+		"                      of lines and of several FILEs the IDs are ID-1, ID-2 ...\n"
 		"  -v, --verbose       print the message's number\n"
 		"\n"
 		"T is a time: 500ms, 2s, 5m, 2h, 1d, or seconds.\n",

@@ -3,7 +3,6 @@
 #include "input.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -57,22 +56,6 @@ int input_read(struct input *input)
 		return -errno;
 	input->eof = n == 0;
 	input->end += (size_t)n;
-	return 0;
-}
-
-int input_read_all(struct input *input)
-{
-	while (!input->eof) {
-		int r = input_read(input);
-
-		if (r == -EAGAIN) {
-			struct pollfd fd = { .fd = STDIN_FILENO, .events = POLLIN };
-
-			poll(&fd, 1, -1);
-		} else if (r < 0) {
-			return r;
-		}
-	}
 	return 0;
 }
 

@@ -3,7 +3,7 @@
 #define CLI_INPUT_H
 
 /*
- * Standard input, whole or line by line. What was read and not yet taken stands in one
+ * Standard input, line by line. What was read and not yet taken stands in one
  * growing buffer; nothing is bounded but by INPUT_MAX.
  */
 
@@ -25,9 +25,6 @@ void input_deinit(struct input *input);
 /* Reads once. 0; -EAGAIN if nothing is there (only on a non-blocking input); -EMSGSIZE if
  * INPUT_MAX bytes wait already; or what read(2) says. At the end of the input sets eof. */
 int input_read(struct input *input);
-
-/* Reads up to the end, however long that takes. */
-int input_read_all(struct input *input);
 
 /* Takes the next line, without its newline; at the end of the input also one without a
  * newline. The bytes are valid until the next read. False if there is none yet. */

@@ -68,7 +68,7 @@ static void on_reply(struct ipc_client *client, const struct ipc_reply *reply,
 	lines->bytes -= line->size;
 	if (error == 0) {
 		lines->sent++;
-		send_tell(lines->send, line->number, ipc_reply_get_number(reply),
+		send_tell(lines->send, line->number, NULL, ipc_reply_get_number(reply),
 			  ipc_reply_get_sent(reply));
 	} else if (lines->lost || error == -ECONNRESET || error == -EPROTO) {
 		lines->unknown++;

@@ -47,7 +47,8 @@ run 0 receive a
 
 head -c 17000000 /dev/zero >large
 run 2 send a <large
-one_error 'the limit is 16777216 (file_max)'
+one_error '16777216'
+one_error '(file_max)'
 run 2 send 'no name' -m x
 one_error 'send no name: '
 

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * ipc send FILE...: one message after the other, as each FILE is opened, handed over and
+ * closed in its turn. What is wrong with one of them is told, and the others are sent all the
+ * same, as cp(1) does; when the queue does not take more, or nobody is there, it ends.
+ *
+ * A regular file goes as a descriptor, of which the daemon makes its copy, and a pipe is read
+ * to its end: that is the library's. A directory becomes a tar here, as it is read.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "out.h"
+#include "pack.h"
+#include "send.h"
+
+struct source {
+	const struct send *send;
+	const char *argument;
+	char *filename; /* that the receiver is told; NULL: none */
+	int fd;
+	struct stat st;
+	struct pack *pack; /* of a directory */
+	int error;	   /* of read_rest() */
+};
+
+struct files {
+	const struct send *send;
+	struct ipc_client *client;
+	struct progress *progress;
+	int status; /* of the first failure */
+	bool ended; /* nothing more is to be sent */
+};
+
+static bool is_standard_input(const struct source *source)
+{
+	return strcmp(source->argument, "-") == 0;
+}
+
+static const char *shown_name(const struct source *source)
+{
+	if (source->filename)
+		return source->filename;
+	return is_standard_input(source) ? "standard input" : source->argument;
+}
+
+/* ---- failures ---- */
+
+/* One that another FILE may not have. */
+static int fail(struct files *files, const struct source *source, int status,
+		const char *why)
+{
+	const struct send *send = files->send;
+
+	if (is_standard_input(source))
+		cli_say(send->cli, send->name, "cannot read standard input: %s", why);
+	else
+		cli_say(send->cli, send->name, "%s: %s", source->argument, why);
+	if (files->status == STATUS_OK)
+		files->status = status;
+	return -1;
+}
+
+/* Is it the end for those that follow, too? */
+static bool is_final(int error)
+{
+	switch (error) {
+	case -EAGAIN: /* the queue is full */
+	case -EACCES:
+	case -ETIMEDOUT:
+	case -ECONNRESET:
+	case -EPROTO:
+	case -ESHUTDOWN:
+	case -EOPNOTSUPP:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Why it could not be read, where that was done here; NULL: it was not that. */
+static const char *read_failure(const struct source *source)
+{
+	if (source->pack && pack_get_error(source->pack))
+		return pack_get_error(source->pack);
+	return source->error ? strerror(-source->error) : NULL;
+}
+
+/* What the daemon, or the library, has against it. */
+static int refused(const struct files *files, const struct source *source, int error)
+{
+	const struct send *send = files->send;
+	_cleanup_free_ char *both = NULL;
+	const char *subject = send->name;
+
+	if (send->n_files > 1 &&
+	    asprintf(&both, "%s: %s", send->name, source->argument) >= 0)
+		subject = both;
+	if (!send_in_vain(send, error))
+		return cli_fail_ipc(send->cli, subject, files->client, error);
+	cli_say(send->cli, subject, SEND_IN_VAIN);
+	return STATUS_TIMEOUT;
+}
+
+static void not_sent(struct files *files, const struct source *source, size_t index,
+		     int error)
+{
+	const struct send *send = files->send;
+	size_t left = send->n_files - index;
+	int status;
+
+	if (read_failure(source)) {
+		fail(files, source, STATUS_LOCAL, read_failure(source));
+		return;
+	}
+	status = refused(files, source, error);
+	if (files->status == STATUS_OK)
+		files->status = status;
+	files->ended = is_final(error);
+	if (files->ended && left > 0)
+		cli_say(send->cli, send->name, "%zu more %s not sent", left,
+			left == 1 ? "file was" : "files were");
+}
+
+/* ---- names ---- */
+
+/* The last part of the path; of "." and the like, what that directory is called. */
+static char *last_part(const char *path)
+{
+	_cleanup_free_ char *real = NULL;
+	size_t end = strlen(path), begin;
+
+	while (end > 0 && path[end - 1] == '/')
+		end--;
+	for (begin = end; begin > 0 && path[begin - 1] != '/'; begin--)
+		;
+	if (end - begin > 2 || (path[begin] != '.' && end > begin) ||
+	    (end - begin == 2 && path[begin + 1] != '.'))
+		return strndup(path + begin, end - begin);
+	real = realpath(path, NULL);
+	if (!real || strcmp(real, "/") == 0)
+		return strdup("");
+	return strdup(strrchr(real, '/') + 1);
+}
+
+static char *with_tar(char *name)
+{
+	size_t n = strlen(name);
+	char *grown;
+
+	if (n == 0 || (n > 4 && strcmp(name + n - 4, ".tar") == 0))
+		return name;
+	if (asprintf(&grown, "%s.tar", name) < 0)
+		grown = NULL;
+	free(name);
+	return grown;
+}
+
+static int name_source(struct files *files, struct source *source)
+{
+	const char *as = files->send->filename;
+
+	if (!as && is_standard_input(source))
+		return 0;
+	source->filename = as ? strdup(as) : last_part(source->argument);
+	if (source->filename && S_ISDIR(source->st.st_mode))
+		source->filename = with_tar(source->filename);
+	return source->filename ? 0 : fail(files, source, STATUS_LOCAL, "no memory");
+}
+
+/* ---- sources ---- */
+
+static int open_source(struct files *files, struct source *source)
+{
+	if (is_standard_input(source))
+		source->fd = STDIN_FILENO;
+	else
+		source->fd = open(source->argument, O_RDONLY | O_NOCTTY | O_CLOEXEC);
+	if (source->fd < 0 || fstat(source->fd, &source->st) < 0)
+		return fail(files, source, STATUS_LOCAL, strerror(errno));
+	if (!S_ISDIR(source->st.st_mode))
+		return 0;
+	if (is_standard_input(source))
+		return fail(files, source, STATUS_LOCAL, strerror(EISDIR));
+	if (files->send->file_flags & IPC_FILE_LIVE)
+		return fail(files, source, STATUS_LOCAL,
+			    "a directory cannot be handed over live");
+	return 0;
+}
+
+static void close_source(struct source *source)
+{
+	pack_free(source->pack);
+	free(source->filename);
+	if (source->fd >= 0 && !is_standard_input(source))
+		close(source->fd);
+}
+
+/* Standard input that somebody has read a part of already: the rest of it. */
+static ssize_t read_rest(void *buffer, size_t size, void *userdata)
+{
+	struct source *source = userdata;
+	ssize_t n = TEMP_FAILURE_RETRY(read(source->fd, buffer, size));
+
+	source->error = n < 0 ? -errno : 0;
+	return n < 0 ? source->error : n;
+}
+
+static bool is_read_in_part(const struct source *source)
+{
+	return is_standard_input(source) && S_ISREG(source->st.st_mode) &&
+	       lseek(source->fd, 0, SEEK_CUR) > 0;
+}
+
+static void on_left_out(const char *path, const char *what, void *userdata)
+{
+	const struct source *source = userdata;
+	const struct send *send = source->send;
+
+	if (!send->cli->quiet)
+		cli_say(send->cli, send->name, "%s: %s is %s and left out",
+			source->argument, path, what);
+}
+
+static int set_directory(const struct send *send, struct source *source)
+{
+	int r = pack_new(source->fd, on_left_out, source, &source->pack);
+
+	if (r == 0)
+		r = ipc_message_set_reader(send->message, pack_read, source->pack,
+					   source->filename, send->file_flags);
+	return r < 0 ? r : ipc_message_set_archive(send->message, "tar");
+}
+
+static int set_source(const struct send *send, struct source *source)
+{
+	int r = ipc_message_set_archive(send->message, NULL);
+
+	if (r < 0)
+		return r;
+	if (S_ISDIR(source->st.st_mode))
+		return set_directory(send, source);
+	if (is_read_in_part(source) && !(send->file_flags & IPC_FILE_LIVE))
+		return ipc_message_set_reader(send->message, read_rest, source,
+					      source->filename, send->file_flags);
+	return ipc_message_set_file(send->message, source->fd, source->filename,
+				    send->file_flags);
+}
+
+static const char *why_not_set(int error, const struct source *source)
+{
+	switch (error) {
+	case -EINVAL:
+		return !source->filename || *source->filename
+			       ? "its name cannot be that of a file, in UTF-8; --as gives "
+				 "another"
+			       : "it has no name; --as gives one";
+	case -EMSGSIZE:
+		return "its name is longer than 255 bytes; --as gives another";
+	default:
+		return strerror(-error);
+	}
+}
+
+static int prepare(struct files *files, struct source *source, size_t index)
+{
+	const struct send *send = files->send;
+	int r = open_source(files, source);
+
+	if (r == 0)
+		r = name_source(files, source);
+	if (r < 0)
+		return r;
+	r = set_source(send, source);
+	if (r < 0)
+		return fail(files, source, STATUS_LOCAL, why_not_set(r, source));
+	r = send_set_dedup(send, index);
+	return r < 0 ? fail(files, source, STATUS_LOCAL, strerror(-r)) : 0;
+}
+
+/* ---- sending ---- */
+
+/* As after reading, whoever goes on with this standard input finds its end. */
+static void skip_to_end(const struct send *send, const struct source *source)
+{
+	if (is_standard_input(source) && S_ISREG(source->st.st_mode) &&
+	    !(send->file_flags & IPC_FILE_LIVE))
+		lseek(source->fd, 0, SEEK_END);
+}
+
+static void send_source(struct files *files, struct source *source, size_t index)
+{
+	const struct send *send = files->send;
+	uint64_t number;
+	int r;
+
+	ipc_message_set_progress(send->message, progress_update, files->progress);
+	progress_begin(files->progress, shown_name(source), index, send->n_files);
+	r = ipc_send_message(files->client, send->name, send->message, send->wait_ms,
+			     send->flags | IPC_SEND_TELL, &number);
+	progress_end(files->progress);
+	if (r < 0) {
+		not_sent(files, source, index, r);
+		return;
+	}
+	skip_to_end(send, source);
+	send_tell(send, 0, source->filename, number, (unsigned int)r);
+}
+
+static void send_file(struct files *files, size_t index)
+{
+	struct source source = {
+		.send = files->send,
+		.argument = files->send->files[index - 1],
+		.fd = -1,
+	};
+
+	if (prepare(files, &source, index) == 0)
+		send_source(files, &source, index);
+	/* It is borrowed no longer. */
+	ipc_message_set_body(files->send->message, NULL, 0);
+	close_source(&source);
+}
+
+/* What is told of each, at once: who reads it may wait for it. */
+static void flush(struct files *files)
+{
+	const struct send *send = files->send;
+	int r = send->cli->json || send->verbose ? out_flush(false) : 0;
+
+	if (r == 0)
+		return;
+	if (r != -EPIPE)
+		cli_say(send->cli, send->name, "cannot write: %s", strerror(-r));
+	if (files->status == STATUS_OK)
+		files->status = STATUS_LOCAL;
+	files->ended = true;
+}
+
+int send_files(const struct send *send)
+{
+	struct files files = { .send = send };
+	int status = cli_connect(send->cli, &files.client);
+
+	if (status != STATUS_OK)
+		return status;
+	files.progress = progress_new(send->cli);
+	for (size_t i = 1; i <= send->n_files && !files.ended; i++) {
+		send_file(&files, i);
+		flush(&files);
+	}
+	progress_free(files.progress);
+	ipc_client_close(files.client);
+	return files.status;
+}
