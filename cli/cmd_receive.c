@@ -20,6 +20,9 @@ enum {
 	OPTION_NO_ACK,
 	OPTION_ACK_WAIT,
 	OPTION_EXEC,
+	OPTION_FORCE,
+	OPTION_RENAME,
+	OPTION_NO_UNPACK,
 };
 
 enum {
@@ -28,7 +31,7 @@ enum {
 };
 
 #define COUNT_MAX ((UINT64_C(1) << 53) - 1) /* ipc-protocol(7): number_max */
-#define LETTERS ":n:fw:j:W:" CLI_LETTERS
+#define LETTERS ":n:fw:j:W:o:" CLI_LETTERS
 
 static const struct option options[] = {
 	{ "count", required_argument, NULL, 'n' },
@@ -43,6 +46,10 @@ static const struct option options[] = {
 	{ "no-ack", no_argument, NULL, OPTION_NO_ACK },
 	{ "ack-wait", required_argument, NULL, OPTION_ACK_WAIT },
 	{ "exec", no_argument, NULL, OPTION_EXEC },
+	{ "output", required_argument, NULL, 'o' },
+	{ "force", no_argument, NULL, OPTION_FORCE },
+	{ "rename", no_argument, NULL, OPTION_RENAME },
+	{ "no-unpack", no_argument, NULL, OPTION_NO_UNPACK },
 	CLI_OPTIONS,
 };
 
@@ -105,6 +112,18 @@ static int take_option(struct receive *rx, int c, struct given *given)
 	case OPTION_NO_ACK:
 		rx->no_ack = true;
 		return 0;
+	case 'o':
+		rx->output = optarg;
+		return 0;
+	case OPTION_FORCE:
+		rx->save_flags |= IPC_SAVE_REPLACE;
+		return 0;
+	case OPTION_RENAME:
+		rx->save_flags |= IPC_SAVE_RENAME;
+		return 0;
+	case OPTION_NO_UNPACK:
+		rx->no_unpack = true;
+		return 0;
 	default: /* OPTION_ACK_WAIT */
 		given->ack_wait = true;
 		if (cli_parse_time(rx->cli, "--ack-wait", optarg, &rx->ack_wait_ms) < 0)
@@ -114,6 +133,23 @@ static int take_option(struct receive *rx, int c, struct given *given)
 					 optarg);
 		return 0;
 	}
+}
+
+static int check_output(const struct receive *rx)
+{
+	const unsigned int both = IPC_SAVE_REPLACE | IPC_SAVE_RENAME;
+
+	if (rx->output && !*rx->output)
+		return cli_usage(rx->cli, "-o needs a directory");
+	if (!rx->output && rx->save_flags)
+		return cli_usage(rx->cli, "%s is for -o",
+				 rx->save_flags & IPC_SAVE_RENAME ? "--rename"
+								  : "--force");
+	if (!rx->output && rx->no_unpack)
+		return cli_usage(rx->cli, "--no-unpack is for -o");
+	if (rx->save_flags == both)
+		return cli_usage(rx->cli, "--force does not go together with --rename");
+	return 0;
 }
 
 static int check(const struct receive *rx, const struct given *given)
@@ -137,6 +173,8 @@ static int check(const struct receive *rx, const struct given *given)
 		{ rx->exec, rx->lines, "--exec", "--lines" },
 		{ rx->exec, rx->cli->json, "--exec", "--json" },
 		{ rx->lines, rx->cli->json, "--lines", "--json" },
+		{ rx->exec, rx->output, "--exec", "-o (its command finds $IPC_FILE)" },
+		{ rx->lines, rx->output, "--lines", "-o" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(clashes); i++)
@@ -155,7 +193,7 @@ static int check(const struct receive *rx, const struct given *given)
 	if (rx->no_ack && rx->count > WINDOW_MAX)
 		return cli_usage(rx->cli, "--no-ack takes at most %d messages",
 				 WINDOW_MAX);
-	return 0;
+	return check_output(rx);
 }
 
 /* What the options leave open. */
@@ -253,8 +291,10 @@ static int prepare(struct receive *rx)
 
 static int receive(struct receive *rx)
 {
-	int status = cli_connect(rx->cli, &rx->client), r;
+	int status = rx->output ? receive_open_output(rx) : STATUS_OK, r;
 
+	if (status == STATUS_OK)
+		status = cli_connect(rx->cli, &rx->client);
 	if (status != STATUS_OK)
 		return status;
 	r = prepare(rx);
@@ -275,6 +315,10 @@ int receive_next(struct receive *rx, struct ipc_message **ret_message, bool *ret
 	if (*ret_ended)
 		return STATUS_OK;
 	r = ipc_receiver_next(rx->receiver, 0, ret_message);
+	if (r == -EMFILE) { /* it was given back and comes again */
+		cli_say(rx->cli, rx->subject, "%s", ipc_client_get_error(rx->client));
+		return STATUS_OK;
+	}
 	if (r == 1)
 		rx->taken++;
 	if (r >= 0 || r == -ETIMEDOUT) {
@@ -331,7 +375,7 @@ int receive_status(const struct receive *rx)
 
 static int run(struct cli *cli, int argc, char **argv)
 {
-	struct receive rx = { .cli = cli };
+	struct receive rx = { .cli = cli, .output_fd = -1 };
 	int r = parse(&rx, argc, argv), status;
 
 	if (r < 0)
@@ -342,6 +386,9 @@ static int run(struct cli *cli, int argc, char **argv)
 		status = receive(&rx);
 	ipc_receiver_free(rx.receiver);
 	ipc_client_close(rx.client);
+	progress_free(rx.progress);
+	if (rx.output_fd >= 0)
+		close(rx.output_fd);
 	free(rx.subject);
 	return status;
 }
@@ -351,8 +398,14 @@ const struct command cmd_receive = {
 	.arguments = "[NAME...] [OPTION...] [--exec COMMAND...]",
 	.summary = "take messages from queues",
 	.help = "Waits for one message from the queues NAME (in this order of preference; none:\n"
-		"this user's inbox), prints its body and acknowledges it.\n"
+		"this user's inbox), prints its body and acknowledges it; with -o it is saved\n"
+		"as a file, and the path is printed.\n"
 		"\n"
+		"  -o, --output DIR  save each message in DIR under the name its sender gave it,\n"
+		"                    or as message-NUMBER; directories are unpacked\n"
+		"      --force       of -o: replace a file that exists (never a directory)\n"
+		"      --rename      of -o: save as 'x (1)' if x exists\n"
+		"      --no-unpack   of -o: save a directory as the tar it was sent as\n"
 		"  -n, --count N     N messages\n"
 		"  -f, --follow      for ever\n"
 		"  -w, --wait T      wait no longer than T for the next one; exit status 3 if\n"
@@ -366,7 +419,8 @@ const struct command cmd_receive = {
 		"      --ack-wait T  let the daemon hand out anew what is not acknowledged in T\n"
 		"  -W, --window N    take up to N at a time, which is faster\n"
 		"      --exec COMMAND...  for each message run COMMAND with the body on standard\n"
-		"                    input and acknowledge if its exit status is 0; must be last\n"
+		"                    input and acknowledge if its exit status is 0; must be last.\n"
+		"                    A message with a filename is saved for it as $IPC_FILE\n"
 		"  -j, --jobs N      with --exec: N at the same time\n"
 		"\n"
 		"T is a time: 500ms, 2s, 5m, 2h, 1d, or seconds.\n",

@@ -4,10 +4,12 @@
 
 /*
  * What the files of `ipc receive` share: cmd_receive.c reads the options and asks the daemon,
- * receive_print.c prints the messages, receive_exec.c runs a command for each.
+ * receive_print.c takes the messages and prints them, receive_save.c saves them instead,
+ * receive_exec.c runs a command for each.
  */
 
 #include "cli.h"
+#include "progress.h"
 
 struct receive {
 	struct cli *cli;
@@ -25,6 +27,13 @@ struct receive {
 	const char *filter; /* --filter, or NULL */
 	char **exec;	    /* --exec, NULL-ended; or NULL */
 
+	const char *output; /* -o, or NULL */
+	int output_fd;
+	unsigned int save_flags; /* IPC_SAVE_* */
+	bool no_unpack;
+	struct progress *progress; /* with -o */
+	bool rejected;		   /* a message was, as one that nobody can use */
+
 	struct ipc_client *client;
 	struct ipc_receiver *receiver;
 	uint64_t taken;
@@ -33,6 +42,19 @@ struct receive {
 /* Both take messages until there is no more to take and return the exit status. */
 int receive_print(struct receive *receive);
 int receive_exec(struct receive *receive);
+
+/* Opens the directory of -o. */
+int receive_open_output(struct receive *receive);
+
+/* Saves a message in it. STATUS_OK, and whether it was saved: if not, it was rejected or is to
+ * be passed over. Else it was given back, and nothing more should be taken. Signals are held
+ * from then on, until interrupt_release(). */
+int receive_save(struct receive *receive, struct ipc_message *message, bool *ret_saved);
+
+/* It is dead, as one that nobody can use, and we will end with STATUS_REFUSED. */
+int receive_reject(struct receive *receive, const struct ipc_message *message,
+		   const char *reason);
+#define RECEIVE_DIFFERS "its size or digest is not what the sender said"
 
 /* The next message if one has come. STATUS_OK with a message, or with NULL if there is none
  * yet or the receiver has ended; then *ret_ended tells which. */

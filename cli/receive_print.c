@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * ipc receive without --exec: messages to standard output.
+ * ipc receive without --exec: messages to standard output, or with -o into files.
  *
  * A message is acknowledged when its last byte was written, and is on disk where standard
- * output is a file. With a window messages are printed as they come and acknowledged
+ * output is a file; one that was saved, whatever becomes of the line that tells so. With a window messages are printed as they come and acknowledged
  * together, when nothing more is at hand or half the window is used up. What could not be
  * written goes back to its queue, and the attempt does not count.
  */
@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "interrupt.h"
 #include "out.h"
 #include "receive.h"
 
@@ -86,13 +87,28 @@ static int ack_pending(struct printer *p)
 	return STATUS_OK;
 }
 
+/* Acknowledges what was saved, and writes what is told of it. */
+static int settle_saved(struct printer *p, bool leave)
+{
+	int status = leave || p->n_pending == 0 ? STATUS_OK : ack_pending(p), r;
+
+	forget_pending(p);
+	r = out_flush(false);
+	if (r == 0 || status != STATUS_OK)
+		return status;
+	return r == -EPIPE ? STATUS_LOCAL : write_failed(p, r);
+}
+
 /* Writes and acknowledges what was printed. */
 static int settle(struct printer *p)
 {
 	const struct receive *rx = p->rx;
 	bool leave = rx->peek || rx->no_ack;
-	int r = out_flush(!leave), status = STATUS_OK;
+	int r, status = STATUS_OK;
 
+	if (rx->output)
+		return settle_saved(p, leave);
+	r = out_flush(!leave);
 	if (r < 0)
 		status = write_failed(p, r);
 	else if (!leave && p->n_pending > 0)
@@ -112,21 +128,72 @@ static int confirm(const struct printer *p)
 
 /* ---- printing ---- */
 
-static int print(const struct receive *rx, const struct ipc_message *message)
+static int cannot_read(const struct receive *rx, const struct ipc_message *message,
+		       int error)
+{
+	receive_give_back(rx, message, -1, "the receiver could not read it");
+	return cli_fail(rx->cli, rx->subject, "message %llu cannot be read: %s",
+			(unsigned long long)ipc_message_get_number(message),
+			strerror(error));
+}
+
+static int print_json(const struct receive *rx, const struct ipc_message *message)
 {
 	_cleanup_free_ char *json = NULL;
-	size_t size;
-	const void *body = ipc_message_get_body(message, &size);
+	int r = ipc_message_to_json(message, true, &json);
 
-	if (!rx->cli->json) {
-		out_body(body, size, rx->lines);
-		return STATUS_OK;
-	}
-	if (ipc_message_to_json(message, true, &json) < 0)
-		return cli_fail(rx->cli, rx->subject,
-				"no memory for message %llu as JSON",
-				(unsigned long long)ipc_message_get_number(message));
+	if (r < 0)
+		return cannot_read(rx, message, -r);
 	out_json(json);
+	return STATUS_OK;
+}
+
+/* What comes out of an open file of the sender's, as it comes. */
+static int print_live(const struct receive *rx, const struct ipc_message *message)
+{
+	struct pollfd fd = { .fd = ipc_message_get_fd(message), .events = POLLIN };
+	char chunk[65536];
+	ssize_t n;
+
+	if (fd.fd < 0) /* it is only looked at */
+		return STATUS_OK;
+	while ((n = read(fd.fd, chunk, sizeof(chunk))) != 0) {
+		if (n < 0 && errno == EAGAIN)
+			poll(&fd, 1, -1);
+		else if (n < 0 && errno != EINTR)
+			return cannot_read(rx, message, errno);
+		if (n < 0)
+			continue;
+		out_part(chunk, (size_t)n);
+		if (out_flush(false) < 0)
+			break; /* settle() will say so */
+	}
+	if (rx->lines)
+		out_write("\n", 1);
+	return STATUS_OK;
+}
+
+/* *ret_printed: whether it was; else it was rejected. */
+static int print(struct receive *rx, const struct ipc_message *message, bool *ret_printed)
+{
+	const void *body;
+	size_t size;
+
+	if (!ipc_message_is_live(message) && ipc_message_verify(message) == -EBADMSG) {
+		cli_say(rx->cli, rx->subject, "message %llu: " RECEIVE_DIFFERS,
+			(unsigned long long)ipc_message_get_number(message));
+		*ret_printed = false;
+		return receive_reject(rx, message, RECEIVE_DIFFERS);
+	}
+	*ret_printed = true;
+	if (rx->cli->json)
+		return print_json(rx, message);
+	if (ipc_message_is_live(message))
+		return print_live(rx, message);
+	body = ipc_message_get_body(message, &size);
+	if (!body)
+		return cannot_read(rx, message, errno);
+	out_body(body, size, rx->lines);
 	return STATUS_OK;
 }
 
@@ -138,21 +205,37 @@ static void tell_lease(const struct receive *rx, const struct ipc_message *messa
 			ipc_message_get_lease(message));
 }
 
+static void keep_pending(struct printer *p, struct ipc_message *message)
+{
+	uint64_t size = ipc_message_get_size(message);
+
+	p->pending[p->n_pending++] = message;
+	p->pending_bytes += size < PENDING_BYTES ? (size_t)size : PENDING_BYTES;
+}
+
+/* After a failure what was done before is still acknowledged. */
 static int take(struct printer *p, struct ipc_message *message)
 {
 	struct receive *rx = p->rx;
-	size_t size;
-	int status = print(rx, message);
+	bool done;
+	int status = rx->output ? receive_save(rx, message, &done)
+				: print(rx, message, &done);
 
-	ipc_message_get_body(message, &size);
-	p->pending[p->n_pending++] = message;
-	p->pending_bytes += size;
-	if (status != STATUS_OK)
-		return status;
-	tell_lease(rx, message);
-	if (p->n_pending > rx->window / 2 || p->pending_bytes >= PENDING_BYTES)
-		return settle(p);
-	return STATUS_OK;
+	if (status != STATUS_OK || !done) {
+		ipc_message_free(message);
+	} else {
+		keep_pending(p, message);
+		tell_lease(rx, message);
+	}
+	if (status != STATUS_OK || interrupt_is_pending() ||
+	    p->n_pending > rx->window / 2 || p->pending_bytes >= PENDING_BYTES) {
+		int settled = settle(p);
+
+		status = status == STATUS_OK ? settled : status;
+	}
+	if (rx->output)
+		interrupt_release();
+	return status;
 }
 
 /* ---- waiting ---- */
@@ -223,5 +306,5 @@ int receive_print(struct receive *rx)
 	free(p.pending);
 	if (status == STATUS_OK)
 		status = receive_status(rx);
-	return status == STATUS_OK && p.late ? STATUS_REFUSED : status;
+	return status == STATUS_OK && (p.late || rx->rejected) ? STATUS_REFUSED : status;
 }
