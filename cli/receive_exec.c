@@ -18,6 +18,7 @@
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 
+#include "exec_file.h"
 #include "out.h"
 #include "receive.h"
 #include "spawn.h"
@@ -25,6 +26,7 @@
 struct job {
 	pid_t pid; /* 0: this place is free */
 	struct ipc_message *message;
+	struct exec_file file;
 };
 
 struct executor {
@@ -114,6 +116,7 @@ static void reap(struct executor *x)
 			continue;
 		settle(x, job->message, wait_status);
 		job->message = ipc_message_free(job->message);
+		exec_file_remove(&job->file);
 		job->pid = 0;
 		x->n_running--;
 	}
@@ -121,25 +124,55 @@ static void reap(struct executor *x)
 
 /* ---- the start of a command ---- */
 
-static void start(struct executor *x, struct ipc_message *message)
+/* The message's file is written before the command runs, and meanwhile nothing else is done:
+ * it is a copy on this machine, mostly without moving a byte. */
+static int run_command(struct executor *x, struct job *job)
+{
+	int r = 0;
+
+	if (!ipc_message_is_live(job->message))
+		r = ipc_message_get_filename(job->message)
+			    ? exec_file_make(&job->file, job->message)
+			    : ipc_message_verify(job->message);
+	if (r == 0)
+		r = spawn_command(&x->spawn, job->message, job->file.path, &job->pid);
+	return r;
+}
+
+static void start_failed(struct executor *x, const struct ipc_message *message, int error)
 {
 	struct receive *rx = x->rx;
-	struct job *job = x->jobs;
-	pid_t pid;
-	int r = spawn_command(&x->spawn, message, &pid);
 
-	if (r < 0) {
-		fail(x, cli_fail(rx->cli, rx->subject, "cannot run %s: %s", rx->exec[0],
-				 strerror(-r)));
-		receive_give_back(rx, message, 0,
-				  "the receiver could not run its command");
-		ipc_message_free(message);
-		return;
+	if (error == -EBADMSG) { /* nobody else can use it, either */
+		cli_say(rx->cli, rx->subject, "message %llu: " RECEIVE_DIFFERS,
+			(unsigned long long)ipc_message_get_number(message));
+		if (receive_reject(rx, message, RECEIVE_DIFFERS) == STATUS_OK)
+			return;
+	} else {
+		cli_say(rx->cli, rx->subject, "cannot run %s: %s", rx->exec[0],
+			strerror(-error));
 	}
+	fail(x, STATUS_LOCAL);
+	receive_give_back(rx, message, 0, "the receiver could not run its command");
+}
+
+static void start(struct executor *x, struct ipc_message *message)
+{
+	struct job *job = x->jobs;
+	int r;
+
 	while (job->pid)
 		job++;
-	*job = (struct job){ pid, message };
-	x->n_running++;
+	*job = (struct job){ .message = message };
+	r = run_command(x, job);
+	if (r == 0) {
+		x->n_running++;
+		return;
+	}
+	start_failed(x, message, r);
+	exec_file_remove(&job->file);
+	ipc_message_free(message);
+	*job = (struct job){ 0 };
 }
 
 static void take(struct executor *x)
@@ -281,5 +314,7 @@ int receive_exec(struct receive *rx)
 	/* Stopped before what was asked for had come. */
 	if (x.status == STATUS_OK && x.n_stops > 0 && rx->taken < rx->count)
 		return STATUS_LOCAL;
-	return x.status == STATUS_OK ? receive_status(rx) : x.status;
+	if (x.status == STATUS_OK)
+		x.status = receive_status(rx);
+	return x.status == STATUS_OK && rx->rejected ? STATUS_REFUSED : x.status;
 }

@@ -26,8 +26,19 @@ static int write_body(int fd, const char *data, size_t size)
 	return 0;
 }
 
+/* That of a live message is as its giver has it. */
+static int copy_fd(int from, int *ret_fd)
+{
+	int fd = fcntl(from, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
 /* A descriptor at the body's start that nobody can write to. */
-static int open_body(const struct ipc_message *message, int *ret_fd)
+static int write_memfd(const struct ipc_message *message, int *ret_fd)
 {
 	const int seals = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 	size_t size;
@@ -47,6 +58,13 @@ static int open_body(const struct ipc_message *message, int *ret_fd)
 	return 0;
 }
 
+static int open_body(const struct ipc_message *message, int *ret_fd)
+{
+	int fd = ipc_message_get_fd(message);
+
+	return fd >= 0 ? copy_fd(fd, ret_fd) : write_memfd(message, ret_fd);
+}
+
 /* ---- the environment: ours, with the message's variables ---- */
 
 enum variable {
@@ -58,13 +76,16 @@ enum variable {
 	LEASE,
 	META,
 	SOCKET,
+	FILENAME,
 	N_VARIABLES
 };
 
 static const char *const variable_names[N_VARIABLES] = {
-	[FROM_UID] = "IPC_FROM_UID", [FROM_USER] = "IPC_FROM_USER", [QUEUE] = "IPC_QUEUE",
-	[MESSAGE] = "IPC_MESSAGE",   [ATTEMPT] = "IPC_ATTEMPT",	    [LEASE] = "IPC_LEASE",
+	[FROM_UID] = "IPC_FROM_UID", [FROM_USER] = "IPC_FROM_USER",
+	[QUEUE] = "IPC_QUEUE",	     [MESSAGE] = "IPC_MESSAGE",
+	[ATTEMPT] = "IPC_ATTEMPT",   [LEASE] = "IPC_LEASE",
 	[META] = "IPC_META",	     [SOCKET] = "IPC_SOCKET",
+	[FILENAME] = "IPC_FILE",
 };
 
 /* The first ones are the message's and freed, the rest is borrowed from environ. */
@@ -135,7 +156,8 @@ static bool is_own(const char *entry)
 }
 
 static int environment_init(struct environment *environment,
-			    const struct ipc_message *message, const char *socket)
+			    const struct ipc_message *message, const char *socket,
+			    const char *file)
 {
 	size_t n = 0;
 	int r;
@@ -149,6 +171,8 @@ static int environment_init(struct environment *environment,
 	r = set_message(environment, message);
 	if (r == 0)
 		r = set_text(environment, SOCKET, socket);
+	if (r == 0 && file)
+		r = set_text(environment, FILENAME, file);
 	if (r < 0)
 		return r;
 	for (size_t i = 0, to = environment->n_own; i < n; i++)
@@ -207,14 +231,14 @@ static int start(const struct spawn *spawn, int body_fd, char **environment,
 }
 
 int spawn_command(const struct spawn *spawn, const struct ipc_message *message,
-		  pid_t *ret_pid)
+		  const char *file, pid_t *ret_pid)
 {
 	struct environment environment;
 	int fd = -1, r = open_body(message, &fd);
 
 	if (r < 0)
 		return r;
-	r = environment_init(&environment, message, spawn->socket);
+	r = environment_init(&environment, message, spawn->socket, file);
 	if (r == 0)
 		r = -start(spawn, fd, environment.entries, ret_pid);
 	environment_deinit(&environment);

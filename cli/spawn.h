@@ -5,9 +5,10 @@
 /*
  * Runs a command for a message.
  *
- * The body stands in a sealed memfd that is the command's standard input: there is no pipe
- * to feed, a command that does not read costs nothing, and nobody can change it. What the
- * sender says reaches the command there and in the environment, never on a command line.
+ * The body stands in a sealed memfd, or in the descriptor that it came in, and that is the
+ * command's standard input: there is no pipe to feed, a command that does not read costs
+ * nothing, and nobody can change it. What the sender says reaches the command there and in
+ * the environment, never on a command line.
  */
 
 #include <signal.h>
@@ -22,8 +23,8 @@ struct spawn {
 	bool own_group;	    /* in a process group of its own */
 };
 
-/* 0, or a negative errno: then no command runs. */
+/* file: for IPC_FILE, or NULL. 0, or a negative errno: then no command runs. */
 int spawn_command(const struct spawn *spawn, const struct ipc_message *message,
-		  pid_t *ret_pid);
+		  const char *file, pid_t *ret_pid);
 
 #endif
