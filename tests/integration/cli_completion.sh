@@ -56,7 +56,11 @@ is doctor ipc do
 is root ipc name set owner owner = roo
 is jobs ipc name explain job
 is root ipc name explain jobs roo
-is '--lines' ipc send --li
+is '--lines --live' ipc send --li
+is log ipc send jobs lo
+is log ipc send --as x jobs lo
+is 'sha256' ipc send jobs x --digest s
+is state ipc receive jobs -o st
 is '--lines' ipc receive --li
 is '--long' ipc name ls --lo
 is '--socket --system' ipc --s

@@ -56,10 +56,16 @@ wrong 'does not go together' --user --socket x send a -m b
 wrong 'needs a path' --socket '' send a -m b
 
 wrong 'a NAME to send to is missing' send -m x
-wrong "'file' is one argument too many" send a file
 wrong "'-' is one argument too many" send a -m x -
-wrong "'c' is one argument too many" send a - c
-wrong 'do not go together' send a -m x --lines
+wrong "'c' is one argument too many" send a -m x c
+wrong "'c' is one argument too many" send a --lines - c
+wrong "'c' is one argument too many" send a --lines c
+for pair in '-m x --lines' '-m x --live' '-m x --digest md5' '-m x --as f' '--lines --live' \
+	'--lines --digest md5' '--lines --as f' '--live --digest md5' '--as f x y'; do
+	# shellcheck disable=SC2086 # options, one a word
+	wrong 'does not go together' send a $pair
+done
+wrong "not 'sha1'" send a x --digest sha1
 for priority in 10 -1 x ''; do
 	wrong 'the priority is 0' send a -m x -p "$priority"
 done
@@ -79,11 +85,21 @@ wrong 'from 1 to 65536' receive a -W 65537
 wrong 'a command is missing after --exec' receive a --exec
 wrong '-j is for --exec' receive a -j 2
 for pair in '-f -n2' '--peek -f' '--peek -w1' '--peek --no-ack' '--peek --exec' \
-	'--no-ack -f' '--no-ack --exec' '--json --exec' '--lines --json' '-W2 --exec'; do
+	'--no-ack -f' '--no-ack --exec' '--json --exec' '--lines --json' '-W2 --exec' \
+	'-o . --lines' '-o . --exec' '-o . --force --rename'; do
 	# shellcheck disable=SC2086 # options, one a word
 	wrong 'does not go together' receive a $pair true
 done
 wrong 'needs more than' receive a --ack-wait 0
+wrong '-o needs a directory' receive a -o ''
+for option in --force --rename --no-unpack; do
+	wrong "$option is for -o" receive a $option
+done
+run 1 receive a -o nowhere
+one_error 'nowhere: No such file or directory'
+touch file
+run 1 receive a -o file
+one_error 'file: Not a directory'
 
 wrong 'number and its lease are needed' ack 1
 wrong 'is no number of a message' ack x y
