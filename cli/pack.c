@@ -27,6 +27,7 @@ enum {
 };
 
 struct pack {
+	char *name;
 	struct walk *walk;
 	struct archive *archive;
 	struct archive_entry_linkresolver *links;
@@ -45,19 +46,17 @@ struct pack {
 
 	bool ended, closing;
 	int failure;
-	char *error;
+	char *error, *error_path;
 	char data[CHUNK];
 };
 
 static int fail(struct pack *pack, int error, const char *what)
 {
 	const char *path = walk_get_path(pack->walk);
-	bool is_top = strcmp(path, ".") == 0;
 
 	pack->failure = error;
-	if (asprintf(&pack->error, "%s%s%s", is_top ? "" : path, is_top ? "" : ": ",
-		     what) < 0)
-		pack->error = NULL;
+	pack->error = strdup(what);
+	pack->error_path = strdup(strcmp(path, ".") == 0 ? "" : path);
 	return error;
 }
 
@@ -255,12 +254,28 @@ static int write_header(struct pack *pack, struct archive_entry *entry)
 	return r < ARCHIVE_WARN ? fail_archive(pack) : 0;
 }
 
+static int set_path(const struct pack *pack, const char *path,
+		    struct archive_entry *entry)
+{
+	_cleanup_free_ char *both = NULL;
+
+	if (strcmp(path, ".") == 0) {
+		archive_entry_copy_pathname(entry, pack->name);
+		return 0;
+	}
+	if (asprintf(&both, "%s/%s", pack->name, path) < 0)
+		return -ENOMEM;
+	archive_entry_copy_pathname(entry, both);
+	return 0;
+}
+
 static int fill_entry(struct pack *pack, const struct walk_entry *from,
 		      struct archive_entry *entry)
 {
 	const struct stat *st = &from->st;
 
-	archive_entry_copy_pathname(entry, from->path);
+	if (set_path(pack, from->path, entry) < 0)
+		return fail(pack, -ENOMEM, "no memory");
 	archive_entry_set_filetype(entry, st->st_mode & S_IFMT);
 	archive_entry_set_perm(entry, st->st_mode & 0777);
 	archive_entry_set_mtime(entry, st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
@@ -359,7 +374,8 @@ static int open_archive(struct pack *pack)
 	return 0;
 }
 
-int pack_new(int dirfd, pack_note_fn note, void *userdata, struct pack **ret)
+int pack_new(int dirfd, const char *name, pack_note_fn note, void *userdata,
+	     struct pack **ret)
 {
 	struct pack *pack = calloc(1, sizeof(*pack));
 	int r;
@@ -370,7 +386,8 @@ int pack_new(int dirfd, pack_note_fn note, void *userdata, struct pack **ret)
 	pack->userdata = userdata;
 	pack->file.fd = -1;
 	pack->locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", NULL);
-	r = walk_new(dirfd, &pack->walk);
+	pack->name = strdup(name);
+	r = pack->name ? walk_new(dirfd, &pack->walk) : -ENOMEM;
 	if (r == 0)
 		r = open_archive(pack);
 	if (r < 0) {
@@ -393,11 +410,16 @@ struct pack *pack_free(struct pack *pack)
 		freelocale(pack->locale);
 	free(pack->kept);
 	free(pack->error);
+	free(pack->error_path);
+	free(pack->name);
 	free(pack);
 	return NULL;
 }
 
-const char *pack_get_error(const struct pack *pack)
+const char *pack_get_error(const struct pack *pack, const char **ret_path)
 {
-	return pack->error;
+	if (!pack->failure)
+		return NULL;
+	*ret_path = pack->error_path ? pack->error_path : "";
+	return pack->error ? pack->error : strerror(ENOMEM);
 }

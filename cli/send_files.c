@@ -49,11 +49,22 @@ static const char *shown_name(const struct source *source)
 	return is_standard_input(source) ? "standard input" : source->argument;
 }
 
+/* A path in a directory, as one would write it. NULL: no memory. */
+static char *join(const struct source *source, const char *path)
+{
+	size_t n = strlen(source->argument);
+	char *both;
+
+	if (asprintf(&both, "%s%s%s", source->argument,
+		     !*path || source->argument[n - 1] == '/' ? "" : "/", path) < 0)
+		return NULL;
+	return both;
+}
+
 /* ---- failures ---- */
 
 /* One that another FILE may not have. */
-static int fail(struct files *files, const struct source *source, int status,
-		const char *why)
+static int fail(struct files *files, const struct source *source, const char *why)
 {
 	const struct send *send = files->send;
 
@@ -62,7 +73,7 @@ static int fail(struct files *files, const struct source *source, int status,
 	else
 		cli_say(send->cli, send->name, "%s: %s", source->argument, why);
 	if (files->status == STATUS_OK)
-		files->status = status;
+		files->status = STATUS_LOCAL;
 	return -1;
 }
 
@@ -83,12 +94,24 @@ static bool is_final(int error)
 	}
 }
 
-/* Why it could not be read, where that was done here; NULL: it was not that. */
-static const char *read_failure(const struct source *source)
+/* Could it not be read, where that was done here? */
+static bool is_unreadable(struct files *files, const struct source *source)
 {
-	if (source->pack && pack_get_error(source->pack))
-		return pack_get_error(source->pack);
-	return source->error ? strerror(-source->error) : NULL;
+	const char *path = "", *why = NULL;
+	_cleanup_free_ char *both = NULL;
+	struct source part = *source;
+
+	if (source->pack)
+		why = pack_get_error(source->pack, &path);
+	else if (source->error)
+		why = strerror(-source->error);
+	if (!why)
+		return false;
+	both = join(source, path);
+	if (both)
+		part.argument = both;
+	fail(files, &part, why);
+	return true;
 }
 
 /* What the daemon, or the library, has against it. */
@@ -114,10 +137,8 @@ static void not_sent(struct files *files, const struct source *source, size_t in
 	size_t left = send->n_files - index;
 	int status;
 
-	if (read_failure(source)) {
-		fail(files, source, STATUS_LOCAL, read_failure(source));
+	if (is_unreadable(files, source))
 		return;
-	}
 	status = refused(files, source, error);
 	if (files->status == STATUS_OK)
 		files->status = status;
@@ -148,13 +169,17 @@ static char *last_part(const char *path)
 	return strdup(strrchr(real, '/') + 1);
 }
 
-static char *with_tar(char *name)
+static bool has_tar(const char *name)
 {
 	size_t n = strlen(name);
+
+	return n > 4 && strcmp(name + n - 4, ".tar") == 0;
+}
+
+static char *with_tar(char *name)
+{
 	char *grown;
 
-	if (n == 0 || (n > 4 && strcmp(name + n - 4, ".tar") == 0))
-		return name;
 	if (asprintf(&grown, "%s.tar", name) < 0)
 		grown = NULL;
 	free(name);
@@ -168,9 +193,10 @@ static int name_source(struct files *files, struct source *source)
 	if (!as && is_standard_input(source))
 		return 0;
 	source->filename = as ? strdup(as) : last_part(source->argument);
-	if (source->filename && S_ISDIR(source->st.st_mode))
+	if (source->filename && *source->filename && S_ISDIR(source->st.st_mode) &&
+	    !(as && has_tar(as)))
 		source->filename = with_tar(source->filename);
-	return source->filename ? 0 : fail(files, source, STATUS_LOCAL, "no memory");
+	return source->filename ? 0 : fail(files, source, "no memory");
 }
 
 /* ---- sources ---- */
@@ -182,14 +208,13 @@ static int open_source(struct files *files, struct source *source)
 	else
 		source->fd = open(source->argument, O_RDONLY | O_NOCTTY | O_CLOEXEC);
 	if (source->fd < 0 || fstat(source->fd, &source->st) < 0)
-		return fail(files, source, STATUS_LOCAL, strerror(errno));
+		return fail(files, source, strerror(errno));
 	if (!S_ISDIR(source->st.st_mode))
 		return 0;
 	if (is_standard_input(source))
-		return fail(files, source, STATUS_LOCAL, strerror(EISDIR));
+		return fail(files, source, strerror(EISDIR));
 	if (files->send->file_flags & IPC_FILE_LIVE)
-		return fail(files, source, STATUS_LOCAL,
-			    "a directory cannot be handed over live");
+		return fail(files, source, "a directory cannot be handed over live");
 	return 0;
 }
 
@@ -221,15 +246,19 @@ static void on_left_out(const char *path, const char *what, void *userdata)
 {
 	const struct source *source = userdata;
 	const struct send *send = source->send;
+	_cleanup_free_ char *both = join(source, path);
 
 	if (!send->cli->quiet)
-		cli_say(send->cli, send->name, "%s: %s is %s and left out",
-			source->argument, path, what);
+		cli_say(send->cli, send->name, "%s is %s and left out",
+			both ? both : path, what);
 }
 
 static int set_directory(const struct send *send, struct source *source)
 {
-	int r = pack_new(source->fd, on_left_out, source, &source->pack);
+	const size_t n = strlen(source->filename), end = n > 4 ? n - 4 : n;
+	_cleanup_free_ char *name = strndup(source->filename, end);
+	int r = name ? pack_new(source->fd, name, on_left_out, source, &source->pack)
+		     : -ENOMEM;
 
 	if (r == 0)
 		r = ipc_message_set_reader(send->message, pack_read, source->pack,
@@ -278,9 +307,9 @@ static int prepare(struct files *files, struct source *source, size_t index)
 		return r;
 	r = set_source(send, source);
 	if (r < 0)
-		return fail(files, source, STATUS_LOCAL, why_not_set(r, source));
+		return fail(files, source, why_not_set(r, source));
 	r = send_set_dedup(send, index);
-	return r < 0 ? fail(files, source, STATUS_LOCAL, strerror(-r)) : 0;
+	return r < 0 ? fail(files, source, strerror(-r)) : 0;
 }
 
 /* ---- sending ---- */

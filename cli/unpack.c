@@ -25,6 +25,8 @@ enum { CHUNK = 262144 };
 struct state {
 	struct unpack *unpack;
 	struct archive *from, *to;
+	char *top; /* with which all names begin; NULL before the first */
+	size_t top_size;
 	uint64_t n_entries;
 	uint64_t written; /* bytes of files */
 	uint64_t read;	  /* bytes of the archive */
@@ -128,6 +130,56 @@ static const char *what_is(mode_t type)
 	}
 }
 
+/* What is behind the directory's name; "." for itself, NULL if it is not in it. */
+static const char *behind_top(const struct state *state, const char *path)
+{
+	if (strncmp(path, state->top, state->top_size) != 0 ||
+	    (path[state->top_size] && path[state->top_size] != '/'))
+		return NULL;
+	path += state->top_size;
+	path += strspn(path, "/");
+	return *path ? path : ".";
+}
+
+static int set_top(struct state *state, const char *path)
+{
+	if (state->top)
+		return 0;
+	state->top_size = strcspn(path, "/");
+	state->top = strndup(path, state->top_size);
+	return state->top ? 0 : fail(state, -ENOMEM, NULL, "no memory");
+}
+
+/* Names as they are in the directory. */
+static int take_names(struct state *state, struct archive_entry *entry)
+{
+	const char *path = archive_entry_pathname(entry);
+	const char *hard_link = archive_entry_hardlink(entry);
+	_cleanup_free_ char *from = NULL, *to = NULL;
+	int r = set_top(state, path);
+
+	if (r < 0)
+		return r;
+	path = behind_top(state, path);
+	if (!path ||
+	    (strcmp(path, ".") == 0 && archive_entry_filetype(entry) != AE_IFDIR))
+		return fail(state, -EBADMSG, archive_entry_pathname(entry),
+			    "is not in the directory");
+	if (hard_link) {
+		hard_link = behind_top(state, hard_link);
+		if (!hard_link || strcmp(hard_link, ".") == 0)
+			return fail(state, -EBADMSG, path, "is a link that leads out");
+		to = strdup(hard_link);
+	}
+	from = strdup(path);
+	if (!from || (hard_link && !to))
+		return fail(state, -ENOMEM, NULL, "no memory");
+	archive_entry_copy_pathname(entry, from);
+	if (to)
+		archive_entry_copy_hardlink(entry, to);
+	return 0;
+}
+
 static int check(struct state *state, struct archive_entry *entry)
 {
 	const char *path = archive_entry_pathname(entry);
@@ -143,7 +195,7 @@ static int check(struct state *state, struct archive_entry *entry)
 		return fail(state, -EBADMSG, path, "is a name that leads out");
 	if (hard_link && !is_safe(hard_link))
 		return fail(state, -EBADMSG, path, "is a link that leads out");
-	return 0;
+	return take_names(state, entry);
 }
 
 /* What a file system may hold at all is its own affair; no bytes come out of nothing. */
@@ -289,6 +341,8 @@ int unpack_into(struct unpack *unpack, int dirfd)
 	}
 	if (here >= 0)
 		close(here);
+	if (state)
+		free(state->top);
 	free(state);
 	return r;
 }

@@ -3,7 +3,10 @@
 #define CLI_UNPACK_H
 
 /*
- * A tar of somebody else's into a directory.
+ * A tar of somebody else's, of a directory, into a directory.
+ *
+ * All names in it begin with the same one, that of the directory, whatever it is ("." too);
+ * it is left away.
  *
  * What is taken: files, directories, symbolic links (as they are, wherever they lead) and hard
  * links to what the archive itself has brought; permission bits without setuid, setgid and

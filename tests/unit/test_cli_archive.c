@@ -118,7 +118,7 @@ static int pack_all(const char *path, size_t step, struct bytes *ret)
 
 	*ret = (struct bytes){ 0 };
 	noted[0] = 0;
-	assert_int_equal(pack_new(fd, on_note, NULL, &pack), 0);
+	assert_int_equal(pack_new(fd, "name", on_note, NULL, &pack), 0);
 	close(fd);
 	do {
 		ret->data = realloc(ret->data, ret->size + step);
@@ -358,6 +358,7 @@ static void test_what_is_left_out(void **state)
 static void assert_change_is_seen(void (*change)(void), const char *wanted)
 {
 	static char buffer[100000];
+	const char *path;
 	struct pack *pack;
 	ssize_t n;
 	int fd;
@@ -370,7 +371,7 @@ static void assert_change_is_seen(void (*change)(void), const char *wanted)
 		assert_int_equal(write(fd, memset(buffer, 'x', 100000), 100000), 100000);
 	close(fd);
 	fd = open_dir("d");
-	assert_int_equal(pack_new(fd, NULL, NULL, &pack), 0);
+	assert_int_equal(pack_new(fd, "name", NULL, NULL, &pack), 0);
 	close(fd);
 	for (size_t got = 0; got < 300000; got += (size_t)n) {
 		n = pack_read(buffer, sizeof(buffer), pack);
@@ -380,7 +381,8 @@ static void assert_change_is_seen(void (*change)(void), const char *wanted)
 	while ((n = pack_read(buffer, sizeof(buffer), pack)) > 0)
 		;
 	assert_int_equal(n, -ESTALE);
-	assert_string_equal(pack_get_error(pack), wanted);
+	assert_string_equal(pack_get_error(pack, &path), "changed while it was read");
+	assert_string_equal(path, wanted);
 	assert_int_equal(pack_read(buffer, 1, pack), -ESTALE);
 	pack_free(pack);
 }
@@ -415,11 +417,11 @@ static void add_above(void)
 
 static void test_changes_are_seen(void **state)
 {
-	assert_change_is_seen(shrink, "sub/big: changed while it was read");
-	assert_change_is_seen(grow, "sub/big: changed while it was read");
-	assert_change_is_seen(write_to_it, "sub/big: changed while it was read");
-	assert_change_is_seen(add_another, "sub: changed while it was read");
-	assert_change_is_seen(add_above, "changed while it was read");
+	assert_change_is_seen(shrink, "sub/big");
+	assert_change_is_seen(grow, "sub/big");
+	assert_change_is_seen(write_to_it, "sub/big");
+	assert_change_is_seen(add_another, "sub");
+	assert_change_is_seen(add_above, "");
 }
 
 /* What was a directory when it was listed is a link now: it is not followed. */
@@ -542,28 +544,44 @@ static void test_names_that_lead_out(void **state)
 {
 	static const struct bad_entry archives[][4] = {
 		{ { "../x", AE_IFREG, NULL, "bad" } },
+		{ { "d/../x", AE_IFREG, NULL, "bad" } },
+		{ { "d//../x", AE_IFREG, NULL, "bad" } },
 		{ { "/tmp/test_cli_archive_x", AE_IFREG, NULL, "bad" } },
-		{ { "a/../../x", AE_IFREG, NULL, "bad" } },
-		{ { "a/..", AE_IFDIR, NULL, NULL } },
-		{ { "..", AE_IFDIR, NULL, NULL } },
-		{ { "../outside/new", AE_IFLNK, "x", NULL } },
-		{ { "l", AE_IFLNK, "../outside", NULL },
-		  { "l/new", AE_IFREG, NULL, "bad" } },
-		{ { "l", AE_IFLNK, "../outside", NULL },
-		  { "l/secret", AE_IFREG, NULL, "bad" } },
-		{ { "l", AE_IFLNK, "../outside", NULL },
-		  { "l/new", AE_IFDIR, NULL, NULL } },
-		{ { "l", AE_IFLNK, "..", NULL },
-		  { "l/outside/secret", AE_IFLNK, "bad", NULL } },
-		{ { "l", AE_IFLNK, "../outside", NULL },
-		  { "l2", AE_IFLNK, "l", NULL },
-		  { "l2/new", AE_IFREG, NULL, "bad" } },
-		{ { "h", 0, "../outside/secret", NULL } },
-		{ { "h", 0, "/etc/passwd", NULL } },
-		{ { "l", AE_IFLNK, "../outside", NULL },
-		  { "h", 0, "l/secret", NULL },
-		  { "h", AE_IFREG, NULL, "bad" } },
-		{ { "h", 0, "not there", NULL } },
+		{ { "d/a/../../x", AE_IFREG, NULL, "bad" } },
+		{ { "d/a/..", AE_IFDIR, NULL, NULL } },
+		{ { "d/..", AE_IFDIR, NULL, NULL } },
+		{ { "d/../outside/new", AE_IFLNK, "x", NULL } },
+		{ { "d/l", AE_IFLNK, "../outside", NULL },
+		  { "d/l/new", AE_IFREG, NULL, "bad" } },
+		{ { "d/l", AE_IFLNK, "../outside", NULL },
+		  { "d/l/secret", AE_IFREG, NULL, "bad" } },
+		{ { "d/l", AE_IFLNK, "../outside", NULL },
+		  { "d/l/new", AE_IFDIR, NULL, NULL } },
+		{ { "d/l", AE_IFLNK, "..", NULL },
+		  { "d/l/outside/secret", AE_IFLNK, "bad", NULL } },
+		{ { "d/l", AE_IFLNK, "../outside", NULL },
+		  { "d/l2", AE_IFLNK, "l", NULL },
+		  { "d/l2/new", AE_IFREG, NULL, "bad" } },
+		{ { "d/h", 0, "../outside/secret", NULL } },
+		{ { "d/h", 0, "d/../outside/secret", NULL } },
+		{ { "d/h", 0, "/etc/passwd", NULL } },
+		{ { "d/l", AE_IFLNK, "../outside", NULL },
+		  { "d/h", 0, "d/l/secret", NULL },
+		  { "d/h", AE_IFREG, NULL, "bad" } },
+		{ { "d/h", 0, "d/not there", NULL } },
+		/* what is in no directory, or in another one */
+		{ { "x", AE_IFREG, NULL, "bad" } },
+		{ { "d", AE_IFLNK, "../outside", NULL },
+		  { "d/new", AE_IFREG, NULL, "bad" } },
+		{ { "d", AE_IFDIR, NULL, NULL }, { "d", AE_IFLNK, "../outside", NULL } },
+		{ { "d", AE_IFDIR, NULL, NULL }, { "d/", AE_IFREG, NULL, "bad" } },
+		{ { "d/f", AE_IFREG, NULL, "" }, { "x", AE_IFREG, NULL, "bad" } },
+		{ { "d/f", AE_IFREG, NULL, "" }, { "d2/x", AE_IFREG, NULL, "bad" } },
+		{ { "d/f", AE_IFREG, NULL, "" }, { "./x", AE_IFREG, NULL, "bad" } },
+		{ { "./f", AE_IFREG, NULL, "" }, { "x", AE_IFREG, NULL, "bad" } },
+		{ { "d/f", AE_IFREG, NULL, "" }, { "d/h", 0, "f", NULL } },
+		{ { "d/f", AE_IFREG, NULL, "" }, { "d/h", 0, "e/f", NULL } },
+		{ { "d", AE_IFDIR, NULL, NULL }, { "d/h", 0, "d", NULL } },
 	};
 	char path[20], *error;
 
@@ -585,15 +603,17 @@ static void test_names_that_lead_out(void **state)
 static void test_links_in_the_way(void **state)
 {
 	static const struct bad_entry archives[][4] = {
-		{ { "f", AE_IFLNK, "../outside/secret", NULL },
-		  { "f", AE_IFREG, NULL, "mine" } },
-		{ { "f", AE_IFLNK, "../outside", NULL }, { "f", AE_IFDIR, NULL, NULL } },
-		{ { "l", AE_IFLNK, "../outside/secret", NULL },
-		  { "f", 0, "l", NULL },
-		  { "f", AE_IFREG, NULL, "mine" } },
-		{ { "l", AE_IFLNK, "../outside/secret", NULL },
-		  { "f", 0, "l", "its bytes" } },
-		{ { "f", AE_IFREG, NULL, "theirs" }, { "f", AE_IFREG, NULL, "mine" } },
+		{ { "d/f", AE_IFLNK, "../outside/secret", NULL },
+		  { "d/f", AE_IFREG, NULL, "mine" } },
+		{ { "d/f", AE_IFLNK, "../outside", NULL },
+		  { "d/f", AE_IFDIR, NULL, NULL } },
+		{ { "d/l", AE_IFLNK, "../outside/secret", NULL },
+		  { "d/f", 0, "d/l", NULL },
+		  { "d/f", AE_IFREG, NULL, "mine" } },
+		{ { "d/l", AE_IFLNK, "../outside/secret", NULL },
+		  { "d/f", 0, "d/l", "its bytes" } },
+		{ { "d/f", AE_IFREG, NULL, "theirs" },
+		  { "d/f", AE_IFREG, NULL, "mine" } },
 	};
 	char path[20];
 
@@ -615,10 +635,10 @@ static void test_links_in_the_way(void **state)
 static void test_what_is_not_taken(void **state)
 {
 	static const struct bad_entry entries[] = {
-		{ "device", AE_IFCHR, NULL, NULL },
-		{ "fifo", AE_IFIFO, NULL, NULL },
+		{ "./device", AE_IFCHR, NULL, NULL },
+		{ "./fifo", AE_IFIFO, NULL, NULL },
 		{ "./file", AE_IFREG, NULL, "x" },
-		{ "dir", AE_IFDIR, NULL, NULL },
+		{ ".//dir/", AE_IFDIR, NULL, NULL },
 		{ NULL, 0, NULL, NULL },
 	};
 	struct bytes bytes = make_archive(entries);
@@ -633,12 +653,55 @@ static void test_what_is_not_taken(void **state)
 	free(bytes.data);
 }
 
+/* As others make them; that of the directory may come late, or twice. */
+static void test_directory_itself(void **state)
+{
+	static const struct bad_entry archives[][4] = {
+		{ { "./", AE_IFDIR, NULL, NULL }, { "./f", AE_IFREG, NULL, "f" } },
+		{ { "d/f", AE_IFREG, NULL, "f" }, { "d/", AE_IFDIR, NULL, NULL } },
+		{ { "d", AE_IFDIR, NULL, NULL },
+		  { "d/.", AE_IFDIR, NULL, NULL },
+		  { "d/./f", AE_IFREG, NULL, "f" } },
+	};
+	char path[20];
+
+	for (size_t i = 0; i < sizeof(archives) / sizeof(*archives); i++) {
+		struct bytes bytes = make_archive(archives[i]);
+
+		snprintf(path, sizeof(path), "to%zu", i);
+		assert_int_equal(unpack_to(&bytes, path), 0);
+		free(bytes.data);
+		strcat(path, "/f");
+		assert_file(path, "f");
+	}
+}
+
+/* With tar(1) too it becomes the directory, and nothing beside it. */
+static void test_name(void **state)
+{
+	struct bytes bytes;
+	FILE *tar;
+
+	make_tree();
+	assert_int_equal(pack_all("d", 4096, &bytes), 0);
+	assert_int_equal(mkdir("to", 0700), 0);
+	tar = popen("tar -xf - -C to --warning=none", "w");
+	assert_non_null(tar);
+	assert_int_equal(fwrite(bytes.data, 1, bytes.size, tar), bytes.size);
+	assert_int_equal(pclose(tar), 0);
+	assert_tree("to/name");
+	assert_int_equal(stat_of("to").st_nlink, 3);
+	assert_int_equal(walk_remove(AT_FDCWD, "to/name"), 0);
+	assert_int_equal(rmdir("to"), 0);
+	free(bytes.data);
+}
+
 static void test_too_many(void **state)
 {
 	static const struct bad_entry entries[] = {
-		{ "a", AE_IFREG, NULL, NULL },
-		{ "b", AE_IFREG, NULL, NULL },
-		{ "c", AE_IFREG, NULL, NULL },
+		{ "d/a", AE_IFREG, NULL, NULL },
+		{ "d/b", AE_IFREG, NULL, NULL },
+		{ "d/c", AE_IFREG, NULL, NULL },
 		{ NULL, 0, NULL, NULL },
 	};
 	struct bytes bytes = make_archive(entries);
@@ -650,7 +713,7 @@ static void test_too_many(void **state)
 	assert_int_equal(unpack_options(&bytes, "to2",
 					&(struct unpack){ .entries_max = 2 }, &error),
 			 -EBADMSG);
-	assert_string_equal(error, "c: is an entry too many");
+	assert_string_equal(error, "d/c: is an entry too many");
 	free(error);
 	free(bytes.data);
 }
@@ -724,6 +787,8 @@ int main(void)
 		TEST(test_names_that_lead_out),
 		TEST(test_links_in_the_way),
 		TEST(test_what_is_not_taken),
+		TEST(test_directory_itself),
+		TEST(test_name),
 		TEST(test_too_many),
 		TEST(test_given_up),
 		TEST(test_damage),
