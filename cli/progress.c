@@ -40,9 +40,10 @@ struct progress {
 	uint64_t index, count;
 	uint64_t total;
 	struct meter meter;
-	uint64_t burst_ms; /* since when files have followed each other */
-	uint64_t ended_ms; /* when the last one has ended */
-	uint64_t event_ms; /* when the last event was printed */
+	uint64_t burst_ms;   /* since when files have followed each other */
+	uint64_t ended_ms;   /* when the last one has ended */
+	uint64_t event_ms;   /* when the last event was printed */
+	uint64_t event_done; /* what it told */
 	bool hidden;
 	size_t drawn; /* columns of the line that stands there; 0: none does */
 };
@@ -171,9 +172,10 @@ static void print_event(struct progress *p)
 
 static void tell(struct progress *p, uint64_t now)
 {
-	if (!p->events || now - p->event_ms < EVENT_MS)
+	if (!p->events || now - p->event_ms < EVENT_MS || p->meter.done == p->event_done)
 		return;
 	p->event_ms = now;
+	p->event_done = p->meter.done;
 	print_event(p);
 }
 
@@ -271,6 +273,7 @@ void progress_begin(struct progress *p, const char *name, uint64_t index, uint64
 	if (p->ended_ms == 0 || now - p->ended_ms >= SHORT_MS)
 		p->burst_ms = now;
 	p->event_ms = now;
+	p->event_done = UINT64_MAX;
 	p->hidden = false;
 	if (p->idle) /* else it wakes soon enough: many small files are one line, too */
 		pthread_cond_signal(&p->changed);
