@@ -113,6 +113,19 @@ static int give_back(const struct receive *rx, const struct ipc_message *message
 	return STATUS_LOCAL;
 }
 
+/* Why --force does not do it. */
+static const char *why_not_replaced(int error)
+{
+	switch (error) {
+	case -EISDIR:
+		return "is a directory, which --force does not replace by a file";
+	case -ENOTDIR:
+		return "is not a directory, and --force does not replace it by one";
+	default:
+		return "is a directory with something in it, which --force does not replace";
+	}
+}
+
 /* Its name is taken. */
 static int fail_taken(const struct receive *rx, const struct save *save,
 		      const struct ipc_message *message, const char *name, int error)
@@ -123,15 +136,16 @@ static int fail_taken(const struct receive *rx, const struct save *save,
 
 	if (!path || !other)
 		cli_say(rx->cli, rx->subject, "no memory");
-	else if (error == -EEXIST)
-		cli_say(rx->cli, rx->subject,
-			"%s exists; --force replaces it, --rename saves as '%s'", path,
+	else if (error != -EEXIST)
+		cli_say(rx->cli, rx->subject, "%s %s; --rename saves as '%s'", path,
+			why_not_replaced(error), other);
+	else if (save_check_replace(save, message, name) < 0)
+		cli_say(rx->cli, rx->subject, "%s exists; --rename saves as '%s'", path,
 			other);
 	else
 		cli_say(rx->cli, rx->subject,
-			"%s exists, and --force replaces files by files only; --rename "
-			"saves as '%s'",
-			path, other);
+			"%s exists; --force replaces it, --rename saves as '%s'", path,
+			other);
 	return give_back(rx, message, 0);
 }
 

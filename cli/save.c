@@ -7,6 +7,7 @@
 
 #include "save.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -71,6 +72,8 @@ char *save_other_name(const char *name, unsigned int n, bool is_directory)
 	size_t stem = dot && dot > name ? (size_t)(dot - name) : strlen(name);
 	char *other;
 
+	if (dot && stem > 4 && memcmp(dot - 4, ".tar", 4) == 0) /* as in "x.tar.gz" */
+		stem -= 4;
 	if (asprintf(&other, "%.*s (%u)%s", (int)stem, name, n, name + stem) < 0)
 		return NULL;
 	return other;
@@ -125,17 +128,50 @@ static int put_in_place(const struct save *save, const char *from, char **name)
 	return r;
 }
 
+/* One that cannot be looked into is not called empty. */
+static bool is_empty(int dirfd, const char *name)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	int n = 0;
+
+	if (!dir) {
+		if (fd >= 0)
+			close(fd);
+		return false;
+	}
+	while (n < 3 && readdir(dir)) /* it has "." and ".." */
+		n++;
+	closedir(dir);
+	return n < 3;
+}
+
+int save_check_replace(const struct save *save, const struct ipc_message *message,
+		       const char *name)
+{
+	const bool is_archive = save_is_archive(save, message);
+	struct stat st;
+
+	if (fstatat(save->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return 0;
+	if (!S_ISDIR(st.st_mode))
+		return is_archive ? -ENOTDIR : 0;
+	if (!is_archive)
+		return -EISDIR;
+	return is_empty(save->dirfd, name) ? 0 : -ENOTEMPTY;
+}
+
 /* Before the work is done: would it be in vain? */
-static int check_place(const struct save *save, const char *name)
+static int check_place(const struct save *save, const struct ipc_message *message,
+		       const char *name)
 {
 	struct stat st;
 
-	if ((save->flags & IPC_SAVE_RENAME) ||
-	    fstatat(save->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	if (save->flags & IPC_SAVE_RENAME)
 		return 0;
-	if (!(save->flags & IPC_SAVE_REPLACE))
-		return -EEXIST;
-	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+	if (save->flags & IPC_SAVE_REPLACE)
+		return save_check_replace(save, message, name);
+	return fstatat(save->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? 0 : -EEXIST;
 }
 
 /* ---- archives ---- */
@@ -197,10 +233,8 @@ static int save_archive(const struct save *save, struct ipc_message *message, ch
 			char **ret_why)
 {
 	char temporary[32];
-	int r = check_place(save, *name);
+	int r = ipc_message_verify(message);
 
-	if (r == 0)
-		r = ipc_message_verify(message);
 	if (r == 0)
 		r = make_temporary(save->dirfd, temporary);
 	if (r < 0)
@@ -224,6 +258,9 @@ int save_message(const struct save *save, struct ipc_message *message, char **re
 	*ret_why = NULL;
 	if (!name)
 		return -ENOMEM;
+	r = check_place(save, message, name);
+	if (r < 0)
+		return r;
 	if (!save_is_archive(save, message)) {
 		ipc_message_set_progress(message, save->progress, save->userdata);
 		return ipc_message_save(message, save->dirfd, name, save->flags,

@@ -27,11 +27,17 @@ char *save_name(const struct save *save, const struct ipc_message *message);
 /* The n-th other name: "x (1).txt", of a directory "x (1)". Likewise. */
 char *save_other_name(const char *name, unsigned int n, bool is_directory);
 
+/* What keeps the name from being replaced, of whatever is there already: 0 nothing, or as
+ * save_message() says it with IPC_SAVE_REPLACE. */
+int save_check_replace(const struct save *save, const struct ipc_message *message,
+		       const char *name);
+
 /* Is this one to be unpacked? */
 bool save_is_archive(const struct save *save, const struct ipc_message *message);
 
 /* 0 and the name it got; -EEXIST; with IPC_SAVE_REPLACE -EISDIR, -ENOTDIR or -ENOTEMPTY:
- * it is a directory with something in it that would be replaced, or with one; -EBADMSG it is
+ * a directory would be replaced by a file, or the other way round, or one with something in it
+ * by another; -EBADMSG it is
  * not what it should be; -ECANCELED; or what the file system says. *ret_why may tell more
  * (set or NULL after a failure, the caller frees it). */
 int save_message(const struct save *save, struct ipc_message *message, char **ret_name,
