@@ -85,15 +85,15 @@ out_is jobs
 one_error 'nope'
 run 0 name ls -l jobs
 [ "$(head -1 out | tr -s ' ')" = \
-	'MODE OWNER GROUP READY DELAYED LEASED DEAD BYTES OLDEST RECEIVERS KEPT NAME' ] ||
+	'MODE OWNER GROUP READY DELAYED LEASED DEAD BYTES FILES OLDEST RECEIVERS KEPT NAME' ] ||
 	fail "$(cat out)"
 tail -1 out | tr -s ' ' |
-	grep -qE "^qrw------- $(id -un) [^ ]+ 2 0 0 0 [0-9.K]+ [0-9.]+s 0 disk jobs$" ||
+	grep -qE "^qrw------- $(id -un) [^ ]+ 2 0 0 0 [0-9.K]+ 0 [0-9.]+s 0 disk jobs$" ||
 	fail "$(cat out)"
 run 0 name create empty mode=0642 durable=false
 run 0 name ls -l empty
 tail -1 out | tr -s ' ' |
-	grep -qE "^qrw-r---w- $(id -un) [^ ]+ 0 0 0 0 0 - 0 memory empty$" || fail "$(cat out)"
+	grep -qE "^qrw-r---w- $(id -un) [^ ]+ 0 0 0 0 0 0 - 0 memory empty$" || fail "$(cat out)"
 run 0 name delete empty
 run 0 --json name ls -l
 [ "$(grep -c '"name":"' out)" = 2 ] || fail "$(cat out)"

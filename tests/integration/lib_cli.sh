@@ -123,9 +123,9 @@ counts() {
 
 # start_ipc ARGUMENT...: ipc in the background, with the file $input as standard input, its
 # number in waiting_pid; end_ipc STATUS waits for its end, what it has printed is in out and
-# err then
+# err then. A shell without job control has SIGINT ignored by what it starts so.
 start_ipc() {
-	"$IPC" "$@" <"${input:-/dev/null}" >later_out 2>later_err &
+	env --default-signal=INT "$IPC" "$@" <"${input:-/dev/null}" >later_out 2>later_err &
 	waiting_pid=$!
 }
 
