@@ -210,6 +210,9 @@ PEERS = [
 ]
 
 
+CPUCLOCK_SCHED = 2  # with a process's number: its clock, as clock_getcpuclockid(3) says
+
+
 # ---- a running one ---------------------------------------------------------------------
 
 class Server:
@@ -290,11 +293,8 @@ class Server:
         return {"rss": kib["Rss:"], "private": private, "pss": kib["Pss:"]}
 
     def cpu_seconds(self):
-        total = 0
-        for thread in os.listdir(f"/proc/{self.pid}/task"):
-            with open(f"/proc/{self.pid}/task/{thread}/schedstat") as f:
-                total += int(f.read().split()[0])
-        return total / 1e9
+        """Of all its threads, those that have ended included."""
+        return time.clock_gettime(~self.pid << 3 | CPUCLOCK_SCHED)
 
     def kill(self):
         """Only what was started here. dbus-broker ends with its controller."""

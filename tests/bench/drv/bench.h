@@ -102,6 +102,9 @@ void role_ready(void);
 /* Its CPU time is the server's. */
 void role_is_server(unsigned int index);
 
+/* Nanoseconds, of opt.servers and of the roles that are servers. */
+uint64_t cpu_of_servers(void);
+
 /* Runs something in a process of its own and waits for its end. */
 void run_apart(void (*run)(void));
 
