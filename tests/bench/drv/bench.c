@@ -5,12 +5,14 @@
 #include "bench.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -258,6 +260,66 @@ static void verb_left(void)
 	    (unsigned long long)now_ns());
 }
 
+/* ---- the verb handover ---- */
+
+/* From the giver's call until the taker has the descriptor. Then it says so, and the
+ * giver pauses, so that the taker waits when the next one comes. */
+enum { PAUSE_US = 200 };
+
+static struct handover {
+	_Atomic uint64_t begin_ns;
+	int taken[2]; /* a pipe, from the taker */
+} * handover;
+
+static void giver(unsigned int index)
+{
+	void *conn = driver->open();
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	char c;
+
+	(void)index;
+	must(fd >= 0);
+	role_ready();
+	for (;;) {
+		nap(PAUSE_US);
+		handover->begin_ns = now_ns();
+		driver->give(conn, fd);
+		must(read(handover->taken[0], &c, 1) == 1);
+	}
+}
+
+static void getter(unsigned int index)
+{
+	void *conn = driver->open_getter ? driver->open_getter() : driver->open();
+
+	role_ready();
+	for (;;) {
+		int fd = driver->get(conn);
+
+		count_latency(handover->begin_ns);
+		count_done(index, 1);
+		must(fcntl(fd, F_GETFD) >= 0);
+		must(write(handover->taken[1], "", 1) == 1);
+	}
+}
+
+static void verb_handover(void)
+{
+	must(driver->give && driver->get);
+	handover = mmap(NULL, sizeof(*handover), PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	must(handover != MAP_FAILED && !pipe2(handover->taken, O_CLOEXEC));
+	role_start(getter, 0);
+	role_start(giver, 1);
+	measure_and_report();
+}
+
+void bench_handover(const struct driver *by)
+{
+	driver = by;
+	verb_handover();
+}
+
 /* ---- the verbs flood, idle and hello ---- */
 
 static void verb_flood(void)
@@ -308,10 +370,15 @@ static void verb_hello(void)
 /* ---- the command line ---- */
 
 static const struct verb driver_verbs[] = {
-	{ "hello", verb_hello }, { "idle", verb_idle },
-	{ "queue", verb_queue }, { "roundtrip", verb_roundtrip },
-	{ "send", verb_send },	 { "left", verb_left },
-	{ "flood", verb_flood }, { 0 },
+	{ "hello", verb_hello },
+	{ "idle", verb_idle },
+	{ "queue", verb_queue },
+	{ "roundtrip", verb_roundtrip },
+	{ "send", verb_send },
+	{ "left", verb_left },
+	{ "flood", verb_flood },
+	{ "handover", verb_handover },
+	{ 0 },
 };
 
 static void pin_to_cpu(unsigned long cpu)

@@ -21,6 +21,7 @@
  *	flood      put -n jobs, in batches, say so, wait for a byte on stdin, take them
  *	send       -c producers that put batches of -p; nobody takes them
  *	left       wait until the server has -n jobs or gets no more; say how many, and when
+ *	handover   one client gives an open descriptor to another one, again and again
  *
  * What cannot be described so (the floors of the kernel) brings verbs of its own.
  */
@@ -49,6 +50,14 @@ struct driver {
 	/* take() waits until it has all n: after the end of the producers some are kept by
 	 * consumers that wait for more. */
 	bool takes_whole_batches;
+
+	/* Hands an open descriptor over, in the way that does not wait for the taker.
+	 * NULL: the server cannot. */
+	void (*give)(void *conn, int fd);
+	/* A connection for get(), to which give() leads; NULL: that of open(). */
+	void *(*open_getter)(void);
+	/* Waits for the next descriptor, which it keeps until it is called again. */
+	int (*get)(void *conn);
 };
 
 struct verb {
@@ -86,6 +95,9 @@ const char *last_error(void);
 
 uint64_t now_ns(void);
 void nap(unsigned int us);
+
+/* The verb handover, for a driver that has no others. */
+void bench_handover(const struct driver *driver);
 
 /* One line of the answer. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -5,6 +5,7 @@
  *
  *	pingpong   two processes and a socket pair
  *	relay      the smallest broker between them: epoll, one read and one write a message
+ *	handover   a descriptor by a socket pair
  *	spawn      a process from start to end (the arguments after the options)
  *	append     -p records of -s bytes to the end of a file in -D, and one fdatasync().
  *	           Variant "written": over what was written before, so that neither the
@@ -114,6 +115,77 @@ static void verb_relay(void)
 	measure_and_report();
 }
 
+/* ---- a descriptor ---- */
+
+union control {
+	char data[CMSG_SPACE(sizeof(int))];
+	struct cmsghdr aligned;
+};
+
+static void *pair_to_give(void)
+{
+	return &client_pair[0];
+}
+
+static void *pair_to_get(void)
+{
+	return &client_pair[1];
+}
+
+static void give(void *conn, int fd)
+{
+	struct iovec data = { opt.body, opt.size };
+	union control control = { 0 };
+	struct msghdr message = {
+		.msg_iov = &data,
+		.msg_iovlen = 1,
+		.msg_control = control.data,
+		.msg_controllen = sizeof(control.data),
+	};
+	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+
+	head->cmsg_level = SOL_SOCKET;
+	head->cmsg_type = SCM_RIGHTS;
+	head->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(head), &fd, sizeof(fd));
+	must(sendmsg(*(int *)conn, &message, 0) == (ssize_t)opt.size);
+}
+
+static int get(void *conn)
+{
+	static int fd = -1;
+	struct iovec data = { opt.body, opt.size };
+	union control control;
+	struct msghdr message = {
+		.msg_iov = &data,
+		.msg_iovlen = 1,
+		.msg_control = control.data,
+		.msg_controllen = sizeof(control.data),
+	};
+
+	if (fd >= 0)
+		close(fd);
+	must(recvmsg(*(int *)conn, &message, MSG_CMSG_CLOEXEC) == (ssize_t)opt.size);
+	must(CMSG_FIRSTHDR(&message));
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
+	return fd;
+}
+
+static void verb_handover(void)
+{
+	static const struct driver by_pair = {
+		.open = pair_to_give,
+		.open_getter = pair_to_get,
+		.give = give,
+		.get = get,
+	};
+
+	make_pair(client_pair);
+	bench_handover(&by_pair);
+}
+
+/* ---- processes and the disk ---- */
+
 static void spawn_again(unsigned int index)
 {
 	posix_spawn_file_actions_t actions;
@@ -197,11 +269,9 @@ static void verb_append(void)
 int main(int argc, char **argv)
 {
 	static const struct verb verbs[] = {
-		{ "pingpong", verb_pingpong },
-		{ "relay", verb_relay },
-		{ "spawn", verb_spawn },
-		{ "append", verb_append },
-		{ 0 },
+		{ "pingpong", verb_pingpong }, { "relay", verb_relay },
+		{ "handover", verb_handover }, { "spawn", verb_spawn },
+		{ "append", verb_append },     { 0 },
 	};
 
 	return bench_main(argc, argv, NULL, verbs);

@@ -7,6 +7,9 @@
  * ipc_ack(), which is not answered. Batches: all but the last by ipc_send_async(), so
  * that they are written together; what has come is acknowledged by one ipc_ack_many().
  *
+ * Descriptors: ipc_send_message() of a live one, which is answered; acknowledged when the
+ * next one is waited for.
+ *
  * The variant is the receiver's window, or "settle": each acknowledgement is answered.
  * The default window is 1, and two batches where there are batches.
  */
@@ -25,6 +28,7 @@ struct conn {
 	struct ipc_client *client;
 	struct ipc_message *message; /* to send */
 	struct ipc_receiver *receiver;
+	struct ipc_message *taken; /* with a descriptor */
 	unsigned int n_unanswered;
 	bool settle;
 };
@@ -149,6 +153,25 @@ static uint64_t left(void)
 	return n;
 }
 
+static void give(void *arg, int fd)
+{
+	struct conn *conn = arg;
+
+	must(!ipc_message_set_file(conn->message, fd, NULL, IPC_FILE_LIVE));
+	check(conn, ipc_send_message(conn->client, QUEUE, conn->message, 0, 0, NULL));
+}
+
+static int get(void *arg)
+{
+	struct conn *conn = arg;
+
+	if (conn->taken)
+		check(conn, ipc_ack(conn->client, conn->taken));
+	conn->taken = ipc_message_free(conn->taken);
+	check(conn, ipc_receiver_next(conn->receiver, IPC_FOREVER, &conn->taken));
+	return ipc_message_get_fd(conn->taken);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct driver driver = {
@@ -157,6 +180,8 @@ int main(int argc, char **argv)
 		.put = put,
 		.take = take,
 		.left = left,
+		.give = give,
+		.get = get,
 	};
 
 	return bench_main(argc, argv, &driver, NULL);
