@@ -15,6 +15,16 @@ SEND_1 = "durable sends, 1 producer, one at a time"
 SEND_32 = "durable sends, 32 producers, one at a time"
 SEND_64 = "durable sends, 1 producer, batches of 64"
 
+HANDOVER = "a live descriptor, from client to client"
+HANDOVER_ONE_CPU = "a live descriptor, all on one CPU"
+SNAPSHOT = "a copy to a queue in memory"
+SNAPSHOT_DURABLE = "a copy to a durable queue"
+SAVE = "receive and save"
+STREAM_IN = "send without descriptors"
+STREAM_OUT = "receive without descriptors"
+BESIDE = "pings and short sends beside a copy and a stream"
+REFLINK = "copies that share blocks"
+
 
 def row(label, server, variant="", fair=True):
     return Row(label, server, variant, fair)
@@ -36,7 +46,10 @@ STORES = [
 ]
 IN_PROCESS = row("sqlite in process", "sqlite", fair=False)
 
-PEERS = QUEUES + STORES
+BUSES = [row("dbus-broker", "dbus-broker"), row("dbus-daemon", "dbus-daemon")]
+SOCAT = row("socat", "socat")
+
+PEERS = QUEUES + STORES + BUSES + [SOCAT]
 
 # A record is a body of 100 bytes and what a store keeps beside it.
 RECORD = ["-s", "256"]
@@ -48,6 +61,18 @@ DISK_FLOORS = [
          "rate", "records/s", None, []),
     Case("M0", "overwrite 64 and fdatasync", "append",
          RECORD + ["-p", "64", "-v", "written"], "rate", "records/s", None, []),
+]
+
+HANDOVER_FLOORS = [
+    Case("M0", "descriptor", "handover", [], "p50", "us", None, []),
+    Case("M0", "descriptor, one CPU", "handover", [ONE_CPU], "p50", "us", None, []),
+]
+
+COPY, COPY_SYNCED, STREAM = "copy_file_range", "copy_file_range and fsync", "stream"
+FILE_FLOORS = [
+    Case("M0", COPY, "copy", [], "seconds", "s", None, []),
+    Case("M0", COPY_SYNCED, "copy", ["-v", "synced"], "seconds", "s", None, []),
+    Case("M0", STREAM, "stream", [], "rate", "GB/s", None, []),
 ]
 
 FLOORS = [
@@ -65,7 +90,7 @@ def cases(ours):
     window8 = [row(f"{name}, window 8", name, "8") for name in ours]
     pair = ["-c", "1", "-p", "64", "-w", "16384"]
     few, many = ["-c", "4", "-w", "2000"], ["-c", "4", "-p", "64", "-w", "16384"]
-    return FLOORS + DISK_FLOORS + [
+    return FLOORS + DISK_FLOORS + HANDOVER_FLOORS + FILE_FLOORS + [
         Case("M4", "1 client: put, take, acknowledge", "roundtrip", [],
              "p50", "us", "pingpong:p50", single + settled + QUEUES),
         Case("M4", "1 client, all on one CPU", "roundtrip", [ONE_CPU],
@@ -82,14 +107,32 @@ def cases(ours):
              "rate", "sends/s", f"{APPEND}:rate", single + STORES),
         Case("M5", SEND_64, "send", ["-p", "64"],
              "rate", "sends/s", f"{APPEND_64}:rate", single + STORES + [IN_PROCESS]),
+        Case("M6", HANDOVER, "handover", [],
+             "p50", "us", "descriptor:p50", single + BUSES),
+        Case("M6", HANDOVER_ONE_CPU, "handover", [ONE_CPU],
+             "p50", "us", "descriptor, one CPU:p50", single + BUSES),
+        Case("M6", SNAPSHOT, "snapshot", [], "seconds", "s", f"{COPY}:seconds", single),
+        Case("M6", SNAPSHOT_DURABLE, "snapshot", ["-v", "durable"],
+             "seconds", "s", f"{COPY_SYNCED}:seconds", single),
+        Case("M6", SAVE, "save", [], "seconds", "s", f"{COPY_SYNCED}:seconds", single),
+        Case("M6", STREAM_IN, "streamin", [],
+             "rate", "GB/s", f"{STREAM}:rate", single + [SOCAT]),
+        Case("M6", STREAM_OUT, "streamout", [],
+             "rate", "GB/s", f"{STREAM}:rate", single + [SOCAT]),
     ]
 
 
 def floors_of(wanted):
     """Those of the kind that these cases are compared with."""
     names = {case.floor.split(":")[0] for case in wanted}
-    return [floor for kind in (FLOORS, DISK_FLOORS) for floor in kind
+    kinds = (FLOORS, DISK_FLOORS, HANDOVER_FLOORS, FILE_FLOORS)
+    return [floor for kind in kinds for floor in kind
             if names & {other.name for other in kind}]
+
+
+def is_transfer(case):
+    """One file, once; not as often as it goes."""
+    return case.unit in ("s", "GB/s")
 
 
 def most_in_a_sync(case):
@@ -102,7 +145,7 @@ MEMORY, FLOOD, COMMAND = "memory and start", "flood", "a command from start to e
 LOAD = "load"
 
 # The project's own bars for the first version, and its goals; None: there is none. What
-# is compared with a peer's row is the ratio.
+# is compared with a peer's row is the ratio; vs_floor is the one to the case's floor.
 Bar = namedtuple("Bar", "what workload case metric against bar goal higher_is_better")
 
 BARS = [
@@ -120,6 +163,21 @@ BARS = [
         1.4, 2.7, True),
     Bar("durable sends, batches of 64", "M5", SEND_64, "median", "redis LPUSH",
         1.0, 2.0, True),
+    Bar("live descriptor", "M6", HANDOVER, "median", "dbus-broker", 1.25, 0.75, False),
+    Bar("live descriptor, one CPU", "M6", HANDOVER_ONE_CPU, "median", "dbus-broker",
+        1.25, 0.75, False),
+    Bar("file to a queue in memory", "M6", SNAPSHOT, "vs_floor", None, 1.15, 1.0, False),
+    Bar("file to a durable queue", "M6", SNAPSHOT_DURABLE, "vs_floor", None,
+        1.15, 1.0, False),
+    Bar("file received and saved", "M6", SAVE, "vs_floor", None, 1.15, 1.0, False),
+    Bar("file sent as bytes", "M6", STREAM_IN, "median", "socat", 1.3, None, True),
+    Bar("file sent as bytes", "M6", STREAM_IN, "vs_floor", None, None, 0.6, True),
+    Bar("file received as bytes", "M6", STREAM_OUT, "median", "socat", 1.3, None, True),
+    Bar("file received as bytes", "M6", STREAM_OUT, "vs_floor", None, None, 0.6, True),
+    Bar("pings beside files, x alone", "M6", BESIDE, "ping_factor", None,
+        2.0, None, False),
+    Bar("sends beside files, x alone", "M6", BESIDE, "send_factor", None,
+        2.0, None, False),
     Bar("KiB per idle connection, 10,000", "M7", MEMORY, "per_10000", None,
         1.0, 0.5, False),
     Bar("KiB of private memory, idle", "M7", MEMORY, "private", None,

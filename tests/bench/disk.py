@@ -3,6 +3,9 @@
 
 import os
 import subprocess
+import time
+
+from servers import find
 
 MEMORY = ("tmpfs", "ramfs", "hugetlbfs")  # nothing is durable there
 SECTOR = 512  # the unit of st_blocks
@@ -63,6 +66,76 @@ def choose(candidates):
                 return disk
     return None
 
+
+# ---- a file system whose files can share blocks ----------------------------------------
+
+MAKERS = (["mkfs.btrfs", "-q"], ["mkfs.xfs", "-q", "-m", "reflink=1"])
+SMALLEST = 400 << 20  # bytes: what both make
+UMOUNT_TRIES = 50
+
+
+class Loop:
+    """btrfs or xfs in a file below parent, mounted as long as the context lasts."""
+
+    def __init__(self, parent, size):
+        self.image, self.mount = parent + "/image", parent + "/mount"
+        self.size = size
+
+    def __enter__(self):
+        maker = next(maker for maker in MAKERS if find(maker[0]))
+        os.mkdir(self.mount)
+        try:
+            with open(self.image, "wb") as f:
+                f.truncate(self.size)
+            run(find(maker[0]), *maker[1:], self.image)
+            run("mount", "-o", "loop", self.image, self.mount)
+        except RuntimeError:
+            self.remove()
+            raise
+        return self.mount
+
+    def __exit__(self, *_):
+        """The loop device ends with the mount."""
+        for _ in range(UMOUNT_TRIES):
+            try:
+                run("umount", self.mount)
+                break
+            except RuntimeError:
+                time.sleep(0.1)
+        else:
+            run("umount", "-l", self.mount)
+        self.remove()
+
+    def remove(self):
+        os.rmdir(self.mount)
+        if os.path.exists(self.image):
+            os.unlink(self.image)
+
+
+def run(*command):
+    r = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                       check=False)
+    if r.returncode:
+        raise RuntimeError(f"{os.path.basename(command[0])}: {r.stderr.strip()[-200:]}")
+
+
+def why_no_loop(parent):
+    """By trying; "" if files can share blocks there."""
+    if os.geteuid():
+        return "only root can mount"
+    if not any(find(maker[0]) for maker in MAKERS):
+        return "there is no mkfs.btrfs and no mkfs.xfs (run --install)"
+    try:
+        with Loop(parent, SMALLEST) as mount:
+            with open(mount + "/a", "wb") as f:
+                f.write(bytes(65536))
+            run("cp", "--reflink=always", mount + "/a", mount + "/b")
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+# ---- files -----------------------------------------------------------------------------
 
 def files(directory):
     for parent, _, names in os.walk(directory):

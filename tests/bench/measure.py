@@ -23,20 +23,29 @@ SETTLE_SECONDS = 0.2  # before memory is looked at
 # ---- drivers ---------------------------------------------------------------------------
 
 def run_driver(argv, server, timeout=90):
-    """Its JSON, and `foreign`: the share of the machine that others used meanwhile."""
-    busy, begin, own = busy_seconds(), time.monotonic(), own_seconds(server)
-    try:
-        r = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                           timeout=timeout, env=dict(os.environ, PATH=servers.PATH))
-    except subprocess.TimeoutExpired as error:
-        raise RuntimeError(f"no result after {timeout} s") from error
+    """Its JSON, and `foreign`."""
+    with watching(server) as values:
+        try:
+            r = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True,
+                               text=True, timeout=timeout,
+                               env=dict(os.environ, PATH=servers.PATH))
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(f"no result after {timeout} s") from error
     if r.returncode or not r.stdout:
         raise RuntimeError(r.stderr or f"exit status {r.returncode}")
-    values = json.loads(r.stdout.splitlines()[-1])
+    values.update(json.loads(r.stdout.splitlines()[-1]))
+    return values
+
+
+@contextlib.contextmanager
+def watching(server):
+    """`foreign`, in the end: the share of the machine that others used meanwhile."""
+    values = {}
+    busy, begin, own = busy_seconds(), time.monotonic(), own_seconds(server)
+    yield values
     others = busy_seconds() - busy - (own_seconds(server) - own)
     machine = (time.monotonic() - begin) * os.cpu_count()
     values["foreign"] = round(max(0, others) / machine, 3)
-    return values
 
 
 def busy_seconds():

@@ -127,9 +127,12 @@ def markdown(result):
     lines += bars(about, summary)
     for case in cases.cases(about["ours"]):
         if case.rows:
-            lines += case_table(case, summary)
+            case_lines = transfer_table if cases.is_transfer(case) else case_table
+            lines += case_lines(case, summary)
+    lines += beside_table(summary) + reflink_table(summary)
     lines += load_table(summary) + command_table(summary) + memory_table(about, summary)
     lines += flood_table(summary) + floor_table(summary) + disk_floor_table(summary)
+    lines += file_floor_table(summary)
     lines += server_table(about) + noise(summary)
     return "\n".join(lines) + "\n"
 
@@ -146,8 +149,9 @@ def head(about):
         "tests/bench/README.md.",
     ]
     if about.get("disk"):
-        lines += ["", f"M5 keeps its files in {about['disk']}. There a measurement takes "
-                  f"{about['disk_seconds']} s."]
+        lines += ["", f"M5 and M6 keep their files in {about['disk']}. There a "
+                  f"measurement of M5 takes {about['disk_seconds']} s; M6 hands over a "
+                  f"file of {about.get('file_mib', 0):,} MiB, once in each."]
     return lines
 
 
@@ -168,7 +172,7 @@ def bars(about, summary):
             continue
         by_cpu = ratio(cpu_of(other), cpu_of(ours)) if bar.against else None
         flaw = flaw_of(ours)
-        rows.append([bar.what, f"x {bar.against}" if bar.against else "-", number(value),
+        rows.append([bar.what, compared_with(bar), number(value),
                      flaw or verdict(value, bar.bar, bar),
                      flaw or verdict(value, bar.goal, bar), factor(by_cpu)])
     if not rows:
@@ -177,6 +181,12 @@ def bars(about, summary):
             "By CPU time: how many times more of it the other needs for a message, server"
             " and clients together. Foreign load disturbs it less than a rate.", ""] + \
         table(["", "compared with", "measured", "first bar", "goal", "by CPU time"], rows)
+
+
+def compared_with(bar):
+    if bar.metric == "vs_floor":
+        return "x its floor"
+    return f"x {bar.against}" if bar.against else "-"
 
 
 def ratio(a, b):
@@ -230,6 +240,55 @@ def case_table(case, summary):
     floor = case.floor.split(":")[0]
     return ["", f"## {case.workload} {case.name}", "", f"Floor: {floor}.", ""] + \
         table(heads, rows) + failures(failed)
+
+
+TRANSFER_HEADS = ["CPU s: server", "clients"]
+
+
+def transfer_cells(entry):
+    return [number(entry[who] / 1e6) for who in ("us_server", "us_clients")]
+
+
+def transfer_table(case, summary):
+    good, failed = entries_of(summary, case.workload, case.name)
+    if not good:
+        return failures(failed)
+    good.sort(key=lambda e: e["median"], reverse=case.metric == "rate")
+    other, unit = ("seconds", "s") if case.metric == "rate" else ("rate", "GB/s")
+    rows = [[e["label"], number(e["median"]), span(e), factor(e.get("vs_floor")),
+             factor(e.get("vs_best")), number(e[other])] + transfer_cells(e)
+            for e in good]
+    floor = case.floor.split(":")[0]
+    heads = ["", case.unit, "range", "x floor", "x best", unit] + TRANSFER_HEADS
+    return ["", f"## {case.workload} {case.name}", "", f"Floor: {floor}.", ""] + \
+        table(heads, rows) + failures(failed)
+
+
+def beside_table(summary):
+    good, failed = entries_of(summary, "M6", cases.BESIDE)
+    if not good:
+        return failures(failed)
+    keys = ("alone", "beside", "factor", "p99_alone", "p99_beside")
+    rows = [[f"{e['label']}: {what}s"] + [number(e[f"{what}_{key}"]) for key in keys]
+            for e in good for what in ("ping", "send")]
+    heads = ["", "alone, p50 us", "beside", "factor", "alone, p99 us", "beside"]
+    return ["", f"## M6 {cases.BESIDE}", "",
+            "One client, one after the other, until both large ones have gone through.",
+            ""] + table(heads, rows) + failures(failed)
+
+
+def reflink_table(summary):
+    good, failed = entries_of(summary, "M6", cases.REFLINK)
+    if not good:
+        return failures(failed)
+    small, large = (f"{good[0][size] / 2 ** 20:,.0f} MiB, ms"
+                    for size in ("small_bytes", "large_bytes"))
+    rows = [[e["label"], number(e["small_ms"]), number(e["large_ms"]), factor(e["ratio"])]
+            for e in good]
+    return ["", f"## M6 {cases.REFLINK}", "",
+            "As a copy to a queue in memory, but on btrfs or xfs in a file. The ratio is "
+            "1 where it costs the same however large the file is.", ""] + \
+        table(["", small, large, "ratio"], rows) + failures(failed)
 
 
 def load_table(summary):
@@ -312,19 +371,28 @@ def disk_floor_table(summary):
                "flushes a record"], rows) if rows else []
 
 
+def file_floor_table(summary):
+    entries = floors(summary, cases.FILE_FLOORS)
+    rows = [[e["case"], number(e["seconds"]), number(e["rate"]), span(e)]
+            + transfer_cells(e) for e in entries]
+    return ["", "## M0 floors: a file", "",
+            "Into a new file. *stream* is a socket pair, from and to memory.", ""] + \
+        table(["", "s", "GB/s", "range"] + TRANSFER_HEADS, rows) if rows else []
+
+
 def floor_table(summary):
-    entries = floors(summary, cases.FLOORS)
+    entries = floors(summary, cases.FLOORS + cases.HANDOVER_FLOORS)
     rows = [[e["case"], number(e["p50"]), span(e), number(e["p99"]), number(e["rate"])]
             for e in entries]
     return ["", "## M0 floors", ""] + \
-        table(["100 bytes there and back", "p50 us", "range", "p99 us", "a second"],
-              rows) if rows else []
+        table(["100 bytes there and back, or a descriptor there", "p50 us", "range",
+               "p99 us", "a second"], rows) if rows else []
 
 
 def server_table(about):
     rows = [[name, *words] for name, words in about["servers"].items()]
     lines = ["", "## Who took part", ""] + table(
-        ["", "version", "as configured", "in M5"], rows)
+        ["", "version", "as configured", "in M5; ipcd: in M6, too"], rows)
     if about["left_out"]:
         lines += [""] + [f"- left out: {name}, {why}"
                          for name, why in about["left_out"].items()]

@@ -13,10 +13,12 @@ import time
 
 import cases
 import disk
+import files
 import measure
 import report
 import servers
 
+ON_DISK = ("M5", "M6")
 TRIES = 3  # of a measurement that others disturb
 FOREIGN_MAX = 0.12  # the share of the machine from which it is disturbed
 PATIENCE_SECONDS = {False: 300, True: 40}  # by quick: then nothing is tried again
@@ -30,6 +32,7 @@ class Run:
         self.records = []
         self.reps = options.reps or (2 if options.quick else 3)
         self.meter = measure.Meter(options.quick)
+        self.files = files.Files(self.meter, options.quick)
         self.patience = PATIENCE_SECONDS[options.quick]
         others = [servers.ipcd(*other.split("=", 1)) for other in options.other]
         self.ours = [servers.ipcd()] + others
@@ -40,10 +43,10 @@ class Run:
 
     def build(self):
         """The drivers, and so who can take part."""
-        for name in ("floor", "ipc"):
+        for name in ("floor", "ipc", "files"):
             servers.build_driver(name)
         wanted = self.options.peers
-        for kind in servers.PEERS + [servers.SQLITE]:
+        for kind in servers.PEERS + servers.OTHERS:
             if wanted is not None and kind.command and kind.name not in wanted.split(","):
                 continue
             why = kind.missing()
@@ -59,13 +62,24 @@ class Run:
         given = self.options.disk
         self.meter.disk = disk.choose([given] if given else [
             servers.DRIVERS, "/var/tmp", tempfile.gettempdir()])
-        if not self.wants("M5"):
-            return
-        if not self.meter.disk:
-            self.left_out["M5"] = "there is no directory on a disk (run --disk DIR)"
+        for workload in filter(self.wants, ON_DISK):
+            if not self.meter.disk:
+                self.left_out[workload] = "no directory is on a disk (run --disk DIR)"
         for kind in self.ours:
-            if not kind.durable:
+            if self.wants("M5") and not kind.durable:
                 self.left_out[f"M5 of {kind.name}"] = "it keeps no queue on disk"
+            if self.wants("M6") and not kind.files:
+                self.left_out[f"M6 of {kind.name}"] = "it takes no files"
+        if self.can("M6") and not self.files.has_space():
+            self.left_out["M6"] = f"there is too little room in {self.meter.disk.path}"
+        if self.can("M6"):
+            self.choose_loop()
+
+    def choose_loop(self):
+        with tempfile.TemporaryDirectory(dir=self.meter.disk.path) as directory:
+            why = disk.why_no_loop(directory)
+        if why:
+            self.left_out[f"M6 {cases.REFLINK}"] = why
 
     # ---- what there is to measure: (workload, case, label, function)
 
@@ -73,38 +87,51 @@ class Run:
         return not self.options.only or workload in self.options.only.split(",")
 
     def can(self, workload):
-        return self.wants(workload) and (workload != "M5" or self.meter.disk)
+        return self.wants(workload) and workload not in self.left_out
 
     def todo(self):
         meter = self.meter
         known = cases.cases([kind.name for kind in self.ours])
         wanted = [case for case in known if case.rows and self.can(case.workload)]
         for case in cases.floors_of(wanted):
-            yield case.workload, case.name, "floor", lambda c=case: meter.floor(c)
+            floor = self.files.floor if cases.is_transfer(case) else meter.floor
+            yield case.workload, case.name, "floor", lambda f=floor, c=case: f(c)
         for case in wanted:
-            durable = case.workload == "M5"
-            measure_row = meter.durable_row if durable else meter.row
-            for row, kind in self.taking_part(case.rows, durable):
+            measure_row = meter.durable_row if case.workload == "M5" else meter.row
+            if cases.is_transfer(case):
+                measure_row = self.files.row
+            for row, kind in self.taking_part(case.rows, case.workload):
                 yield (case.workload, case.name, row.label,
                        lambda m=measure_row, c=case, r=row, k=kind: m(c, r, k))
         if self.can("M5"):
             yield from self.load_todo()
+        if self.can("M6"):
+            yield from self.files_todo()
         if self.wants("M7"):
             yield from self.memory_todo()
         if self.wants("command"):
             yield from self.command_todo()
 
-    def taking_part(self, rows, durable):
+    def taking_part(self, rows, workload):
         for row in rows:
             kind = self.kinds.get(row.server)
-            if kind and (kind.durable or not durable):
+            if kind and {"M5": kind.durable, "M6": kind.files}.get(workload, True):
                 yield row, kind
 
     def load_todo(self):
         rows = [cases.row(kind.name, kind.name) for kind in self.ours] + cases.STORES
-        for row, kind in self.taking_part(rows, True):
+        for row, kind in self.taking_part(rows, "M5"):
             yield ("M5", cases.LOAD, row.label,
                    lambda r=row, k=kind: self.meter.load(r, k))
+
+    def files_todo(self):
+        for kind in self.ours:
+            if kind.files:
+                yield ("M6", cases.BESIDE, kind.name,
+                       lambda k=kind: self.files.beside(k))
+            if kind.files and f"M6 {cases.REFLINK}" not in self.left_out:
+                yield ("M6", cases.REFLINK, kind.name,
+                       lambda k=kind: self.files.reflink(k))
 
     def memory_todo(self):
         meter = self.meter
@@ -177,7 +204,8 @@ class Run:
             "load": os.getloadavg(),
             "servers": {k.name: [k.version(), k.config, k.durable or "-"]
                         for k in self.kinds.values()},
-            "disk": self.meter.disk.words() if self.can("M5") else "",
+            "disk": self.meter.disk.words() if any(map(self.can, ON_DISK)) else "",
+            "file_mib": self.files.size >> 20,
             "disk_seconds": self.meter.disk_seconds,
             "left_out": self.left_out,
             "ours": [kind.name for kind in self.ours],
@@ -222,10 +250,10 @@ def parse_options():
     p.add_argument("--quick", action="store_true", help="about a minute")
     p.add_argument("--reps", type=int, help="repetitions (default 3; 2 with --quick)")
     p.add_argument("--only", metavar="W,...",
-                   help="only these of M4, M5, M7, command, and their floors")
+                   help="only these of M4, M5, M6, M7, command, and their floors")
     p.add_argument("--disk", metavar="DIR",
-                   help="where M5 keeps its files (default: in the build directory, or "
-                   "/var/tmp if that is no disk)")
+                   help="where M5 and M6 keep their files (default: in the build "
+                   "directory, or /var/tmp if that is no disk)")
     p.add_argument("--peers", metavar="NAME,...", help="only these peers; '' for none")
     p.add_argument("--other", metavar="NAME=IPCD", action="append", default=[],
                    help="measure another build of the daemon beside; may be repeated")

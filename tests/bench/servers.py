@@ -27,12 +27,14 @@ def find(program):
 
 # ---- drivers ---------------------------------------------------------------------------
 
+LIBIPC = ["-I" + TOP + "/libipc/include", "-L" + BUILD, "-lipc", "-Wl,-rpath," + BUILD]
+
 # What a driver includes and is linked with, beyond libc.
 LIBRARIES = {
     "floor": (None, []),
     "sqlite": ("sqlite3.h", ["-lsqlite3"]),
-    "ipc": (None, ["-I" + TOP + "/libipc/include", "-L" + BUILD, "-lipc",
-                   "-Wl,-rpath," + BUILD]),
+    "ipc": (None, LIBIPC),
+    "files": (None, LIBIPC),
     "beanstalk": (None, []),
     "redis": ("hiredis/hiredis.h", ["-lhiredis"]),
     "nats": ("nats/nats.h", ["-lnats"]),
@@ -69,22 +71,25 @@ def build_driver(name):
 class Kind:
     """One server: `command(directory, state, sync)` gives its arguments and its address.
     It keeps what it is sent in the directory `state`, on disk before it answers if
-    `sync`; in memory if state is None. No command: it works in the client's process."""
+    `sync`; in memory if state is None. No command: it works in the client's process.
+    No driver: it is a program of its own."""
 
     def __init__(self, name, driver, command, config, program, packages="", version=None,
-                 durable=""):
+                 durable="", files=False):
         self.name, self.driver, self.command = name, driver, command
         self.config, self.program, self.packages = config, program, packages
         self.version_command = version
         self.durable = durable  # how it is configured with a state; "" if it has none
+        self.files = files  # whether it hands over files or descriptors
 
     def drivers(self):
         """What has to be built."""
-        return [self.driver] + (["dbusctl"] if self.name == "dbus-broker" else [])
+        with_it = ["dbusctl"] if self.name == "dbus-broker" else []
+        return ([self.driver] if self.driver else []) + with_it
 
     def missing(self):
         """What it lacks here, in words; "" if it can be measured."""
-        header = LIBRARIES[self.driver][0]
+        header = LIBRARIES[self.driver][0] if self.driver else None
         lacks = []
         if self.program and not find(self.program):
             lacks.append(self.program)
@@ -113,9 +118,12 @@ IPCD_ROOM = {"queue_messages": 10 ** 9, "user_messages": 10 ** 9,
 
 
 def ipcd(name="ipcd", program=IPCD):
-    """A build without --volatile has no queues on disk."""
-    r = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
-    durable = "--volatile" in r.stdout
+    """A build without --volatile has no queues on disk, one without file_max no files."""
+    def says(option, word):
+        r = subprocess.run([program, option], capture_output=True, text=True, check=False)
+        return word in r.stdout
+
+    durable = says("--help", "--volatile")
     room = [word for limit, value in IPCD_ROOM.items()
             for word in ("--limit", f"{limit}={value}")]
 
@@ -127,7 +135,8 @@ def ipcd(name="ipcd", program=IPCD):
 
     config = "--user, Unix socket" + (", --volatile" if durable else "")
     return Kind(name, "ipc", command, config, program,
-                durable="--state, limits raised" if durable else "")
+                durable="--state, limits raised" if durable else "",
+                files=says("--limits", "file_max"))
 
 
 def redis_command(d, state=None, sync=True):
@@ -188,6 +197,9 @@ SQLITE = Kind("sqlite", "sqlite", None, "in the producer's process", None,
               "libsqlite3-dev", package_version("libsqlite3-0"),
               durable="WAL, synchronous=FULL, locking_mode=EXCLUSIVE")
 
+SOCAT = Kind("socat", None, None, "-u -b 1048576, Unix socket, from file to file",
+             "socat", "socat", package_version("socat"), files=True)
+
 PEERS = [
     Kind("redis", "redis", redis_command,
          "Unix socket, no snapshots, no append-only file",
@@ -203,12 +215,13 @@ PEERS = [
          "mosquitto", "mosquitto mosquitto-clients", package_version("mosquitto")),
     Kind("dbus-daemon", "dbus", dbus_daemon_command,
          "session type, all allowed, limits raised, Unix socket",
-         "dbus-daemon", "dbus-daemon dbus-bin libsystemd-dev"),
+         "dbus-daemon", "dbus-daemon dbus-bin libsystemd-dev", files=True),
     Kind("dbus-broker", "dbus", dbus_broker_command,
          "own controller (not counted), all allowed, Unix socket",
-         "dbus-broker", "dbus-broker libsystemd-dev", package_version("dbus-broker")),
+         "dbus-broker", "dbus-broker libsystemd-dev", package_version("dbus-broker"),
+         files=True),
 ]
-
+OTHERS = [SQLITE, SOCAT]
 
 CPUCLOCK_SCHED = 2  # with a process's number: its clock, as clock_getcpuclockid(3) says
 
@@ -315,13 +328,14 @@ class Server:
 
 # ---- installing ------------------------------------------------------------------------
 
+TOOLS = ["btrfs-progs"]  # a file system whose files can share blocks
 SERVICES = ("redis-server beanstalkd nats-server mosquitto").split()
 POLICY = "/usr/sbin/policy-rc.d"
 
 
 def install():
     """Debian's packages of all peers; none of their services is started or enabled."""
-    packages = sorted({p for kind in PEERS + [SQLITE] for p in kind.packages.split()})
+    packages = sorted({p for kind in PEERS + OTHERS for p in kind.packages.split()})
     apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"]
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     before = {s for s in SERVICES if is_enabled(s)}
@@ -331,7 +345,7 @@ def install():
         os.chmod(POLICY, 0o755)
     try:
         subprocess.run(apt + ["update"], check=True, env=env)
-        subprocess.run(apt + ["install", "--no-install-recommends"] + packages,
+        subprocess.run(apt + ["install", "--no-install-recommends"] + packages + TOOLS,
                        check=True, env=env)
     finally:
         if forbid:
