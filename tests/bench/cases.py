@@ -122,12 +122,11 @@ def cases(ours):
     ]
 
 
-def floors_of(wanted):
-    """Those of the kind that these cases are compared with."""
-    names = {case.floor.split(":")[0] for case in wanted}
+def floors_of(case):
+    """All of the kind that it is compared with."""
+    name = case.floor.split(":")[0]
     kinds = (FLOORS, DISK_FLOORS, HANDOVER_FLOORS, FILE_FLOORS)
-    return [floor for kind in kinds for floor in kind
-            if names & {other.name for other in kind}]
+    return next(kind for kind in kinds if name in {floor.name for floor in kind})
 
 
 def is_transfer(case):

@@ -93,10 +93,9 @@ class Run:
         meter = self.meter
         known = cases.cases([kind.name for kind in self.ours])
         wanted = [case for case in known if case.rows and self.can(case.workload)]
-        for case in cases.floors_of(wanted):
-            floor = self.files.floor if cases.is_transfer(case) else meter.floor
-            yield case.workload, case.name, "floor", lambda f=floor, c=case: f(c)
+        known_floors = set()
         for case in wanted:
+            yield from self.floors_todo(case, known_floors)
             measure_row = meter.durable_row if case.workload == "M5" else meter.row
             if cases.is_transfer(case):
                 measure_row = self.files.row
@@ -111,6 +110,16 @@ class Run:
             yield from self.memory_todo()
         if self.wants("command"):
             yield from self.command_todo()
+
+    def floors_todo(self, case, known):
+        """Those of its kind, before the first case that is compared with any of them."""
+        for floor in cases.floors_of(case):
+            if floor.name not in known:
+                known.add(floor.name)
+                measure_floor = (self.files if cases.is_transfer(floor) else
+                                 self.meter).floor
+                yield (floor.workload, floor.name, "floor",
+                       lambda m=measure_floor, f=floor: m(f))
 
     def taking_part(self, rows, workload):
         for row in rows:
