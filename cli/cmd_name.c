@@ -58,6 +58,7 @@ static void add_row(struct table *table, const struct ipc_record *record)
 	for (size_t i = 0; i < ARRAY_SIZE(counts); i++)
 		list_add_number(table, record, counts[i]);
 	list_add_size(table, record, "bytes");
+	list_add_size(table, record, "file_bytes");
 	list_add_age(table, record, "oldest_ms");
 	list_add_number(table, record, "receivers");
 	table_add(table, "%s",
@@ -109,13 +110,14 @@ static int list_all(struct names *names, char **wanted)
 /* Sorted, as ls(1) does. */
 static int list_table(struct names *names, char **wanted)
 {
-	static const char *const heads[] = { "MODE",	"OWNER",     "GROUP", "READY",
-					     "DELAYED", "LEASED",    "DEAD",  "BYTES",
-					     "OLDEST",	"RECEIVERS", "KEPT",  "NAME" };
+	static const char *const heads[] = { "MODE",	"OWNER",  "GROUP",     "READY",
+					     "DELAYED", "LEASED", "DEAD",      "BYTES",
+					     "FILES",	"OLDEST", "RECEIVERS", "KEPT",
+					     "NAME" };
 	struct table *table = &names->table;
 	int status;
 
-	table_init(table, names->is_long ? "<<<>>>>>>><<" : "<");
+	table_init(table, names->is_long ? "<<<>>>>>>>><<" : "<");
 	for (size_t i = 0; names->is_long && i < ARRAY_SIZE(heads); i++)
 		table_add(table, "%s", heads[i]);
 	status = list_all(names, wanted);

@@ -37,7 +37,8 @@ static int run_set(struct cli *cli, int argc, char **argv)
 	"  owner=USER group=GROUP   by name or number\n"                               \
 	"  mode=0660                who may: read 4, write 2; owner, group, others\n"  \
 	"  queue_messages=N         how many messages it holds at most\n"              \
-	"  queue_bytes=N            how many bytes\n"                                  \
+	"  queue_bytes=N            how many bytes of memory\n"                        \
+	"  queue_file_bytes=N       how many bytes of files, on the disk\n"            \
 	"  max_attempts=N           after so many deliveries a message is dead\n"      \
 	"  backoff=MS,MS...         milliseconds before it comes again after a nack\n" \
 	"  lost_delay=MS            the same after a receiver was lost\n"              \

@@ -205,6 +205,8 @@ static void show_name(const struct ipc_client *client, const struct ipc_record *
 	show_owner(record);
 	show_counts("messages", record, now, ARRAY_SIZE(now));
 	show_size("size", record, "bytes");
+	if (ipc_record_get_integer(record, "file_bytes") > 0)
+		show_size("files", record, "file_bytes");
 	show_time("oldest", record, "oldest_ms");
 	show_counts("peers", record, peers, ARRAY_SIZE(peers));
 	show_counts("in all", record, total, ARRAY_SIZE(total));

@@ -62,6 +62,23 @@ static void check_room(struct doctor *doctor, const struct ipc_record *queue)
 			    list_format_size(max_text, max_bytes));
 }
 
+static void check_files(struct doctor *doctor, const struct ipc_record *queue)
+{
+	int64_t bytes = ipc_record_get_integer(queue, "file_bytes");
+	int64_t max = ipc_record_get_integer(queue, "queue_file_bytes");
+	enum level level = max > 0 ? doctor_judge(0, 1, bytes, max) : LEVEL_OK;
+	char text[LIST_TEXT], max_text[LIST_TEXT];
+
+	if (level != LEVEL_OK)
+		doctor_tell(
+			doctor, level, queue_of(queue),
+			"receive from it, or raise its queue_file_bytes with 'ipc name "
+			"set'",
+			"it is %sfull: files of %s, of %s at most",
+			level == LEVEL_PROBLEM ? "" : "nearly ",
+			list_format_size(text, bytes), list_format_size(max_text, max));
+}
+
 static void check_dead(struct doctor *doctor, const struct ipc_record *queue)
 {
 	long long dead = ipc_record_get_integer(queue, "dead");
@@ -101,6 +118,7 @@ static void check_kept(struct doctor *doctor, const struct ipc_record *queue)
 static void check_queue(struct doctor *doctor, const struct ipc_record *queue)
 {
 	check_room(doctor, queue);
+	check_files(doctor, queue);
 	check_dead(doctor, queue);
 	check_age(doctor, queue);
 	check_kept(doctor, queue);

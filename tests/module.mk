@@ -59,8 +59,6 @@ test_stream_out_LDFLAGS := -Wl,--wrap=sendmsg,--wrap=send
 test_client_calls_LDFLAGS := -Wl,--wrap=sendmsg,--wrap=send,--wrap=recvmsg,--wrap=poll,--wrap=setsockopt
 test_model_LDFLAGS := -Wl,--wrap=clock_gettime,--wrap=epoll_wait,--wrap=timerfd_settime
 test_client_memory_LDFLAGS := $(WRAP_MEMORY)
-test_worker_LDFLAGS := -Wl,--wrap=clock_gettime,--wrap=close,--wrap=pthread_create
-test_store_broker_LDFLAGS := $(WRAP_MEMORY)
 test_digest_LDFLAGS := $(WRAP_MEMORY)
 test_client_send_file_LDFLAGS := -Wl,--wrap=memfd_create,--wrap=fcntl,--wrap=pread
 test_client_file_memory_LDFLAGS := $(WRAP_MEMORY)
@@ -69,7 +67,9 @@ test_client_save_LDFLAGS := -Wl,--wrap=openat,--wrap=renameat2,--wrap=linkat,--w
 test_client_filter_LDFLAGS := $(WRAP_MEMORY)
 test_history_LDFLAGS := $(WRAP_MEMORY)
 test_store_parts_LDFLAGS := $(WRAP_MEMORY)
+test_worker_LDFLAGS := -Wl,--wrap=clock_gettime,--wrap=close,--wrap=pthread_create
 test_store_LDFLAGS := $(WRAP_MEMORY)
+test_store_broker_LDFLAGS := $(WRAP_MEMORY)
 
 # Everything but main(), so that a test can reach into each module and only what it uses
 # is linked. `q` and --thin, since two folders may have files of the same name.
