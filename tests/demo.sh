@@ -127,9 +127,29 @@ take_job
 run "ipc reject $message $lease --reason 'no picture'"
 run 'ipc receive jobs --peek --json'
 
+say 'Files and directories go the same way. A digest tells that each came as it was sent.'
+run "ipc send files \$(readlink -f \$dir/bin/ipcd) cli README.md --digest sha256"
+run 'ipc name ls -l files'
+run 'mkdir $dir/incoming && ipc receive files -n 3 -o $dir/incoming'
+run 'diff -r cli $dir/incoming/cli && cmp README.md $dir/incoming/README.md &&
+       cmp $dir/bin/ipcd $dir/incoming/ipcd && echo all the same'
+
+say 'Nothing that is there is touched, unless one says so.'
+run 'ipc send files README.md'
+run_refused 1 'ipc receive files -o $dir/incoming'
+run 'ipc receive files -o $dir/incoming --rename'
+
+say 'Holes stay holes: a gigabyte of nothing takes no time and no space.'
+run 'truncate -s 1G $dir/large && ipc send files $dir/large && ipc receive files -o $dir/incoming &&
+       ls -lsh $dir/incoming/large'
+
+say 'A pipe can be handed over as it is: then the two talk without ipcd.'
+run 'ipc name create fast durable=false'
+run '{ echo through the pipe | ipc send fast --live -; } && ipc receive fast'
+
 say 'What cannot be is refused, and why.'
 run_refused 4 'ipc send ipcd.secret -m x'
-run_refused 2 'head -c 20000000 /dev/zero | ipc send films'
+run_refused 1 'ipc send jobs -m x --meta []'
 run_refused 3 'ipc receive jobs -w 0'
 
 # ---- the hand-over --------------------------------------------------------------------
