@@ -174,8 +174,10 @@ static bool reserve(struct filling *f)
 
 bool filling_begin(struct filling *f, unsigned int kinds)
 {
-	int r = kinds ? digest_new(kinds, &f->digest) : 0;
+	int r;
 
+	f->digest = digest_free(f->digest); /* it was small at first */
+	r = kinds ? digest_new(kinds, &f->digest) : 0;
 	if (r < 0)
 		return filling_fail_errno(f, -r, "the digest cannot be made");
 	f->kinds = kinds;
