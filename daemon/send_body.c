@@ -230,16 +230,23 @@ static void on_snapshot_stalled(struct snapshot *s)
 
 static void watch(struct send_body *b);
 
-/* A copy that nobody has taken up, for what was sent before hangs, would wait for ever. */
+static uint64_t count_copied(const struct send_body *b)
+{
+	return __atomic_load_n(&b->snapshot->copied, __ATOMIC_RELAXED);
+}
+
+/* A copy that nobody begins or goes on with, for other descriptors hang, would wait for
+ * ever. */
 static void on_watch(struct timer *timer)
 {
 	struct send_body *b = CONTAINER_OF(timer, struct send_body, watch);
 	struct peer *peer = peer_of(b);
 	struct server *server = peer->server;
 
-	if (!b->snapshot || snapshot_has_begun(b->snapshot))
+	if (!b->snapshot)
 		return;
-	if (!workers_is_stuck(server->workers, peer->user->uid)) {
+	if (!snapshot_waits(b->snapshot) || count_copied(b) != b->copied ||
+	    !workers_is_stuck(server->workers, peer->user->uid)) {
 		watch(b);
 		return;
 	}
@@ -251,6 +258,7 @@ static void watch(struct send_body *b)
 {
 	struct server *server = peer_of(b)->server;
 
+	b->copied = count_copied(b);
 	/* without memory it waits */
 	(void)!timer_set(&server->loop, &b->watch,
 			 deadline_after(server->loop.now_ns, server->limits.fd_deadline));
@@ -260,11 +268,9 @@ static void watch(struct send_body *b)
 
 static void tell_progress(struct send_body *b)
 {
-	const struct snapshot *s = b->snapshot;
 	struct json_writer *w = peer_begin(peer_of(b), true, b->send->request.id);
 
-	json_put_u64(w, "progress",
-		     s ? __atomic_load_n(&s->copied, __ATOMIC_RELAXED) : b->size);
+	json_put_u64(w, "progress", b->snapshot ? count_copied(b) : b->size);
 	if (b->size != UINT64_MAX)
 		json_put_u64(w, "file_size", b->size);
 	peer_end(peer_of(b));

@@ -244,7 +244,7 @@ static bool begin(struct snapshot *s)
 	return r == 0 || filling_fail_errno(f, -r, "the digest cannot be made");
 }
 
-/* The next stretch of data, no more than a step; what is before it is a hole. */
+/* The next stretch of data, no more than a step, or none; what is before it is a hole. */
 static bool next_extent(struct snapshot *s, off_t *ret_begin, size_t *ret_size)
 {
 	off_t begin = s->at, end = s->st.size;
@@ -254,6 +254,8 @@ static bool next_extent(struct snapshot *s, off_t *ret_begin, size_t *ret_size)
 		s->sparse = false; /* nothing tells: all is data */
 	begin = (off_t)min_u64((uint64_t)begin, (uint64_t)s->st.size);
 	end = (off_t)min_u64((uint64_t)end, (uint64_t)s->st.size);
+	if (s->filling.digest && begin - s->at > STEP_BYTES) /* hashing takes its time */
+		begin = end = s->at + STEP_BYTES;
 	*ret_begin = begin;
 	*ret_size = end > begin ? (size_t)min_u64((uint64_t)(end - begin), STEP_BYTES)
 				: 0;
@@ -407,15 +409,20 @@ static void finish(struct snapshot *s)
 		return;
 	}
 	s->whole = true;
-	if (f->block) {
-		filling_end(f, false);
-		return;
-	}
+	if (f->block)
+		s->settled = filling_end(f, false);
+}
+
+/* In a job of its own: here our disk may take its time, the descriptor is needed no more. */
+static void settle(struct snapshot *s)
+{
+	struct filling *f = &s->filling;
+
 	f->size = (uint64_t)s->st.size;
 	if (ftruncate(f->fd, s->st.size) < 0) /* a hole at its end */
 		filling_fail_errno(f, errno, "the body cannot be kept");
 	else
-		filling_end(f, s->durable);
+		s->settled = filling_end(f, s->durable);
 }
 
 static void run(struct job *job)
@@ -425,6 +432,10 @@ static void run(struct job *job)
 	__atomic_store_n(&s->taken_up, true, __ATOMIC_RELAXED);
 	if (is_cancelled(s) || s->filling.failed)
 		return;
+	if (s->whole) {
+		settle(s);
+		return;
+	}
 	if (!s->begun && !begin(s))
 		return;
 	if (!(is_small(s) && s->st.size >= 0 ? read_small(s) : copy_some(s)))
@@ -450,10 +461,11 @@ static void on_done(struct job *job)
 	if (!f->failed && s->begun && !is_small(s) &&
 	    filling_charge(f, (uint64_t)s->st.disk, &f->fault))
 		f->failed = true;
-	if (f->failed || s->whole) {
+	if (f->failed || s->settled) {
 		s->done(s);
 		return;
 	}
+	s->job.foreign = !s->whole;
 	snapshot_start(s);
 }
 
@@ -469,13 +481,14 @@ static void on_stalled(struct job *job)
 	s->owner = NULL;
 }
 
-bool snapshot_has_begun(const struct snapshot *s)
+bool snapshot_waits(const struct snapshot *s)
 {
-	return __atomic_load_n(&s->taken_up, __ATOMIC_RELAXED);
+	return s->job.foreign && !__atomic_load_n(&s->taken_up, __ATOMIC_RELAXED);
 }
 
 void snapshot_start(struct snapshot *s)
 {
+	__atomic_store_n(&s->taken_up, false, __ATOMIC_RELAXED);
 	s->job.run = run;
 	s->job.done = on_done;
 	s->job.stalled = on_stalled;

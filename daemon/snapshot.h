@@ -31,13 +31,14 @@ struct snapshot {
 	uint64_t promised; /* its size; UINT64_MAX: nothing was said */
 	bool durable;
 	bool cancelled;	 /* atomic: the loop tells the worker */
-	bool taken_up;	 /* atomic: by a worker */
+	bool taken_up;	 /* atomic: by a worker, this turn of it */
 	uint64_t copied; /* atomic: bytes so far, for whoever tells progress */
 
 	/* the worker's */
-	bool begun, again, whole;
-	bool sparse; /* it has holes, and they can be found */
-	int map_fd;  /* for that; -1 */
+	bool begun, again;
+	bool whole, settled; /* all is copied; and on our disk, with its digests */
+	bool sparse;	     /* it has holes, and they can be found */
+	int map_fd;	     /* for that; -1 */
 	int method;
 	struct file_state st; /* at the start */
 	off_t at;	      /* copied so far */
@@ -55,8 +56,8 @@ struct snapshot *snapshot_new(struct blobs *blobs, struct workers *workers,
 			      struct user *user, const struct limits *limits,
 			      int fd_taken, const struct digests *digests);
 
-/* Has a worker taken it up? */
-bool snapshot_has_begun(const struct snapshot *s);
+/* Does it wait for a worker to go on with its descriptor? */
+bool snapshot_waits(const struct snapshot *s);
 
 /* done() is called, unless it is freed before. */
 void snapshot_start(struct snapshot *s);

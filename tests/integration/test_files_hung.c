@@ -145,6 +145,20 @@ static void test_slow(void **state)
 	}
 }
 
+/* A large hole is hashed, which takes longer than a file system may. */
+static void test_hashing_a_hole(void **state)
+{
+	struct client *c;
+	struct frame *f;
+
+	start_durable("--limit", "fd_deadline=500");
+	c = client_connect();
+	say_fd(c, make_sparse(1 << 30),
+	       "{'op':'send','id':1,'fds':1,'queue':'q','md5':true}");
+	f = hear(c);
+	assert_false(json_has(f->header, "error"));
+}
+
 /* The file system goes away in the middle. */
 static void test_ends_in_the_middle(void **state)
 {
@@ -202,6 +216,27 @@ static void test_many(void **state)
 	for (int i = 0; i < N; i++)
 		assert_true(json_has(hear(ann)->header, "error"));
 	check_others_go_on();
+	check_recovers(1);
+}
+
+/* One that is half copied when others take all the places of its user. */
+static void test_in_the_middle_of_another(void **state)
+{
+	struct client *ann;
+	int hung[2];
+
+	begin();
+	ann = client_connect_as(stranger(1));
+	for (int i = 0; i < 2; i++)
+		hung[i] = hung_fuse_open(fuse, O_RDONLY);
+	hung_fuse_hang(fuse, HANG_READ);
+	say_fd(ann, make_sparse((size_t)4 << 30),
+	       "{'op':'send','id':1,'fds':1,'md5':true,'queue':'%s'}", own(1, "a"));
+	for (int i = 0; i < 2; i++)
+		say_fd(ann, hung[i], "{'op':'send','id':%d,'fds':1,'queue':'%s'}", i + 2,
+		       own(1, keep_printf("q%d", i)));
+	for (int i = 0; i < 3; i++)
+		assert_true(json_has(hear(ann)->header, "error"));
 	check_recovers(1);
 }
 
@@ -427,9 +462,12 @@ int main(void)
 		it_hangs(test_read_hangs),
 		it_hangs(test_fstat_hangs),
 		it_hangs(test_slow),
+		cmocka_unit_test_setup_teardown(test_hashing_a_hole, harness_setup,
+						harness_teardown),
 		it_hangs(test_ends_in_the_middle),
 		it_hangs(test_the_sender_goes),
 		it_hangs(test_many),
+		it_hangs(test_in_the_middle_of_another),
 		it_hangs(test_close_hangs),
 		it_hangs(test_close_of_what_is_refused_hangs),
 		it_hangs(test_many_users),
