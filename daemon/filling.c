@@ -103,20 +103,21 @@ static uint64_t *counter(const struct filling *f)
 int filling_charge(struct filling *f, uint64_t size, struct fault *fault)
 {
 	uint64_t max = uses_disk(f) ? f->limits->user_file_bytes : f->limits->user_bytes;
-	uint64_t *used = counter(f);
+	uint64_t *counted = counter(f);
+	/* what waits to get into a queue is on the disk, too */
+	uint64_t others = *counted - f->charged + f->user->usage.held_bytes;
 
 	if (size <= f->charged)
 		return 0;
-	if (size > max || *used - f->charged > max - size)
+	if (size > max || others > max - size)
 		return fault_set(fault, FAULT_QUOTA,
 				 "this user has too much in queues: %llu of %llu bytes "
 				 "(%s), and this body takes %llu; wait until some is "
 				 "received",
-				 (unsigned long long)(*used - f->charged),
-				 (unsigned long long)max,
+				 (unsigned long long)others, (unsigned long long)max,
 				 uses_disk(f) ? "user_file_bytes" : "user_bytes",
 				 (unsigned long long)size);
-	*used += size - f->charged;
+	*counted += size - f->charged;
 	f->charged = size;
 	return 0;
 }

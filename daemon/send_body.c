@@ -46,8 +46,32 @@ static bool is_first(const struct send_body *b)
 
 /* ---- into the queue ---- */
 
+/* What is in memory; a blob is held by the request. */
+static int charge(struct send_body *b, const struct message *m, struct fault *fault)
+{
+	struct peer *peer = peer_of(b);
+	uint64_t cost = sizeof(*m) + m->meta_size + (uint64_t)m->body_size;
+	uint64_t max = peer->server->limits.buffer_per_user;
+
+	if (peer->user->usage.waiting_bytes + cost > max)
+		return fault_set(fault, FAULT_QUOTA,
+				 "what this user's connections wait with fills %llu "
+				 "bytes (buffer_per_user); wait for answers",
+				 (unsigned long long)max);
+	peer->user->usage.waiting_bytes += cost;
+	b->charged = cost;
+	return 0;
+}
+
+static void uncharge(struct send_body *b)
+{
+	peer_of(b)->user->usage.waiting_bytes -= b->charged;
+	b->charged = 0;
+}
+
 static void leave_line(struct send_body *b)
 {
+	uncharge(b);
 	list_remove(&b->link);
 	peer_of(b)->n_preparing--;
 }
@@ -127,6 +151,7 @@ struct send_body *send_body_free(struct send_body *b)
 		return NULL;
 	if (in_line)
 		leave_line(b);
+	uncharge(b);
 	timer_cancel(&peer->server->loop, &b->progress);
 	timer_cancel(&peer->server->loop, &b->watch);
 	snapshot_free(b->snapshot);
@@ -177,7 +202,11 @@ static int complete(struct send_body *b, struct filling *f, struct fault *fault)
 	r = check_digests(b, f, fault);
 	if (r == 0)
 		r = set_body(b, f);
-	filling_uncharge(f); /* from now on it is the message's */
+	filling_uncharge(f);
+	if (r == 0 && !f->block)
+		send_request_hold(b->send, f->disk);
+	if (r == 0 && !is_first(b))
+		r = charge(b, b->message, fault);
 	return err_trace(r);
 }
 
@@ -364,7 +393,9 @@ int send_body_start(struct call *call, const struct send_options *options,
 	b->size = source->size;
 	if (source->fd >= 0)
 		r = start_snapshot(call, b, source);
-	if (r < 0) {
+	else if (!source->upload)
+		r = charge(b, message, call->fault);
+	if (r) {
 		send_request_free(b->send);
 		return err_trace(r);
 	}

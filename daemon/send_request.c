@@ -34,8 +34,15 @@ static void stop_storing(struct send_request *s)
 	s->storing = false;
 }
 
+void send_request_hold(struct send_request *s, uint64_t bytes)
+{
+	s->request.peer->user->usage.held_bytes += bytes - s->held;
+	s->held = bytes;
+}
+
 void send_request_free(struct send_request *s)
 {
+	send_request_hold(s, 0);
 	timer_cancel(&s->request.peer->server->loop, &s->timer);
 	if (s->waits) {
 		s->request.peer->n_waiting_sends--;
@@ -157,6 +164,7 @@ static void accepted(struct send_request *s, uint64_t number, bool duplicate)
 
 	s->number = number;
 	s->duplicate = duplicate;
+	send_request_hold(s, 0);
 	timer_cancel(&peer->server->loop, &s->timer);
 	if (s->options.wants_outcome && await_outcome(s, m) < 0) {
 		refuse_and_free(

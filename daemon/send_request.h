@@ -31,6 +31,7 @@ struct send_request {
 	struct confirm confirm;
 	struct store_wait stored;
 	struct timer timer;
+	uint64_t held; /* bytes of its large body, charged until its queue has it */
 	struct send_body
 		*body; /* that is being copied, or waits for one before it; or NULL */
 };
@@ -39,6 +40,9 @@ struct send_request {
 struct send_request *send_request_new(struct call *call,
 				      const struct send_options *options);
 void send_request_free(struct send_request *s);
+
+/* Its large body is there, and takes so much. */
+void send_request_hold(struct send_request *s, uint64_t bytes);
 
 /* Answers with server->fault, and frees. */
 void send_request_refuse(struct send_request *s);

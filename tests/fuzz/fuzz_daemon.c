@@ -408,7 +408,7 @@ static void tear_down(void)
 		const struct usage *u = &CONTAINER_OF(node, struct user, by_uid)->usage;
 
 		must(!u->messages && !u->bytes && !u->names && !u->connections &&
-		     !u->buffer_bytes && !u->waiting_bytes);
+		     !u->buffer_bytes && !u->waiting_bytes && !u->held_bytes);
 	}
 }
 

@@ -377,6 +377,34 @@ static void test_order(void **state)
 	settle(c, "ack", take_file(c, "q", LARGE + 1), "");
 }
 
+/* What waits behind a copy takes memory, and so room of its sender's. */
+static void test_waiting_is_counted(void **state)
+{
+	struct client *c;
+	int fd;
+
+	start_durable("--limit", "buffer_per_user=600000");
+	fuse = hung_fuse_start();
+	c = client_connect();
+	fd = hung_fuse_open(fuse, O_RDONLY);
+	hung_fuse_hang(fuse, HANG_READ);
+	say_fd(c, fd, "{'op':'send','id':1,'fds':1,'queue':'q'}");
+	for (int i = 2; i < 5; i++)
+		say_body(c, pattern(250000), 250000, "{'op':'send','id':%d,'queue':'q'}",
+			 i);
+	hear_error(c, 4, "quota");
+	say_file(c, 5, BY_FD, 250000, "'queue':'q'");
+	hear_error(c, 5, "quota");
+	hung_fuse_answer(fuse);
+	for (int i = 1; i < 4; i++)
+		hear_reply(c, i);
+	settle(c, "ack", take_file(c, "q", HUNG_FUSE_SIZE), "");
+	for (int i = 0; i < 2; i++)
+		settle(c, "ack", take_file(c, "q", 250000), "");
+	say_body(c, pattern(250000), 250000, "{'op':'send','id':1,'queue':'q'}");
+	hear_reply(c, 1);
+}
+
 /* A copy that is given up lets those behind it go. */
 static void test_cancel(void **state)
 {
@@ -473,6 +501,7 @@ int main(void)
 		it_hangs(test_many_users),
 		it_hangs(test_close_of_what_is_live_hangs),
 		it_hangs(test_order),
+		it_hangs(test_waiting_is_counted),
 		it_hangs(test_cancel),
 		it_hangs(test_the_queue_is_deleted),
 		it_hangs(test_stop),

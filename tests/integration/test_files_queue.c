@@ -221,6 +221,34 @@ static void test_waits_for_room(void **state)
 	wait_for(spool_count() == 0);
 }
 
+/* Its file takes room of its sender's while it waits. */
+static void test_waiting_files_are_counted(void **state)
+{
+	struct client *c, *receiver;
+
+	start_durable("--limit", "queue_messages=1", "--limit",
+		      "user_file_bytes=1000000");
+	receiver = client_connect();
+	for (enum way in = 0; in < N_WAYS; in++) {
+		c = client_connect();
+		send_text(c, "q", "first");
+		for (int i = 1; i <= 3; i++)
+			say_file(c, i, in, LARGE, "'queue':'q','wait_ms':-1");
+		wait_for(queue_count("q", "waiting") == 3);
+		say_file(c, 4, in, LARGE, "'queue':'q','wait_ms':-1");
+		hear_error(c, 4, "quota");
+		settle(receiver, "ack", take(receiver, "q", "first"), "");
+		for (int i = 1; i <= 3; i++) {
+			hear_reply(c, i);
+			settle(receiver, "ack", take_file(receiver, "q", LARGE), "");
+		}
+		send_file(c, in, 3 * LARGE, "'queue':'q'");
+		settle(receiver, "ack", take_file(receiver, "q", 3 * LARGE), "");
+		client_close(c);
+	}
+	wait_for(spool_count() == 0);
+}
+
 /* What waits and is cancelled, times out or loses its sender leaves nothing behind. */
 static void test_waits_in_vain(void **state)
 {
@@ -398,6 +426,7 @@ int main(void)
 		it(test_sent_twice_at_once),
 		it(test_confirm_acked),
 		it(test_waits_for_room),
+		it(test_waiting_files_are_counted),
 		it(test_waits_in_vain),
 		it(test_send_and_close),
 		it(test_file_max),
