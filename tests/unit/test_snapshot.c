@@ -708,6 +708,24 @@ static void test_grows(void **state)
 	copy_it();
 }
 
+static void punch(void)
+{
+	assert_int_equal(fallocate(source, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				   1 << 20, 65536),
+			 0);
+}
+
+/* What was copied at first is not seen through a hole of the second time. */
+static void test_hole_where_data_was(void **state)
+{
+	(void)state;
+	make_sparse();
+	changes_at[0] = 2;
+	hook(&looking, 2, punch);
+	copy_it();
+	assert_int_equal(looking.n_calls, 4);
+}
+
 /* ---- given up ---- */
 
 static void test_not_started(void **state)
@@ -791,6 +809,7 @@ int main(void)
 		TEST(test_changed_twice),
 		TEST(test_shrinks),
 		TEST(test_grows),
+		TEST(test_hole_where_data_was),
 		TEST(test_not_started),
 		TEST(test_cancelled),
 		TEST(test_hangs),
