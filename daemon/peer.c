@@ -533,6 +533,8 @@ static void charge_buffers(struct peer *peer)
 void peer_end_input(struct peer *peer)
 {
 	peer->readable = false;
+	peer_drop_upload(peer); /* half a body is dropped */
+	assemblies_deinit(&peer->assemblies);
 	peer_set_state(peer, PEER_DRAINING);
 	check_drained(peer);
 }

@@ -172,7 +172,7 @@ void peer_feed_upload(struct peer *peer);
 /* The upload's buffer is full. */
 void peer_write_upload(struct peer *peer, struct upload *upload);
 
-/* The peer is freed. */
+/* No more of it will come. */
 void peer_drop_upload(struct peer *peer);
 
 /* ---- files to peers without descriptors (peer_file.c) ---- */

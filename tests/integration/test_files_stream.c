@@ -96,6 +96,27 @@ static void test_a_sender_shuts_down(void **state)
 	}
 }
 
+/* Likewise, but it goes on receiving. */
+static void test_a_receiver_shuts_down(void **state)
+{
+	struct client *other;
+
+	start_durable();
+	other = client_connect();
+	for (enum way way = BY_FRAME; way < N_WAYS; way++) {
+		struct client *c = client_connect();
+
+		say(c, "{'op':'receive','id':2,'queue':'r','max':0,'wait_ms':-1}");
+		say_half(c, way);
+		wait_for(spool_count() == 1);
+		shutdown(client_fd(c), SHUT_WR);
+		wait_for(spool_count() == 0);
+		send_text(other, "r", "text");
+		assert_int_equal(json_int(hear(c)->header, "re"), 2);
+		client_close(c);
+	}
+}
+
 /* What comes of a body after its refusal is dropped, and counts for nobody. */
 static void test_a_refusal_in_the_middle(void **state)
 {
@@ -418,6 +439,7 @@ int main(void)
 		it(test_a_sender_stops),
 		it(test_a_sender_gives_up),
 		it(test_a_sender_shuts_down),
+		it(test_a_receiver_shuts_down),
 		it(test_a_refusal_in_the_middle),
 		it(test_eight_at_once),
 		it(test_nine_at_once),
