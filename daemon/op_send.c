@@ -376,10 +376,11 @@ static int send_as_it_is(struct call *call, struct send_parts *parts,
 	return err_trace(r);
 }
 
+/* Not one with holes: each is a descriptor that we keep, and would cost next to nothing. */
 static bool may_adopt(const struct send_parts *parts, const struct foreign_fd *fd)
 {
-	return fd->sealed && fd->size > LIMIT_PIECE_MAX && !parts->digests.wanted &&
-	       !parts->durable;
+	return fd->sealed && fd->size > LIMIT_PIECE_MAX && fd->disk == fd->size &&
+	       !parts->digests.wanted && !parts->durable;
 }
 
 static int send_fd(struct call *call, struct send_parts *parts)

@@ -655,6 +655,8 @@ int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *wa
 	waiting->message = message;
 	waiting->cost = message_cost(message);
 	sender->usage.waiting_bytes += waiting->cost;
+	waiting->live = message_is_live(message);
+	sender->usage.live_waiting += waiting->live;
 	waiting->share->n_waiting++;
 	list_add_tail(&queue->waiting, &waiting->in_queue);
 	list_add_tail(&sender->waiting_sends, &waiting->in_user);
@@ -668,6 +670,7 @@ static void waiting_send_remove(struct waiting_send *w)
 	list_remove(&w->in_user);
 	w->share->n_waiting--;
 	w->share->user->usage.waiting_bytes -= w->cost;
+	w->share->user->usage.live_waiting -= w->live;
 	if (list_is_empty(&w->share->queue->waiting))
 		w->share->queue->blocked = false;
 }

@@ -72,6 +72,7 @@ struct waiting_send {
 	struct share *share;
 	struct message *message;
 	uint64_t cost; /* charged to the user while it waits */
+	bool live;
 	void (*admitted)(struct waiting_send *waiting, uint64_t number, bool duplicate);
 	/* The queue goes away, or the right to send to it: to be cancelled. */
 	void (*refused)(struct waiting_send *waiting, enum fault_word word,

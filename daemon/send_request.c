@@ -251,6 +251,15 @@ static int wait_for_room(struct call *call, struct send_request *opened,
 			"what this user's connections wait with fills %llu bytes "
 			"(buffer_per_user); wait for answers",
 			(unsigned long long)max);
+	/* a descriptor that waits is kept by us as any other */
+	if (message_is_live(m) &&
+	    peer->user->usage.live + peer->user->usage.live_waiting >=
+		    call->server->limits.live_per_user)
+		return fault_set(call->fault, FAULT_QUOTA,
+				 "this user has %llu live descriptors in queues or "
+				 "waiting already (live_per_user); wait until some are "
+				 "received",
+				 (unsigned long long)call->server->limits.live_per_user);
 	if (peer->n_waiting_sends == LIMIT_WAITING_SENDS_MAX)
 		return fault_set(call->fault, FAULT_FULL,
 				 "%d sends of this connection wait for room already "

@@ -28,6 +28,7 @@ struct usage {
 	uint64_t file_bytes;	/* bodies in the spool */
 	uint64_t live;		/* descriptors that are passed on as they are */
 	uint64_t buffer_bytes;	/* unfinished input */
+	uint64_t live_waiting;	/* those that wait for room */
 	uint64_t held_bytes;	/* large bodies of messages that are in no queue yet */
 	uint64_t waiting_bytes; /* sends that wait for room, or behind a copy */
 };

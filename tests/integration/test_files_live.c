@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "integration/durable.h"
@@ -465,9 +466,51 @@ static void test_order(void **state)
 	}
 }
 
+/* Those that wait for room are counted as well. */
+static void test_waiting_ones_are_counted(void **state)
+{
+	struct client *c;
+	int ends[2];
+
+	start_durable("--limit", "queue_messages=1", "--limit", "live_per_user=3");
+	c = client_connect();
+	create_volatile(c, "m");
+	send_text(c, "m", "first");
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	for (int i = 0; i < 2; i++)
+		keep_fd(ends[i]);
+	for (int i = 1; i <= 4; i++)
+		say_fd(c, ends[0],
+		       "{'op':'send','id':%d,'fds':1,'live':true,'queue':'m',"
+		       "'wait_ms':-1}",
+		       i);
+	hear_error(c, 4, "quota");
+	hear_nothing(c);
+}
+
+/* A sealed one with holes would cost nothing but a descriptor of ours: it is copied. */
+static void test_sparse_memfd(void **state)
+{
+	struct client *c;
+	int fd;
+
+	start_durable();
+	c = client_connect();
+	create_volatile(c, "m");
+	fd = keep_fd(memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+	assert_int_equal(ftruncate(fd, LARGE), 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS,
+			       F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE),
+			 0);
+	send_fd(c, fd, "'queue':'m'");
+	assert_int_equal(spool_count(), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		it(test_waiting_ones_are_counted),
+		it(test_sparse_memfd),
 		it(test_a_pipe),
 		it(test_a_writing_end),
 		it(test_a_socket),
