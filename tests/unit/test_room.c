@@ -9,21 +9,30 @@
 #include "room.h"
 
 static struct share share;
-static struct queue *inbox;
+static struct queue *inbox, *no_inbox;
 static struct fault fault;
 
-static int setup(void **state)
+static struct queue *open_queue(const char *name, bool is_inbox)
 {
 	const struct credentials root = { .uid = 0 };
 	struct name_ref ref = {
-		.text = "@2000", .size = 5, .of_user = true, .inbox = true, .uid = 2000
+		.size = strlen(name), .of_user = true, .inbox = is_inbox, .uid = 2000
 	};
+	struct queue *q;
 
+	snprintf(ref.text, sizeof(ref.text), "%s", name);
+	assert_int_equal(queue_open(&w.broker, &ref, &root, RIGHT_WRITE, "send to", &q,
+				    &fault),
+			 0);
+	return q;
+}
+
+static int setup(void **state)
+{
 	world_setup(state);
 	w.broker.owner_uid = 0;
-	assert_int_equal(queue_open(&w.broker, &ref, &root, RIGHT_WRITE, "send to",
-				    &inbox, &fault),
-			 0);
+	inbox = open_queue("@2000", true);
+	no_inbox = open_queue("@2000.x", false);
 	share = (struct share){ .queue = w.queue, .user = w.user };
 	return 0;
 }
@@ -106,6 +115,8 @@ static void check_bytes(room_check check, uint64_t *used, uint64_t max,
 	assert_int_equal(check(1), 0);
 	*used = max;
 	expect_refused(check(1), word, key, max);
+	*used = 1;
+	expect_refused(check(max), word, key, max);
 	*used = 0;
 	assert_int_equal(check(max), 0);
 	assert_int_equal(check(max + 1), FAULT);
@@ -179,6 +190,9 @@ static void test_inbox(void **state)
 	share.bytes = 3000;
 	share.file_bytes = 60000;
 	assert_int_equal(for_user(1), 0); /* the other one is no inbox */
+	assert_int_equal(for_user_file(1), 0);
+	share.queue = no_inbox;
+	assert_int_equal(for_user(1), 0);
 	assert_int_equal(for_user_file(1), 0);
 	share = (struct share){ .queue = inbox, .user = w.user };
 	check_messages(in_share, &share.messages, 9, FAULT_QUOTA,
@@ -436,6 +450,25 @@ static void test_hungry_are_passed_over(void **state)
 	close_receivers();
 }
 
+/* Several at once for the only one who takes them. */
+static void test_one_takes_them(void **state)
+{
+	struct message *live[3];
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		live[i] = send_it(4, true);
+		message_set_state(live[i], MESSAGE_DEAD, 0);
+	}
+	open_receivers(1);
+	for (int i = 0; i < 3; i++)
+		message_set_state(live[i], MESSAGE_READY, 0);
+	queue_dispatch(w.queue);
+	for (int i = 0; i < 3; i++)
+		assert_ptr_equal(live[i]->holder, &receivers[3]);
+	close_receivers();
+}
+
 /* Nobody takes it: it waits, and nothing waits behind it. */
 static void test_nobody_takes_it(void **state)
 {
@@ -476,6 +509,7 @@ int main(void)
 		TEST_IN_QUEUE(test_fresh_are_passed_over),
 		TEST_IN_QUEUE(test_returned_are_passed_over),
 		TEST_IN_QUEUE(test_hungry_are_passed_over),
+		TEST_IN_QUEUE(test_one_takes_them),
 		TEST_IN_QUEUE(test_nobody_takes_it),
 	};
 
