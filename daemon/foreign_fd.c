@@ -54,17 +54,8 @@ static bool is_sealed(int fd)
 	return seals >= 0 && (seals & all) == all;
 }
 
-static bool is_unix_socket(int fd)
-{
-	int domain = -1;
-	socklen_t size = sizeof(domain);
-
-	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
-	       domain == AF_UNIX;
-}
-
-/* Pipes; sockets without SO_LINGER of their own; memory; files of a disk that were only
- * read. What has no device may be fuse(4) or a network. */
+/* Pipes; memory; files of a disk that were only read. What has no device may be fuse(4) or a
+ * network, a socket may linger, or hold other descriptors. */
 static bool closes_quickly(int fd, int flags, const struct statx *stx)
 {
 	bool only_read = (flags & O_ACCMODE) == O_RDONLY;
@@ -72,8 +63,6 @@ static bool closes_quickly(int fd, int flags, const struct statx *stx)
 	switch (stx->stx_mode & S_IFMT) {
 	case S_IFIFO:
 		return true;
-	case S_IFSOCK:
-		return is_unix_socket(fd);
 	case S_IFREG:
 		return (stx->stx_dev_major && only_read) || fcntl(fd, F_GET_SEALS) >= 0;
 	default:

@@ -8,6 +8,8 @@
  * file, of which the descriptor was sent, to be copied or (live) passed on as it is.
  */
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -376,6 +378,18 @@ static int send_as_it_is(struct call *call, struct send_parts *parts,
 	return err_trace(r);
 }
 
+/* It is opened anew for each delivery, which its owner may have made impossible. */
+static bool can_be_opened(int fd)
+{
+	char path[40];
+	int again;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = open(path, O_RDONLY | O_CLOEXEC);
+	fd_close(again);
+	return again >= 0;
+}
+
 /* Not one with holes: each is a descriptor that we keep, and would cost next to nothing. */
 static bool may_adopt(const struct send_parts *parts, const struct foreign_fd *fd)
 {
@@ -400,7 +414,7 @@ static int send_fd(struct call *call, struct send_parts *parts)
 	r = foreign_fd_check_file(call->fds->fds[0], &fd, call->fault);
 	if (r)
 		return r;
-	if (may_adopt(parts, &fd)) {
+	if (may_adopt(parts, &fd) && can_be_opened(call->fds->fds[0])) {
 		r = parts->file_size == UINT64_MAX || parts->file_size == fd.size
 			    ? check_max(call, fd.size)
 			    : fault_set(call->fault, FAULT_CHANGED,

@@ -513,13 +513,20 @@ static int take_frames(struct peer *peer, unsigned int *n_frames)
 	return err_trace(stream_hold(&peer->stream, server->reader));
 }
 
+/* One that belongs to no body in pieces. */
+static bool has_own_upload(const struct peer *peer)
+{
+	return peer->lent && !assemblies_find_upload(&peer->assemblies, peer->lent);
+}
+
 /* What lies unfinished in buffers is the connection's, and so its user's. */
 static void charge_buffers(struct peer *peer)
 {
 	const struct stream *s = &peer->stream;
 	uint64_t now = s->partial_capacity + s->held_size +
 		       assemblies_buffered(&peer->assemblies) +
-		       (peer->lent ? peer->lent->used : 0) + (s->body ? s->body_have : 0);
+		       (has_own_upload(peer) ? peer->lent->used : 0) +
+		       (s->body ? s->body_have : 0);
 	uint64_t *total = &peer->user->usage.buffer_bytes;
 
 	*total = *total - peer->buffer_charged + now;

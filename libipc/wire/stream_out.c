@@ -200,6 +200,7 @@ int stream_put_file_take(struct stream *s, int fd, off_t offset, uint64_t size)
 	struct stream_file *file = new_file(fd, offset);
 	int r;
 
+	assert(!s->next_fds); /* they belong to a frame's first byte */
 	if (!file)
 		return err_origin(-ENOMEM);
 	r = add_segment(s, NULL, NULL, size);

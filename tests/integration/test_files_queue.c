@@ -242,8 +242,8 @@ static void test_waiting_files_are_counted(void **state)
 			hear_reply(c, i);
 			settle(receiver, "ack", take_file(receiver, "q", LARGE), "");
 		}
-		send_file(c, in, 3 * LARGE, "'queue':'q'");
-		settle(receiver, "ack", take_file(receiver, "q", 3 * LARGE), "");
+		send_file(c, in, (size_t)3 * LARGE, "'queue':'q'");
+		settle(receiver, "ack", take_file(receiver, "q", (size_t)3 * LARGE), "");
 		client_close(c);
 	}
 	wait_for(spool_count() == 0);

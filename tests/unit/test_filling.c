@@ -45,7 +45,7 @@ static void check_deliveries(const struct blob *b)
 	int one = open_blob(b), two = open_blob(b);
 	char c;
 
-	for (char expected = '0'; expected <= '9'; expected++) {
+	for (int expected = '0'; expected <= '9'; expected++) {
 		assert_int_equal(read(one, &c, 1), 1);
 		assert_int_equal(c, expected);
 	}
