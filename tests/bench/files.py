@@ -17,7 +17,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 SMALL_CLONE = 64 * MIB
 SPACE = 6  # times the size, at most, are on the disk at once
-TOUCH = 3  # times the size is in memory at once
+TOUCH = 6  # times the size: more than is in memory at once
 CLONES = 11  # snapshots of which the median counts
 CHUNK = "1048576"
 SOCAT_SECONDS = 60
@@ -37,13 +37,10 @@ class Files:
         return status.f_bavail * status.f_frsize >= SPACE * self.size
 
     def source(self):
-        """Made once, in the directory that is removed in the end. A virtual machine may
-        get the memory that the copies will need only now, at its first touch: that must
-        not be paid by what is measured first."""
+        """Made once, in the directory that is removed in the end."""
         if not self.path:
             path = os.path.join(self.meter.disk_dir, "source")
             make_file(path, self.size)
-            touch(min(TOUCH * self.size, available_memory() // 2))
             self.path = path
         return self.path
 
@@ -51,8 +48,12 @@ class Files:
         return tempfile.TemporaryDirectory(dir=self.meter.disk_dir)
 
     def settle(self):
-        """What was written before is on the disk, and the source in the page cache."""
+        """What was written before is on the disk, and the source in the page cache. A
+        virtual machine may get the memory that the copies will need only at its first
+        touch, and give it back when it was free for a while: nobody is to pay for that
+        within a measurement."""
         source = self.source()
+        touch(min(TOUCH * self.size, available_memory() // 2))
         subprocess.run(["sync", "-f", self.meter.disk_dir], check=False,
                        timeout=SETTLE_SECONDS)
         read_file(source)
