@@ -247,7 +247,7 @@ static uint64_t token_of(const struct message *m, uid_t uid)
 	return message_token(m->share->queue->broker, m->number, m->deliveries, uid);
 }
 
-static void deliver(struct receiver *r, struct message *m)
+static enum delivery deliver(struct receiver *r, struct message *m)
 {
 	struct model_receiver *model = receiver_model(r);
 	struct model_message *expected = find(m->number);
@@ -267,6 +267,7 @@ static void deliver(struct receiver *r, struct message *m)
 	m->out_end = model->queued += 100;
 	w.tokens[w.n_tokens++ % TOKENS_MAX] =
 		(struct token){ m->number, token_of(m, r->uid), expected->deliveries };
+	return DELIVERY_DONE;
 }
 
 static void hungry(struct receiver *r)

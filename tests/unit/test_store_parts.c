@@ -308,23 +308,23 @@ static void test_files_of_others(void **state)
 
 static void test_a_file_of_another_size(void **state)
 {
-	uint64_t disk;
+	uint64_t takes;
 	struct spool *spool = open_spool();
 	struct message_record m = blob_record(1, -1);
 
-	assert_int_equal(spool_check(spool, 1, SIZE, &disk), 0);
+	assert_int_equal(spool_check(spool, 1, SIZE, &takes), 0);
 	disk_put("spool/1", text, SIZE);
-	assert_int_equal(spool_check(spool, 1, SIZE, &disk), 1);
-	assert_int_equal(spool_check(spool, 1, SIZE + 1, &disk), 0);
-	assert_int_equal(spool_check(spool, 1, SIZE - 1, &disk), 0);
+	assert_int_equal(spool_check(spool, 1, SIZE, &takes), 1);
+	assert_int_equal(spool_check(spool, 1, SIZE + 1, &takes), 0);
+	assert_int_equal(spool_check(spool, 1, SIZE - 1, &takes), 0);
 	m.body_size--;
 	put(spool, &m, -ENOENT);
 	assert_int_equal(symlink("1", disk_path("spool/2")), 0);
-	assert_int_equal(spool_check(spool, 2, SIZE, &disk), 0);
+	assert_int_equal(spool_check(spool, 2, SIZE, &takes), 0);
 	m = blob_record(2, -1);
 	put(spool, &m, -ENOENT);
 	assert_int_equal(mkdir(disk_path("spool/3"), 0700), 0);
-	assert_int_equal(spool_check(spool, 3, SIZE, &disk), 0);
+	assert_int_equal(spool_check(spool, 3, SIZE, &takes), 0);
 	spool_close(spool);
 }
 
