@@ -4,9 +4,10 @@
  * ipc receive without --exec: messages to standard output, or with -o into files.
  *
  * A message is acknowledged when its last byte was written, and is on disk where standard
- * output is a file; one that was saved, whatever becomes of the line that tells so. With a window messages are printed as they come and acknowledged
- * together, when nothing more is at hand or half the window is used up. What could not be
- * written goes back to its queue, and the attempt does not count.
+ * output is a file; one that was saved, whatever becomes of the line that tells so. With a
+ * window messages are printed as they come and acknowledged together, when nothing more is at
+ * hand or half the window is used up. What could not be written goes back to its queue, and
+ * the attempt does not count.
  */
 
 #include <errno.h>

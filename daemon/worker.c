@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "wire/digest.h"
 
 enum {
 	IDLE_MS = 2000,
@@ -306,6 +307,7 @@ static void *thread_main(void *ctx)
 		w->n_idle++;
 		schedule(w);
 	}
+	digest_end_thread();
 	w->n_idle--;
 	w->n_threads--;
 	is_last = w->abandoned && !w->n_threads;

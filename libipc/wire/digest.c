@@ -4,6 +4,7 @@
 
 #include "wire/digest.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <string.h>
 #include <xxhash.h>
@@ -154,4 +155,9 @@ bool digest_hex_is_equal(const char *a, const char *b, size_t size)
 		if (lower(a[i]) != lower(b[i]))
 			return false;
 	return true;
+}
+
+void digest_end_thread(void)
+{
+	OPENSSL_thread_stop();
 }

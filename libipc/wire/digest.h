@@ -33,6 +33,10 @@ void digest_update(struct digest *digest, const void *data, size_t size);
 void digest_final(struct digest *digest, enum digest_kind kind,
 		  char hex[static DIGEST_HEX_MAX + 1]);
 
+/* By a thread that has perhaps made digests, before anybody is told that it ends: frees what
+ * libcrypto keeps for it, whose own destructor may come too late for the end of the process. */
+void digest_end_thread(void);
+
 /* The key in headers. */
 const char *digest_name(enum digest_kind kind);
 
