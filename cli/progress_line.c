@@ -85,9 +85,10 @@ static void format_rate(char *field, const struct progress_line *line)
 {
 	char rate[LIST_TEXT];
 
-	if (line->stalled) /* all bytes are there: for the disk, or for who is to acknowledge */
-		snprintf(field, FIELD_MAX, "%s",
-			 line->done == line->total ? "waiting" : "stalled");
+	if (line->done == line->total) /* for the disk, or for who is to acknowledge */
+		snprintf(field, FIELD_MAX, "waiting");
+	else if (line->stalled)
+		snprintf(field, FIELD_MAX, "stalled");
 	else if (line->rate > 0)
 		snprintf(field, FIELD_MAX, "%6s/s", size_text(rate, line->rate));
 }
@@ -99,7 +100,7 @@ static void format_rest(char *field, const struct progress_line *line)
 	unsigned int s;
 
 	if (line->stalled || line->rate < 1 || line->total == UINT64_MAX ||
-	    line->total < line->done)
+	    line->total <= line->done)
 		return;
 	seconds = (double)(line->total - line->done) / line->rate + 0.5;
 	if (seconds >= 360000) /* more than 99 hours are no forecast */

@@ -91,9 +91,11 @@ static void test_line(void **state)
 	assert_string_equal(format(&line, 80), "photos.tar    1.2G  stalled");
 	line.done = line.total = 7;
 	assert_string_equal(format(&line, 80), "photos.tar  100%       7 of 7  waiting");
+	line.stalled = false; /* the rate of what is done is of no interest */
+	assert_string_equal(format(&line, 80), "photos.tar  100%       7 of 7  waiting");
 	line.done = line.total = 0;
 	line.stalled = false;
-	assert_string_equal(format(&line, 80), "photos.tar  100%       0 of 0");
+	assert_string_equal(format(&line, 80), "photos.tar  100%       0 of 0  waiting");
 }
 
 static void test_line_numbers(void **state)
