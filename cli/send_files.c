@@ -283,6 +283,8 @@ static int set_source(const struct send *send, struct source *source)
 
 static const char *why_not_set(int error, const struct source *source)
 {
+	if (source->send->filename && (error == -EINVAL || error == -EMSGSIZE))
+		return "--as needs a name of 1 to 255 bytes of UTF-8, without '/'";
 	switch (error) {
 	case -EINVAL:
 		return !source->filename || *source->filename
@@ -328,8 +330,13 @@ static void send_source(struct files *files, struct source *source, size_t index
 	uint64_t number;
 	int r;
 
-	ipc_message_set_progress(send->message, progress_update, files->progress);
-	progress_begin(files->progress, shown_name(source), index, send->n_files);
+	/* Who is typing sees how far it is, and wants no line drawn over that. */
+	if (isatty(source->fd)) {
+		ipc_message_set_progress(send->message, NULL, NULL);
+	} else {
+		ipc_message_set_progress(send->message, progress_update, files->progress);
+		progress_begin(files->progress, shown_name(source), index, send->n_files);
+	}
 	r = ipc_send_message(files->client, send->name, send->message, send->wait_ms,
 			     send->flags | IPC_SEND_TELL, &number);
 	progress_end(files->progress);

@@ -10,7 +10,7 @@ mkdir to
 
 # A transfer lasts as long as its pipe is open for writing, which it is for this shell only:
 # so it is opened when all that read are there.
-mkfifo a b c d e f
+mkfifo a b c d e f g
 
 # ---- for programs ----
 
@@ -44,12 +44,17 @@ script -qefc "bash -c 'set -m; \"$IPC\" send q --as background <d & wait'" /dev/
 background=$!
 script -qefc "$IPC send q --as shown <e" /dev/null </dev/null >shown &
 shown=$!
-exec 5>b 6>c 7>d 8>e
+# what somebody types
+script -qefc "$IPC send q --as typed -" /dev/null <g >typed &
+typed=$!
+exec 5>b 6>c 7>d 8>e 9>g
 for fd in 5 6 7 8; do head -c 10000 /dev/zero >&$fd; done
+echo 'a line' >&9
 wait_for grep -aq 'shown' shown
 wait_for grep -aq $'shown.*\r.*shown' shown # drawn again, on the same line
-exec 5>&- 6>&- 7>&- 8>&-
-for pid in $silent $quiet $background $shown; do
+wait_for grep -aq 'a line' typed
+exec 5>&- 6>&- 7>&- 8>&- 9>&-
+for pid in $silent $quiet $background $shown $typed; do
 	wait "$pid" || fail "a send ended with status $?"
 done
 for file in silent_out silent_err quiet_out quiet_err; do
@@ -57,8 +62,10 @@ for file in silent_out silent_err quiet_out quiet_err; do
 done
 grep -aq 'background.*\r' background && fail "in the background: $(cat -v background)"
 grep -aqE 'shown +9\.8K' shown || fail "no bytes: $(cat -v shown)"
+grep -aq 'typed' typed && fail "drawn over what was typed: $(cat -v typed)"
 run 0 receive q -f -w 0 -o to
-[ "$(wc -l <out)" = 5 ] || fail "$(cat out)"
+[ "$(cat to/typed)" = 'a line' ] || fail "typed: $(cat -A to/typed)"
+[ "$(wc -l <out)" = 6 ] || fail "$(cat out)"
 
 # A name cannot drive the terminal.
 script -qefc "$IPC send q --as $'\\e[31mred' <f" /dev/null </dev/null >shown2 &
