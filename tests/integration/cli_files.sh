@@ -128,6 +128,8 @@ out_is to/good
 rm to/good $'from/bad\xff'
 for name in a/b . .. '' "${long}n"; do
 	run 1 send q --as "$name" -m x
+	run 1 send q --as "$name" /dev/null
+	one_error '--as needs a name'
 done
 
 # On a terminal a name cannot drive it.
@@ -251,6 +253,18 @@ run 0 send q from/x
 run 0 receive q --json
 out_has '"filename":"x"'
 out_has '"file_size":4'
+
+# Who looks at a queue does not get all of its files.
+run 0 send q from/y
+run 0 send q from/x
+run 0 receive q --peek --json
+[ "$(wc -c <out)" -lt 2000 ] || fail "--peek printed $(wc -c <out) bytes"
+out_has '"body":"new'
+run 0 receive q --peek -n 1
+cmp out from/y || fail 'looked at'
+run 0 receive q --json
+[ "$(wc -c <out)" -gt 300000 ] || fail "only $(wc -c <out) bytes"
+run 0 receive q
 
 # ---- streams ----
 
