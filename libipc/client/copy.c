@@ -41,8 +41,7 @@ static int advance(struct copy *c, uint64_t n)
 	const struct ipc_message *m = c->message;
 
 	c->done += n;
-	if (!m->progress || c->out < 0 ||
-	    !m->progress(c->done, c->size, m->progress_userdata))
+	if (!m->progress || !m->progress(c->done, c->size, m->progress_userdata))
 		return 0;
 	return err_origin(-ECANCELED);
 }
@@ -278,6 +277,8 @@ static int copy_fd(struct copy *c)
 		c->size = (uint64_t)st.st_size;
 	if ((uint64_t)st.st_size != c->size)
 		return err_origin(-EBADMSG);
+	if (c->out < 0 && !c->digest) /* its size is all there is to look at */
+		return 0;
 	return err_trace(copy_regular(c));
 }
 

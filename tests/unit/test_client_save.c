@@ -541,6 +541,24 @@ static void test_given_up(void **state)
 	n = 1000;
 	assert_int_equal(ipc_message_save(m, w->dir, "x", 0, NULL), 0);
 	assert_in_range(n, 990, 998);
+	n = 1;
+	assert_int_equal(ipc_message_verify(m), 0); /* there is no digest to be made */
+	ipc_message_free(m);
+	close(fd);
+}
+
+static void test_verify_given_up(void **state)
+{
+	struct world *w = *state;
+	static char data[BIG];
+	int fd = new_file(w, data, BIG), n;
+	struct ipc_message *m = receive(w, "\"file_size\":1000000," MD5_OTHER, fd, NULL);
+
+	ipc_message_set_progress(m, give_up, &n);
+	n = 2;
+	assert_int_equal(ipc_message_verify(m), -ECANCELED);
+	n = 1000;
+	assert_int_equal(ipc_message_verify(m), -EBADMSG);
 	ipc_message_free(m);
 	close(fd);
 }
@@ -772,18 +790,31 @@ static void test_live_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		save_test(test_its_name),	  save_test(test_current_directory),
-		save_test(test_names_refused),	  save_test(test_taken),
-		save_test(test_renamed),	  save_test(test_long_names_renamed),
-		save_test(test_other_ways),	  save_test(test_taken_meanwhile),
-		save_test(test_disk_full),	  save_test(test_fsync_fails),
-		save_test(test_link_fails),	  save_test(test_no_such_directory),
-		save_test(test_short_writes),	  save_test(test_given_up),
-		save_test(test_digest_differs),	  save_test(test_all_digests),
-		save_test(test_size_differs),	  save_test(test_mode_and_time),
-		save_test(test_default_mode),	  save_test(test_holes),
-		save_test(test_hole_with_digest), save_test(test_kernel_copies),
-		save_test(test_live_pipe),	  save_test(test_live_pipe_given_up),
+		save_test(test_its_name),
+		save_test(test_current_directory),
+		save_test(test_names_refused),
+		save_test(test_taken),
+		save_test(test_renamed),
+		save_test(test_long_names_renamed),
+		save_test(test_other_ways),
+		save_test(test_taken_meanwhile),
+		save_test(test_disk_full),
+		save_test(test_fsync_fails),
+		save_test(test_link_fails),
+		save_test(test_no_such_directory),
+		save_test(test_short_writes),
+		save_test(test_given_up),
+		save_test(test_verify_given_up),
+		save_test(test_digest_differs),
+		save_test(test_all_digests),
+		save_test(test_size_differs),
+		save_test(test_mode_and_time),
+		save_test(test_default_mode),
+		save_test(test_holes),
+		save_test(test_hole_with_digest),
+		save_test(test_kernel_copies),
+		save_test(test_live_pipe),
+		save_test(test_live_pipe_given_up),
 		save_test(test_live_file),
 	};
 

@@ -692,8 +692,8 @@ typedef int (*ipc_progress_fn)(uint64_t done, uint64_t total, void *userdata);
 
 /**
  * ipc_message_set_progress - be told how far it has come
- * @message: to be sent by ipc_send_message(), or to be saved by ipc_message_save(). Short
- *	bodies may be sent without a word.
+ * @message: to be sent by ipc_send_message(), to be saved by ipc_message_save() or looked at
+ *	by ipc_message_verify(). Short bodies may be sent without a word.
  * @progress: called several times a second, also while a pipe or socket is waited for;
  *	NULL: nobody is told
  * @userdata: handed to it
@@ -837,7 +837,7 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_message_save(struct ipc_message *message, int 
  *
  * Returns: 0, also if there is no digest; -EBADMSG size or digest differ; -EBADF the descriptor
  * was stolen; -EOPNOTSUPP it is a live pipe or socket; -EINVAL a message that was not received;
- * -ENOMEM; otherwise as read(2) fails
+ * -ECANCELED the progress function gave up; -ENOMEM; otherwise as read(2) fails
  * Blocking: while it reads. Threads: any. Since: 0.1. Source: libipc(3)
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_message_verify(const struct ipc_message *message);
