@@ -233,8 +233,11 @@ static int save_archive(const struct save *save, struct ipc_message *message, ch
 			char **ret_why)
 {
 	char temporary[32];
-	int r = ipc_message_verify(message);
+	int r;
 
+	/* A signal ends that, too. */
+	ipc_message_set_progress(message, save->progress, save->userdata);
+	r = ipc_message_verify(message);
 	if (r == 0)
 		r = make_temporary(save->dirfd, temporary);
 	if (r < 0)
