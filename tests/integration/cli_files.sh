@@ -173,7 +173,11 @@ arrived x
 echo text >from/a.tar.gz
 cp from/a.tar.gz to/
 run 0 send q from/a.tar.gz
+run 1 receive q -o to
+err_has "--rename saves as 'a (1).tar.gz'"
+back q 'ready 1'
 run 0 receive q -o to --rename
+out_is 'to/a (1).tar.gz'
 cmp from/a.tar.gz "$(cat out)" || fail "$(cat out)"
 rm to/*
 run 1 receive q -o to --rename --force
