@@ -173,31 +173,53 @@ int name_ref_append_display(const struct broker *broker, const struct name_ref *
 	return err_trace(append_display(broker, ref->text, out));
 }
 
-char *name_explain(const struct name *name)
+const char *name_source_text(enum name_source source, const char *where)
 {
-	char *text;
-	const char *where = name->source == NAME_BY_SET ? "set for this name"
-			    : name->where		? name->where
-							: "no rule for it";
+	return source == NAME_BY_SET ? "set for this name"
+	       : where		     ? where
+				     : "no rule for it";
+}
 
-	return asprintf(&text, "mode %04o, owner %s; %s", name->mode, name->owner->name,
-			where) < 0
-		       ? NULL
-		       : text;
+/* What decides is said: mode, owner, and where that comes from. */
+static int refuse(const struct broker *broker, const char *text, const struct user *owner,
+		  unsigned int mode, const char *where, const struct credentials *who,
+		  const char *verb, struct fault *fault)
+{
+	_cleanup_buf_ struct buf shown = BUF_INIT;
+
+	return fault_set(fault, FAULT_DENIED,
+			 "%s may not %s %s (mode %04o, owner %s; %s)", who->user->name,
+			 verb, display_text(broker, text, &shown), mode, owner->name,
+			 where);
 }
 
 int name_check(const struct name *name, const struct credentials *who, enum right right,
 	       const char *verb, struct fault *fault)
 {
-	_cleanup_free_ char *why = NULL;
-	_cleanup_buf_ struct buf shown = BUF_INIT;
-
 	if (name_may(name, who, right))
 		return 0;
-	why = name_explain(name);
-	return fault_set(fault, FAULT_DENIED, "%s may not %s %s (%s)", who->user->name,
-			 verb, display_text(name->broker, name->text, &shown),
-			 why ? why : "no memory to say why");
+	return refuse(name->broker, name->text, name->owner, name->mode,
+		      name_source_text(name->source, name->where), who, verb, fault);
+}
+
+int policy_check(const struct broker *broker, const struct name_ref *ref,
+		 const struct name_policy *policy, const struct credentials *who,
+		 enum right right, const char *verb, struct fault *fault)
+{
+	struct user *owner;
+	int r;
+
+	if (policy_may(broker, policy, who, right))
+		return 0;
+	r = user_get(broker->users, policy->owner, &owner);
+	if (r < 0)
+		return err_trace(r);
+	r = refuse(broker, ref->text, owner, policy->mode,
+		   name_source_text(policy->source,
+				    policy->rule ? policy->rule->where : NULL),
+		   who, verb, fault);
+	user_unref(owner);
+	return r;
 }
 
 /* ---- new names ---- */
@@ -272,13 +294,10 @@ int name_check_create(const struct broker *broker, const struct name_ref *ref,
 			"and each user below @%s.",
 			who->user->name, display_text(broker, ref->text, &shown),
 			who->user->name);
-	if (policy_may(broker, policy, who, RIGHT_READ) ||
-	    policy_may(broker, policy, who, RIGHT_WRITE))
+	if (policy_may(broker, policy, who, RIGHT_READ))
 		return 0;
-	return fault_set(fault, FAULT_DENIED, "%s may not use %s (mode %04o; %s)",
-			 who->user->name, display_text(broker, ref->text, &shown),
-			 policy->mode,
-			 policy->rule ? policy->rule->where : "no rule for it");
+	return err_trace(
+		policy_check(broker, ref, policy, who, RIGHT_WRITE, "use", fault));
 }
 
 /* ---- life ---- */

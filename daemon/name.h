@@ -110,11 +110,16 @@ bool policy_may(const struct broker *broker, const struct name_policy *policy,
 bool name_is_owner(const struct name *name, const struct credentials *who);
 bool name_may_all(const struct broker *broker, uid_t uid);
 
-/* "ann, mode 0600, ipcd.conf:12": what decides. NULL without memory. */
-char *name_explain(const struct name *name);
+/* What gave a name its mode; where: that of its rule, NULL if there is none. */
+const char *name_source_text(enum name_source source, const char *where);
 
 /* 0 or FAULT with a sentence that tells mode, owner and rule. */
 int name_check(const struct name *name, const struct credentials *who, enum right right,
 	       const char *verb, struct fault *fault) MUST_CHECK;
+
+/* The same for a name that is not there and would get this policy; also -ENOMEM. */
+int policy_check(const struct broker *broker, const struct name_ref *ref,
+		 const struct name_policy *policy, const struct credentials *who,
+		 enum right right, const char *verb, struct fault *fault) MUST_CHECK;
 
 #endif

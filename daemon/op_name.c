@@ -389,13 +389,6 @@ static int put_explanation(struct call *call, const struct name_ref *ref,
 	return err_trace(r < 0 ? r : buf_append(out, "\n", 1));
 }
 
-static const char *source_text(enum name_source source, const char *where)
-{
-	if (source == NAME_BY_SET)
-		return "set for this name";
-	return where ? where : "no rule for it";
-}
-
 int op_explain(struct call *call)
 {
 	_cleanup_buf_ struct buf out = BUF_INIT;
@@ -424,7 +417,7 @@ int op_explain(struct call *call)
 		where = policy.rule ? policy.rule->where : NULL;
 	}
 	/* what one may not use is told of only as far as one asks about oneself */
-	r = put_explanation(call, &ref, &policy, source_text(policy.source, where),
+	r = put_explanation(call, &ref, &policy, name_source_text(policy.source, where),
 			    name != NULL, &s, &out);
 	return r < 0 ? err_trace(r) : call_reply_body(call, &out);
 }

@@ -69,40 +69,29 @@ int queue_new(struct broker *broker, const struct name_ref *ref,
 	return 0;
 }
 
-int queue_open(struct broker *broker, const struct name_ref *ref,
-	       const struct credentials *who, enum right right, const char *verb,
-	       struct queue **ret_queue, struct fault *fault)
-{
-	struct name *name = name_find(broker, ref);
-	struct name_policy policy;
-	struct queue *made = NULL;
-	int r;
-
-	if (!name) {
-		name_decide(broker, ref, who, &policy);
-		r = name_check_create(broker, ref, &policy, who, fault);
-		if (r == 0)
-			r = queue_new(broker, ref, &policy, &made, fault);
-		if (r)
-			return r;
-		name = &made->name;
-	}
-	r = name_check(name, who, right, verb, fault);
-	if (r) {
-		/* a stranger may make bob's inbox by sending to it, not by reading it */
-		if (made)
-			queue_free(made);
-		return r;
-	}
-	if (made)
-		journal_name(made);
-	*ret_queue = queue_of_name(name);
-	return 0;
-}
-
 static bool is_durable_with(const struct broker *broker, const struct queue_settings *s)
 {
 	return broker->store && (s->set & SETTING_DURABLE ? s->durable : true);
+}
+
+/* The queue, or (*ret_queue NULL) the policy with which it may be made. */
+static int look_up(struct broker *broker, const struct name_ref *ref,
+		   const struct credentials *who, enum right right, const char *verb,
+		   struct queue **ret_queue, struct name_policy *ret_policy,
+		   struct fault *fault)
+{
+	struct name *name = name_find(broker, ref);
+	int r;
+
+	*ret_queue = name ? queue_of_name(name) : NULL;
+	if (name)
+		return name_check(name, who, right, verb, fault);
+	name_decide(broker, ref, who, ret_policy);
+	r = name_check_create(broker, ref, ret_policy, who, fault);
+	/* a stranger may make bob's inbox by sending to it, not by reading it */
+	return r ? r
+		 : err_trace(policy_check(broker, ref, ret_policy, who, right, verb,
+					  fault));
 }
 
 int queue_check_open(struct broker *broker, const struct name_ref *ref,
@@ -110,23 +99,32 @@ int queue_check_open(struct broker *broker, const struct name_ref *ref,
 		     struct queue **ret_queue, bool *ret_durable, struct fault *fault)
 {
 	static const struct queue_settings none = { 0 };
-	struct name *name = name_find(broker, ref);
 	struct name_policy policy;
-	int r;
+	int r = look_up(broker, ref, who, right, verb, ret_queue, &policy, fault);
 
-	*ret_queue = name ? queue_of_name(name) : NULL;
-	if (name) {
+	if (r)
+		return err_trace(r);
+	if (*ret_queue)
 		*ret_durable = queue_is_durable(*ret_queue);
-		return name_check(name, who, right, verb, fault);
-	}
-	name_decide(broker, ref, who, &policy);
-	r = name_check_create(broker, ref, &policy, who, fault);
-	if (r == 0 && !policy_may(broker, &policy, who, right))
-		r = fault_set(fault, FAULT_DENIED, "%s may not %s %s (mode %04o)",
-			      who->user->name, verb, ref->text, policy.mode);
-	*ret_durable =
-		is_durable_with(broker, policy.rule ? &policy.rule->settings : &none);
-	return r;
+	else
+		*ret_durable = is_durable_with(
+			broker, policy.rule ? &policy.rule->settings : &none);
+	return 0;
+}
+
+int queue_open(struct broker *broker, const struct name_ref *ref,
+	       const struct credentials *who, enum right right, const char *verb,
+	       struct queue **ret_queue, struct fault *fault)
+{
+	struct name_policy policy;
+	int r = look_up(broker, ref, who, right, verb, ret_queue, &policy, fault);
+
+	if (r || *ret_queue)
+		return err_trace(r);
+	r = queue_new(broker, ref, &policy, ret_queue, fault);
+	if (r == 0)
+		journal_name(*ret_queue);
+	return err_trace(r);
 }
 
 /* Of the memory alone: the store keeps them. */

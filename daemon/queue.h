@@ -86,7 +86,7 @@ int queue_open(struct broker *broker, const struct name_ref *ref,
 	       struct queue **ret_queue, struct fault *fault) MUST_CHECK;
 
 /* Would queue_open() succeed? Nothing is made: *ret_queue is NULL where it would be.
- * *ret_durable: would its messages be kept on the disk? 0 or FAULT. */
+ * *ret_durable: would its messages be kept on the disk? 0, FAULT, -ENOMEM. */
 int queue_check_open(struct broker *broker, const struct name_ref *ref,
 		     const struct credentials *who, enum right right, const char *verb,
 		     struct queue **ret_queue, bool *ret_durable,

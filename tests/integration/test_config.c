@@ -238,6 +238,39 @@ static void test_rights_change(void **state)
 	take(ann, "q", "still");
 }
 
+/* A refusal tells what decides, also where the name is not there yet, and makes nothing. */
+static void test_a_refusal_tells_the_rule(void **state)
+{
+	static const struct {
+		const char *request, *says;
+	} rows[] = {
+		{ "{'op':'send','id':1,'queue':'news'}",
+		  "may not send to news (mode 0644, owner root; " },
+		{ "{'op':'receive','id':1,'queue':'jobs'}",
+		  "may not receive from jobs (mode 0622, owner root; " },
+		{ "{'op':'send','id':1,'queue':'shut'}",
+		  "may not use shut (mode 0600, owner root; " },
+	};
+	struct client *root, *ann;
+
+	skip_unless_root();
+	write_config("{ 'rules': [\n{ 'names': 'news', 'mode': '0644' },\n"
+		     "{ 'names': 'jobs', 'mode': '0622' },\n"
+		     "{ 'names': 'shut', 'mode': '0600' } ] }");
+	start("--system", "--config", config_path());
+	root = client_connect();
+	ann = client_connect_as(stranger(0));
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const char *message;
+
+		say(ann, "%s", with_quotes(rows[i].request));
+		message = json_string(hear_error(ann, 1, "denied")->header, "message");
+		assert_non_null(strstr(message, rows[i].says));
+		assert_non_null(strstr(message, keep_printf("ipcd.conf:%zu)", i + 2)));
+	}
+	assert_null(frame_line(list(root, "names"), 0));
+}
+
 /* What was set by hand no rule changes; what was not follows. */
 static void test_names_that_were_set(void **state)
 {
@@ -312,6 +345,7 @@ int main(void)
 		it(test_a_wrong_file_changes_nothing),
 		it(test_the_command_line_goes_first),
 		it(test_rights_change),
+		it(test_a_refusal_tells_the_rule),
 		it(test_names_that_were_set),
 		it(test_what_a_rule_gave),
 		it(test_many_reloads_at_once),
