@@ -9,9 +9,9 @@
 #include "journal.h"
 #include "queue.h"
 
-static uint64_t hash_of(const struct queue *queue, uid_t uid, const struct dedup *d)
+static uint64_t hash_of(const struct queue *queue, uid_t uid, const char *id, size_t size)
 {
-	uint64_t hash = hash_bytes(&queue->broker->name_key, d->id, d->size);
+	uint64_t hash = hash_bytes(&queue->broker->name_key, id, size);
 
 	return hash ^ map_u64(queue->id << 32 ^ uid);
 }
@@ -30,16 +30,16 @@ struct dedup *dedup_new(const char *id, size_t size)
 }
 
 const struct dedup *dedup_find(const struct queue *queue, const struct user *user,
-			       const struct dedup *like)
+			       const char *id, size_t size)
 {
-	uint64_t hash = hash_of(queue, user->uid, like);
+	uint64_t hash = hash_of(queue, user->uid, id, size);
 
 	for (struct map_node *node = map_find(&queue->broker->dedups, hash); node;
 	     node = map_next(node)) {
 		const struct dedup *d = CONTAINER_OF(node, struct dedup, node);
 
-		if (d->queue == queue && d->user == user && d->size == like->size &&
-		    !memcmp(d->id, like->id, d->size))
+		if (d->queue == queue && d->user == user && d->size == size &&
+		    !memcmp(d->id, id, size))
 			return d;
 	}
 	return NULL;
@@ -133,7 +133,7 @@ int dedup_add(struct dedup *d, struct queue *queue, struct user *user, uint64_t 
 	d->number = number;
 	d->sent_ms = sent_ms;
 	user->usage.dedups++;
-	map_add(&broker->dedups, &d->node, hash_of(queue, user->uid, d));
+	map_add(&broker->dedups, &d->node, hash_of(queue, user->uid, d->id, d->size));
 	list_add_tail(&broker->all_dedups, &d->in_all);
 	list_add_tail(&queue->dedups, &d->in_queue);
 	if (++queue->n_dedups > broker->limits->dedup_ids)

@@ -34,9 +34,9 @@ void dedup_deinit(struct broker *broker);
 /* Not yet known. NULL without memory. */
 struct dedup *dedup_new(const char *id, size_t size);
 
-/* The one with the same id, of the same sender in the same queue; NULL. */
+/* The one with this id, of the same sender in the same queue; NULL. */
 const struct dedup *dedup_find(const struct queue *queue, const struct user *user,
-			       const struct dedup *like);
+			       const char *id, size_t size);
 
 /* Is there room for one more of this user? 0 or FAULT. */
 int dedup_check(const struct broker *broker, const struct user *user,

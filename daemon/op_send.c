@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "dedup.h"
 #include "file_text.h"
 #include "foreign_fd.h"
 #include "ops.h"
@@ -171,13 +172,18 @@ static int check_max(struct call *call, uint64_t size)
 			 (unsigned long long)size, (unsigned long long)max);
 }
 
-/* Who does not want to wait is told before the bytes come. */
+/* Who does not want to wait is told before the bytes come. What was sent before takes no
+ * room: it is answered when it is there again. */
 static int check_room(struct call *call, const struct send_parts *parts, uint64_t size)
 {
 	bool on_disk = call->server->broker.blobs.directory >= 0;
-	uint64_t memory = parts->content.meta_size + parts->file.size;
+	const struct message_content *content = &parts->content;
+	uint64_t memory = content->meta_size + parts->file.size;
 
 	if (parts->options.wait_ms || !parts->queue)
+		return 0;
+	if (content->dedup_id && dedup_find(parts->queue, call->peer->user,
+					    content->dedup_id, content->dedup_size))
 		return 0;
 	if (size == UINT64_MAX)
 		size = 0;

@@ -559,10 +559,9 @@ static int enter(struct share *share, struct message *m, uint64_t *ret_number)
 static bool is_known(const struct share *share, const struct message *m,
 		     uint64_t *ret_number)
 {
+	const struct dedup *own = m->more ? m->more->dedup : NULL;
 	const struct dedup *d =
-		m->more && m->more->dedup
-			? dedup_find(share->queue, share->user, m->more->dedup)
-			: NULL;
+		own ? dedup_find(share->queue, share->user, own->id, own->size) : NULL;
 
 	if (d)
 		*ret_number = d->number;

@@ -333,6 +333,27 @@ static void test_room_of_a_queue(void **state)
 	send_fd(c, make_sparse(2000000), "'queue':'q'");
 }
 
+/* Who sends again what a full queue has already is told that, as with a small body. */
+static void test_sent_again_to_a_full_queue(void **state)
+{
+	struct client *c;
+
+	start_durable("--limit", "queue_file_bytes=1000000");
+	c = client_connect();
+	for (enum way in = 0; in < N_WAYS; in++) {
+		const char *keys = keep_printf("'queue':'q','dedup_id':'%d'", in);
+		uint64_t first = send_file(c, in, LARGE, keys);
+
+		for (int i = 0; i < 2; i++)
+			send_file(c, in, LARGE, "'queue':'q'");
+		send_file_fails(c, in, LARGE, "'queue':'q','dedup_id':'new'", "full");
+		assert_int_equal(send_file(c, in, LARGE, keys), first);
+		for (int i = 0; i < 3; i++)
+			settle(c, "ack", take_file(c, "q", LARGE), "");
+		wait_for(spool_count() == 0);
+	}
+}
+
 static void test_room_of_a_user(void **state)
 {
 	const char *queue = keep_printf("'queue':'@%u.q'", stranger(1));
@@ -431,6 +452,7 @@ int main(void)
 		it(test_send_and_close),
 		it(test_file_max),
 		it(test_room_of_a_queue),
+		it(test_sent_again_to_a_full_queue),
 		it(test_room_of_a_user),
 		it(test_room_for_many_at_once),
 		it(test_room_in_an_inbox),
