@@ -162,19 +162,6 @@ int call_parse_name(struct call *call, const char *text, size_t size,
 				    &peer->name_waiter, ret_ref, call->fault));
 }
 
-int call_open_queue(struct call *call, const char *text, size_t size,
-		    struct queue **ret_queue)
-{
-	struct name_ref ref;
-	int r = call_parse_name(call, text, size, &ref);
-
-	if (r)
-		return err_trace(r);
-	return err_trace(queue_open(&call->server->broker, &ref, &call->peer->who,
-				    call->op->right, call->op->verb, ret_queue,
-				    call->fault));
-}
-
 /* ---- checks before a handler ---- */
 
 static int check_descriptors(struct call *call, const struct frame *frame)

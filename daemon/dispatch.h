@@ -54,10 +54,6 @@ int dispatch_frame(struct peer *peer, const struct frame *frame) MUST_CHECK;
 int dispatch_body(struct peer *peer, const struct frame *frame,
 		  enum stream_body *ret_what) MUST_CHECK;
 
-/* The queue that text names, by call->op->right. 0, FAULT, DISPATCH_WAIT, -ENOMEM. */
-int call_open_queue(struct call *call, const char *text, size_t size,
-		    struct queue **ret_queue) MUST_CHECK;
-
 /* Only checks the name and waits for the name service. */
 int call_parse_name(struct call *call, const char *text, size_t size,
 		    struct name_ref *ret_ref) MUST_CHECK;

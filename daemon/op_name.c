@@ -20,7 +20,8 @@ int op_name_get(struct call *call, enum header_key key, struct name_ref *ret_ref
 {
 	const char *text;
 	size_t size;
-	int r = header_get_string(call->header, key, 0, LIMIT_NAME_MAX, &text, &size,
+	/* one that is too long is told the limit of names, not that of strings */
+	int r = header_get_string(call->header, key, 0, LIMIT_HEADER_MAX, &text, &size,
 				  call->fault);
 
 	if (r < 0)

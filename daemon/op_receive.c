@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "log.h"
+#include "op_name.h"
 #include "ops.h"
 #include "peek.h"
 
@@ -465,18 +466,24 @@ struct queue_list {
 	unsigned int n;
 };
 
+static int open_queue(struct call *call, const struct name_ref *ref,
+		      struct queue **ret_queue)
+{
+	return err_trace(queue_open(&call->server->broker, ref, &call->peer->who,
+				    call->op->right, call->op->verb, ret_queue,
+				    call->fault));
+}
+
 static int get_one_queue(struct call *call, struct queue_list *list)
 {
-	const char *text;
-	size_t size;
-	int r = header_get_string(call->header, KEY_QUEUE, 0, LIMIT_HEADER_MAX, &text,
-				  &size, call->fault);
+	struct name_ref ref;
+	int r;
 
-	if (r < 0)
-		return FAULT;
-	if (r == 0)
+	if (!header_has(call->header, KEY_QUEUE))
 		return call_missing(call, KEY_QUEUES);
-	r = call_open_queue(call, text, size, &list->subscriptions[0].queue);
+	r = op_name_get(call, KEY_QUEUE, &ref);
+	if (r == 0)
+		r = open_queue(call, &ref, &list->subscriptions[0].queue);
 	if (r == 0)
 		list->n = 1;
 	return err_trace(r);
@@ -534,9 +541,12 @@ static int get_queues(struct call *call, struct queue_list *list)
 	r = check_names(call, at, n);
 	for (uint32_t i = 0; r == 0 && i < n; i++, at = json_at(json, at)->next) {
 		const struct json_value *v = json_at(json, at);
+		struct name_ref ref;
 		struct queue *queue;
 
-		r = call_open_queue(call, json_text(json, v), v->size, &queue);
+		r = call_parse_name(call, json_text(json, v), v->size, &ref);
+		if (r == 0)
+			r = open_queue(call, &ref, &queue);
 		if (r == 0)
 			r = add_queue(list, queue, call->fault);
 	}

@@ -16,6 +16,7 @@
 #include "dedup.h"
 #include "file_text.h"
 #include "foreign_fd.h"
+#include "op_name.h"
 #include "ops.h"
 #include "send_body.h"
 #include "send_request.h"
@@ -92,16 +93,8 @@ static int get_file(struct call *call, struct send_parts *parts)
 
 static int check_queue(struct call *call, struct send_parts *parts)
 {
-	const char *text;
-	size_t size;
-	int r = header_get_string(call->header, KEY_QUEUE, 0, LIMIT_HEADER_MAX, &text,
-				  &size, call->fault);
+	int r = op_name_get(call, KEY_QUEUE, &parts->queue_ref);
 
-	if (r < 0)
-		return FAULT;
-	if (r == 0)
-		return call_missing(call, KEY_QUEUE);
-	r = call_parse_name(call, text, size, &parts->queue_ref);
 	if (r)
 		return err_trace(r);
 	return err_trace(queue_check_open(&call->server->broker, &parts->queue_ref,

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "log.h"
+#include "op_name.h"
 #include "op_receive.h"
 #include "ops.h"
 #include "store.h"
@@ -114,33 +115,28 @@ static bool may_see(const struct call *call, const struct name *name)
 	return name_may(name, who, RIGHT_READ) || name_may(name, who, RIGHT_WRITE);
 }
 
-static int put_one_name(struct call *call, const char *text, size_t size, struct buf *out)
+static int put_one_name(struct call *call, struct buf *out)
 {
 	struct name_ref ref;
 	struct name *name;
-	int r = call_parse_name(call, text, size, &ref);
+	int r = op_name_get(call, KEY_NAME, &ref);
 
 	if (r)
 		return err_trace(r);
 	name = name_find(&call->server->broker, &ref);
 	if (!name || !may_see(call, name))
-		return fault_set(call->fault, FAULT_NOT_FOUND, "there is no name %.*s",
-				 (int)size, text);
+		return fault_set(call->fault, FAULT_NOT_FOUND, "there is no name %s",
+				 ref.text);
 	return err_trace(put_queue(call, out, name));
 }
 
 int op_names(struct call *call)
 {
 	_cleanup_buf_ struct buf body = BUF_INIT;
-	const char *text;
-	size_t size;
-	int r = header_get_string(call->header, KEY_NAME, 0, LIMIT_HEADER_MAX, &text,
-				  &size, call->fault);
+	int r;
 
-	if (r < 0)
-		return FAULT;
-	if (r == 1) {
-		r = put_one_name(call, text, size, &body);
+	if (header_has(call->header, KEY_NAME)) {
+		r = put_one_name(call, &body);
 		return r ? err_trace(r) : call_reply_body(call, &body);
 	}
 	LIST_FOREACH(link, &call->server->broker.all_names) {

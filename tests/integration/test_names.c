@@ -72,6 +72,9 @@ static void test_bad_names(void **state)
 		"{'op':'receive','id':1,'queue':'%s'}",
 		"{'op':'receive','id':1,'queues':['good','%s']}",
 		"{'op':'names','id':1,'name':'%s'}",
+		"{'op':'create','id':1,'name':'%s'}",
+		"{'op':'delete','id':1,'name':'%s'}",
+		"{'op':'explain','id':1,'name':'%s'}",
 	};
 	struct client *c;
 
