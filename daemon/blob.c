@@ -195,24 +195,13 @@ void blob_adopt_take(struct blob *b, int fd, uint64_t size, uint64_t disk)
 	b->fd = fd;
 }
 
-/* The same file opened once more: what proc(5) has under this name is no ordinary link. */
-static int reopen(int fd)
-{
-	char path[40];
-	int again;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	again = open(path, O_RDONLY | O_CLOEXEC);
-	return again < 0 ? err_origin(-errno) : again;
-}
-
 int blob_open(const struct blob *b)
 {
 	char name[24];
 	int fd;
 
 	if (b->fd >= 0 && !b->live)
-		return err_trace(reopen(b->fd));
+		return err_trace(fd_reopen(b->fd, O_RDONLY));
 	if (b->live) {
 		fd = fcntl(b->fd, F_DUPFD_CLOEXEC, 3);
 	} else {

@@ -9,7 +9,6 @@
  */
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -380,11 +379,8 @@ static int send_as_it_is(struct call *call, struct send_parts *parts,
 /* It is opened anew for each delivery, which its owner may have made impossible. */
 static bool can_be_opened(int fd)
 {
-	char path[40];
-	int again;
+	int again = fd_reopen(fd, O_RDONLY);
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	again = open(path, O_RDONLY | O_CLOEXEC);
 	fd_close(again);
 	return again >= 0;
 }

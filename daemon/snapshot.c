@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -159,22 +158,13 @@ static bool read_small(struct snapshot *s)
 
 /* ---- holes: lseek(2) on the source would move the sender's offset ---- */
 
-/* The same file opened once more, where we may. */
-static int open_again(int fd)
-{
-	char path[40];
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-}
-
 static void look_for_holes(struct snapshot *s)
 {
 	bool sparse = s->st.disk < s->st.size;
 
 	s->sparse = sparse && !is_small(s);
 	if (s->sparse && s->map_fd < 0)
-		s->map_fd = open_again(s->fd);
+		s->map_fd = fd_reopen(s->fd, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 }
 
 /* Data from `from` on, by lseek(2). False: that is not known. */

@@ -67,7 +67,7 @@ test_client_send_stream_LDFLAGS := -Wl,--wrap=memfd_create
 test_client_save_LDFLAGS := -Wl,--wrap=openat,--wrap=renameat2,--wrap=linkat,--wrap=fsync,--wrap=write,--wrap=copy_file_range,--wrap=ioctl
 test_client_filter_LDFLAGS := $(WRAP_MEMORY)
 FILLING_WRAPS := -Wl,--wrap=write,--wrap=pread,--wrap=fdatasync
-test_snapshot_LDFLAGS := $(FILLING_WRAPS) -Wl,--wrap=ioctl,--wrap=copy_file_range,--wrap=sendfile,--wrap=open,--wrap=statx
+test_snapshot_LDFLAGS := $(FILLING_WRAPS) -Wl,--wrap=ioctl,--wrap=copy_file_range,--wrap=sendfile,--wrap=fd_reopen,--wrap=statx
 test_upload_LDFLAGS := $(FILLING_WRAPS) -Wl,--wrap=recvmsg
 test_filling_LDFLAGS := $(FILLING_WRAPS)
 test_history_LDFLAGS := $(WRAP_MEMORY)

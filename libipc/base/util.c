@@ -2,8 +2,12 @@
 
 #include "base/util.h"
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "base/err.h"
 
 /* Accepts -1, keeps errno, returns -1 so that `fd = fd_close(fd)` reads well. */
 int fd_close(int fd)
@@ -15,6 +19,17 @@ int fd_close(int fd)
 		errno = saved;
 	}
 	return -1;
+}
+
+/* What proc(5) has under this name is no ordinary link. */
+int fd_reopen(int fd, int flags)
+{
+	char path[40];
+	int again;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = open(path, flags | O_CLOEXEC);
+	return again < 0 ? err_origin(-errno) : again;
 }
 
 size_t format_u64(char out[static 20], uint64_t value)

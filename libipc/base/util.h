@@ -56,6 +56,10 @@ static inline void fd_closep(int *fd)
 }
 #define _cleanup_fd_ CLEANUP(fd_closep)
 
+/* The same file opened once more, with an offset of its own; flags: O_RDONLY and the like, as
+ * far as we may. It needs /proc. -errno. */
+int fd_reopen(int fd, int flags) MUST_CHECK;
+
 static inline void freep(void *ptr)
 {
 	free(*(void **)ptr);

@@ -104,15 +104,11 @@ ssize_t __wrap_sendfile(int to, int from, off_t *in, size_t size)
 	return copy_bytes(from, to, *in, lseek(to, 0, SEEK_CUR), cut(&sending, size));
 }
 
-int __real_open(const char *path, int flags, mode_t mode);
-int __wrap_open(const char *path, int flags, mode_t mode);
-int __wrap_open(const char *path, int flags, mode_t mode)
+int __real_fd_reopen(int fd, int flags);
+int __wrap_fd_reopen(int fd, int flags);
+int __wrap_fd_reopen(int fd, int flags)
 {
-	if (may_not_open && !strncmp(path, "/proc/self/fd/", 14)) {
-		errno = EACCES;
-		return -1;
-	}
-	return __real_open(path, flags, mode);
+	return may_not_open ? -EACCES : __real_fd_reopen(fd, flags);
 }
 
 int __real_statx(int fd, const char *path, int flags, unsigned int mask,
