@@ -650,10 +650,9 @@ int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *wa
 	    room_in_queue_for_file(queue, message_file_cost(message), &fault))
 		queue->blocked = true; /* nobody overtakes before the next round */
 	waiting->message = message;
-	waiting->cost = message_cost(message);
-	sender->usage.waiting_bytes += waiting->cost;
-	waiting->live = message_is_live(message);
-	sender->usage.live_waiting += waiting->live;
+	waiting->charge = (struct waiting_charge){ message_cost(message),
+						   message_is_live(message) };
+	user_charge_waiting(sender, &waiting->charge);
 	waiting->share->n_waiting++;
 	list_add_tail(&queue->waiting, &waiting->in_queue);
 	list_add_tail(&sender->waiting_sends, &waiting->in_user);
@@ -666,8 +665,7 @@ static void waiting_send_remove(struct waiting_send *w)
 	list_remove(&w->in_queue);
 	list_remove(&w->in_user);
 	w->share->n_waiting--;
-	w->share->user->usage.waiting_bytes -= w->cost;
-	w->share->user->usage.live_waiting -= w->live;
+	user_uncharge_waiting(w->share->user, &w->charge);
 	if (list_is_empty(&w->share->queue->waiting))
 		w->share->queue->blocked = false;
 }
@@ -714,6 +712,11 @@ static void run_admission(struct queue *q)
 			admit_known(w, number);
 			continue;
 		}
+		if (message_is_live(w->message) && queue_is_durable(q)) {
+			queue_refuse_live(&fault); /* it was made durable meanwhile */
+			w->refused(w, fault.word, fault.text);
+			continue;
+		}
 		file_cost = message_file_cost(w->message);
 		if (room_in_queue(q, cost, &fault) ||
 		    room_in_queue_for_file(q, file_cost, &fault)) {
@@ -722,7 +725,7 @@ static void run_admission(struct queue *q)
 		}
 		if (room_for_user(share, cost, &fault) ||
 		    room_for_user_file(share, file_cost, &fault) ||
-		    check_live(share, w->message, &fault)) {
+		    (message_is_live(w->message) && room_for_live(share, &fault))) {
 			share->skipped_in = q->admission_round;
 			continue;
 		}

@@ -71,10 +71,10 @@ struct waiting_send {
 	struct list in_queue, in_user;
 	struct share *share;
 	struct message *message;
-	uint64_t cost; /* charged to the user while it waits */
-	bool live;
+	struct waiting_charge charge;
 	void (*admitted)(struct waiting_send *waiting, uint64_t number, bool duplicate);
-	/* The queue goes away, or the right to send to it: to be cancelled. */
+	/* The queue goes away, the right to send to it, or that it takes live descriptors:
+	 * to be cancelled. */
 	void (*refused)(struct waiting_send *waiting, enum fault_word word,
 			const char *why);
 	const struct credentials *who;

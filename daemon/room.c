@@ -175,3 +175,23 @@ int room_for_live(const struct share *share, struct fault *fault)
 			 "(live_per_user); wait until some are received",
 			 (unsigned long long)max);
 }
+
+int room_to_wait(const struct user *user, const struct limits *limits,
+		 const struct waiting_charge *charge, struct fault *fault)
+{
+	const struct usage *u = &user->usage;
+
+	if (!fits(u->waiting_bytes, charge->bytes, limits->buffer_per_user))
+		return fault_set(fault, FAULT_QUOTA,
+				 "what this user's connections wait with fills %llu "
+				 "bytes (buffer_per_user); wait for answers",
+				 (unsigned long long)limits->buffer_per_user);
+	/* a descriptor that waits is kept by us as any other */
+	if (charge->live && u->live + u->live_waiting >= limits->live_per_user)
+		return fault_set(fault, FAULT_QUOTA,
+				 "this user has %llu live descriptors in queues or "
+				 "waiting already (live_per_user); wait until some are "
+				 "received",
+				 (unsigned long long)limits->live_per_user);
+	return 0;
+}

@@ -31,6 +31,11 @@ int room_in_share_for_file(const struct share *share, uint64_t cost,
 int room_for_user_file(const struct share *share, uint64_t cost,
 		       struct fault *fault) MUST_CHECK;
 
+/* For one more send that waits, for room or behind a copy: by the memory that it takes, and
+ * live descriptors by their number with those in queues. */
+int room_to_wait(const struct user *user, const struct limits *limits,
+		 const struct waiting_charge *charge, struct fault *fault) MUST_CHECK;
+
 /* One live descriptor more. */
 int room_for_live(const struct share *share, struct fault *fault) MUST_CHECK;
 

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "file_text.h"
 #include "log.h"
+#include "room.h"
 
 enum { PROGRESS_MS = 100 };
 
@@ -50,23 +51,22 @@ static bool is_first(const struct send_body *b)
 static int charge(struct send_body *b, const struct message *m, struct fault *fault)
 {
 	struct peer *peer = peer_of(b);
-	uint64_t cost = sizeof(*m) + m->meta_size + (uint64_t)m->body_size;
-	uint64_t max = peer->server->limits.buffer_per_user;
+	struct waiting_charge cost = {
+		sizeof(*m) + m->meta_size + (uint64_t)m->body_size,
+		message_is_live(m),
+	};
+	int r = room_to_wait(peer->user, &peer->server->limits, &cost, fault);
 
-	if (peer->user->usage.waiting_bytes + cost > max)
-		return fault_set(fault, FAULT_QUOTA,
-				 "what this user's connections wait with fills %llu "
-				 "bytes (buffer_per_user); wait for answers",
-				 (unsigned long long)max);
-	peer->user->usage.waiting_bytes += cost;
-	b->charged = cost;
+	if (r)
+		return r;
+	b->charge = cost;
+	user_charge_waiting(peer->user, &cost);
 	return 0;
 }
 
 static void uncharge(struct send_body *b)
 {
-	peer_of(b)->user->usage.waiting_bytes -= b->charged;
-	b->charged = 0;
+	user_uncharge_waiting(peer_of(b)->user, &b->charge);
 }
 
 static void leave_line(struct send_body *b)

@@ -23,10 +23,10 @@ struct send_body {
 	struct digests digests;
 	struct snapshot *snapshot; /* while one of them is at work */
 	struct upload *upload;
-	bool ready;	  /* only waits for those before it */
-	uint64_t size;	  /* as far as it is known; UINT64_MAX */
-	uint64_t charged; /* to its user's waiting_bytes, while it waits in line */
-	uint64_t copied;  /* when watch was set */
+	bool ready;		      /* only waits for those before it */
+	uint64_t size;		      /* as far as it is known; UINT64_MAX */
+	struct waiting_charge charge; /* while it waits in line */
+	uint64_t copied;	      /* when watch was set */
 	struct timer progress, watch;
 };
 

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "dedup.h"
+#include "room.h"
 #include "send_body.h"
 
 /* ---- answers ---- */
@@ -241,25 +242,12 @@ static int wait_for_room(struct call *call, struct send_request *opened,
 			 const struct send_options *options)
 {
 	struct peer *peer = call->peer;
-	uint64_t max = call->server->limits.buffer_per_user;
+	const struct waiting_charge charge = { message_cost(m), message_is_live(m) };
 	struct send_request *s = opened;
-	int r = 0;
+	int r = room_to_wait(peer->user, &call->server->limits, &charge, call->fault);
 
-	if (peer->user->usage.waiting_bytes + message_cost(m) > max)
-		return fault_set(
-			call->fault, FAULT_QUOTA,
-			"what this user's connections wait with fills %llu bytes "
-			"(buffer_per_user); wait for answers",
-			(unsigned long long)max);
-	/* a descriptor that waits is kept by us as any other */
-	if (message_is_live(m) &&
-	    peer->user->usage.live + peer->user->usage.live_waiting >=
-		    call->server->limits.live_per_user)
-		return fault_set(call->fault, FAULT_QUOTA,
-				 "this user has %llu live descriptors in queues or "
-				 "waiting already (live_per_user); wait until some are "
-				 "received",
-				 (unsigned long long)call->server->limits.live_per_user);
+	if (r)
+		return r;
 	if (peer->n_waiting_sends == LIMIT_WAITING_SENDS_MAX)
 		return fault_set(call->fault, FAULT_FULL,
 				 "%d sends of this connection wait for room already "

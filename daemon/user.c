@@ -185,6 +185,19 @@ bool user_name_wait(struct user *user, struct user_waiter *waiter)
 	return false;
 }
 
+void user_charge_waiting(struct user *user, const struct waiting_charge *charge)
+{
+	user->usage.waiting_bytes += charge->bytes;
+	user->usage.live_waiting += charge->live;
+}
+
+void user_uncharge_waiting(struct user *user, struct waiting_charge *charge)
+{
+	user->usage.waiting_bytes -= charge->bytes;
+	user->usage.live_waiting -= charge->live;
+	*charge = (struct waiting_charge){ 0 };
+}
+
 void user_resolve(struct user *user)
 {
 	struct name_job *n;

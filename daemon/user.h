@@ -28,9 +28,15 @@ struct usage {
 	uint64_t file_bytes;	/* bodies in the spool */
 	uint64_t live;		/* descriptors that are passed on as they are */
 	uint64_t buffer_bytes;	/* unfinished input */
-	uint64_t live_waiting;	/* those that wait for room */
+	uint64_t live_waiting;	/* those of sends that wait, as waiting_bytes */
 	uint64_t held_bytes;	/* large bodies of messages that are in no queue yet */
 	uint64_t waiting_bytes; /* sends that wait for room, or behind a copy */
+};
+
+/* What a send that waits for room, or behind a copy, is charged with meanwhile. */
+struct waiting_charge {
+	uint64_t bytes;
+	bool live;
 };
 
 struct user {
@@ -46,6 +52,9 @@ struct user {
 	struct usage usage;
 	struct list waiting_sends; /* for quota: struct waiting_send, see queue.h */
 };
+
+void user_charge_waiting(struct user *user, const struct waiting_charge *charge);
+void user_uncharge_waiting(struct user *user, struct waiting_charge *charge);
 
 /* Asks the name service here and now, which may block: at start. */
 void user_resolve(struct user *user);

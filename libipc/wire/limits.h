@@ -53,7 +53,7 @@
 	X(user_messages, 4000000, 4, 1000000000, "messages", "messages that one uid has in all queues (a quarter of it in one foreign queue)") \
 	X(user_bytes, 2147483648, 4096, 1099511627776, "bytes", "the same in bytes")       \
 	X(user_file_bytes, 137438953472, 4096, 9007199254740991, "bytes", "files and larger bodies that one uid has in all queues, or is sending (a quarter of it in one foreign queue)") \
-	X(live_per_user, 64, 0, 65536, "descriptors", "live descriptors of one uid in all queues") \
+	X(live_per_user, 64, 0, 65536, "descriptors", "live descriptors of one uid in all queues, or with those in sends that wait") \
 	X(inbox_messages_per_sender, 1000, 1, 1000000, "messages", "messages of one uid in one foreign inbox") \
 	X(inbox_bytes_per_sender, 67108864, 1024, 1099511627776, "bytes", "the same in bytes") \
 	X(inbox_file_bytes_per_sender, 1073741824, 1024, 9007199254740991, "bytes", "files and larger bodies of one uid in one foreign inbox") \

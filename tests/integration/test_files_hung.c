@@ -407,6 +407,34 @@ static void test_waiting_is_counted(void **state)
 	hear_reply(c, 1);
 }
 
+/* So are the live descriptors that wait so: each is one of ours. */
+static void test_live_ones_that_wait_are_counted(void **state)
+{
+	struct client *c;
+	int fd, live;
+
+	start_durable("--limit", "live_per_user=2");
+	fuse = hung_fuse_start();
+	c = client_connect();
+	create_volatile(c, "m");
+	live = make_pipe().read;
+	fd = hung_fuse_open(fuse, O_RDONLY);
+	hung_fuse_hang(fuse, HANG_READ);
+	say_fd(c, fd, "{'op':'send','id':1,'fds':1,'queue':'m'}");
+	for (int i = 2; i < 5; i++)
+		say_fd(c, live, "{'op':'send','id':%d,'fds':1,'live':true,'queue':'m'}",
+		       i);
+	assert_non_null(strstr(json_string(hear_error(c, 4, "quota")->header, "message"),
+			       "live_per_user"));
+	hear_nothing(c);
+	wait_for(hung_fuse_count(fuse) > 0);
+	hung_fuse_answer(fuse);
+	for (int i = 1; i < 4; i++)
+		hear_reply(c, i);
+	say(c, "{'op':'purge','id':1,'name':'m'}");
+	hear_reply(c, 1);
+}
+
 /* A copy that is given up lets those behind it go. */
 static void test_cancel(void **state)
 {
@@ -504,6 +532,7 @@ int main(void)
 		it_hangs(test_close_of_what_is_live_hangs),
 		it_hangs(test_order),
 		it_hangs(test_waiting_is_counted),
+		it_hangs(test_live_ones_that_wait_are_counted),
 		it_hangs(test_cancel),
 		it_hangs(test_the_queue_is_deleted),
 		it_hangs(test_stop),

@@ -488,6 +488,29 @@ static void test_waiting_ones_are_counted(void **state)
 	hear_nothing(c);
 }
 
+/* What waits for room in a queue that is made durable would wait for ever. */
+static void test_made_durable_meanwhile(void **state)
+{
+	struct client *c;
+	int fd;
+
+	start_durable("--limit", "queue_messages=1");
+	c = client_connect();
+	create_volatile(c, "m");
+	fd = make_pipe().read;
+	send_text(c, "m", "first");
+	say_fd(c, fd,
+	       "{'op':'send','id':1,'fds':1,'live':true,'queue':'m','wait_ms':-1}");
+	say(c, "{'op':'send','id':2,'queue':'m','wait_ms':-1}");
+	hear_nothing(c);
+	say(c, "{'op':'set','id':3,'name':'m','durable':true}");
+	hear_error(c, 1, "bad-request");
+	hear_reply(c, 3);
+	hear_nothing(c);
+	settle(c, "ack", take(c, "m", "first"), "");
+	hear_reply(c, 2);
+}
+
 /* A sealed one with holes would cost nothing but a descriptor of ours: it is copied. */
 static void test_sparse_memfd(void **state)
 {
@@ -510,6 +533,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		it(test_waiting_ones_are_counted),
+		it(test_made_durable_meanwhile),
 		it(test_sparse_memfd),
 		it(test_a_pipe),
 		it(test_a_writing_end),
