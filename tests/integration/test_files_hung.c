@@ -80,6 +80,17 @@ static bool takes_descriptors(unsigned int n)
 	return takes;
 }
 
+/* Sends the file as request 1 and waits until such a call hangs. */
+static int send_hanging(struct client *c, enum hung_call call, const char *queue)
+{
+	int fd = hung_fuse_open(fuse, O_RDONLY);
+
+	hung_fuse_hang(fuse, call);
+	say_fd(c, fd, "{'op':'send','id':1,'fds':1,'queue':'%s'}", queue);
+	wait_for(hung_fuse_count(fuse) > 0);
+	return fd;
+}
+
 static void check_recovers(unsigned int n)
 {
 	hung_fuse_answer(fuse);
@@ -97,10 +108,7 @@ static void check_hangs(enum hung_call call)
 
 	begin();
 	ann = client_connect_as(stranger(1));
-	fd = hung_fuse_open(fuse, O_RDONLY);
-	hung_fuse_hang(fuse, call);
-	say_fd(ann, fd, "{'op':'send','id':1,'fds':1,'queue':'%s'}", own(1, "hung"));
-	wait_for(hung_fuse_count(fuse) > 0);
+	fd = send_hanging(ann, call, own(1, "hung"));
 	check_others_go_on();
 	/* on another connection: here the answer may come at any time */
 	check_goes_on_without_descriptors(client_connect_as(stranger(1)),
@@ -136,11 +144,7 @@ static void test_slow(void **state)
 	fuse = hung_fuse_start();
 	c = client_connect();
 	for (enum hung_call call = 0; call < HANG_CLOSE; call++) {
-		int fd = hung_fuse_open(fuse, O_RDONLY);
-
-		hung_fuse_hang(fuse, call);
-		say_fd(c, fd, "{'op':'send','id':1,'fds':1,'queue':'q'}");
-		wait_for(hung_fuse_count(fuse) > 0);
+		send_hanging(c, call, "q");
 		hung_fuse_answer(fuse);
 		hear_reply(c, 1);
 		settle(c, "ack", take_file(c, "q", HUNG_FUSE_SIZE), "");
@@ -165,15 +169,11 @@ static void test_hashing_a_hole(void **state)
 static void test_ends_in_the_middle(void **state)
 {
 	struct client *c;
-	int fd;
 
 	start_durable();
 	fuse = hung_fuse_start();
 	c = client_connect();
-	fd = hung_fuse_open(fuse, O_RDONLY);
-	hung_fuse_hang(fuse, HANG_READ);
-	say_fd(c, fd, "{'op':'send','id':1,'fds':1,'queue':'q'}");
-	wait_for(hung_fuse_count(fuse) > 0);
+	send_hanging(c, HANG_READ, "q");
 	hung_fuse_end(fuse);
 	assert_true(json_has(hear(c)->header, "error"));
 	take_nothing(c, "q");
@@ -185,14 +185,10 @@ static void test_ends_in_the_middle(void **state)
 static void test_the_sender_goes(void **state)
 {
 	struct client *ann;
-	int fd;
 
 	begin();
 	ann = client_connect_as(stranger(1));
-	fd = hung_fuse_open(fuse, O_RDONLY);
-	hung_fuse_hang(fuse, HANG_READ);
-	say_fd(ann, fd, "{'op':'send','id':1,'fds':1,'queue':'%s'}", own(1, "hung"));
-	wait_for(hung_fuse_count(fuse) > 0);
+	send_hanging(ann, HANG_READ, own(1, "hung"));
 	client_close(ann);
 	check_others_go_on();
 	check_recovers(1);
@@ -247,14 +243,10 @@ static void test_in_the_middle_of_another(void **state)
 static void test_close_hangs(void **state)
 {
 	struct client *ann;
-	int fd;
 
 	begin();
 	ann = client_connect_as(stranger(1));
-	fd = hung_fuse_open(fuse, O_RDONLY);
-	hung_fuse_hang(fuse, HANG_CLOSE);
-	say_fd(ann, fd, "{'op':'send','id':1,'fds':1,'queue':'%s'}", own(1, "hung"));
-	wait_for(hung_fuse_count(fuse) > 0);
+	send_hanging(ann, HANG_CLOSE, own(1, "hung"));
 	check_others_go_on();
 	hear_nothing(client_connect_as(stranger(1)));
 	wait_for(!takes_descriptors(1));
@@ -351,15 +343,12 @@ static void test_close_of_what_is_live_hangs(void **state)
 static void test_order(void **state)
 {
 	struct client *c, *other;
-	int fd;
 
 	start_durable();
 	fuse = hung_fuse_start();
 	c = client_connect();
 	other = client_connect();
-	fd = hung_fuse_open(fuse, O_RDONLY);
-	hung_fuse_hang(fuse, HANG_READ);
-	say_fd(c, fd, "{'op':'send','id':1,'fds':1,'queue':'q'}");
+	send_hanging(c, HANG_READ, "q");
 	say_text(c, "second", "{'op':'send','id':2,'queue':'q'}");
 	say_file(c, 3, BY_PIECES, LARGE, "'queue':'q'");
 	say_file(c, 4, BY_FD, LARGE + 1, "'queue':'q'");
@@ -368,7 +357,6 @@ static void test_order(void **state)
 	hear_nothing(c);
 	settle(c, "ack", take(c, "r", "elsewhere"), "");
 	send_text(other, "q", "of another");
-	wait_for(hung_fuse_count(fuse) > 0);
 	hung_fuse_answer(fuse);
 	for (int i = 0; i < 4; i++)
 		assert_false(json_has(hear(c)->header, "error"));
@@ -383,14 +371,11 @@ static void test_order(void **state)
 static void test_waiting_is_counted(void **state)
 {
 	struct client *c;
-	int fd;
 
 	start_durable("--limit", "buffer_per_user=600000");
 	fuse = hung_fuse_start();
 	c = client_connect();
-	fd = hung_fuse_open(fuse, O_RDONLY);
-	hung_fuse_hang(fuse, HANG_READ);
-	say_fd(c, fd, "{'op':'send','id':1,'fds':1,'queue':'q'}");
+	send_hanging(c, HANG_READ, "q");
 	for (int i = 2; i < 5; i++)
 		say_body(c, pattern(250000), 250000, "{'op':'send','id':%d,'queue':'q'}",
 			 i);
@@ -439,16 +424,12 @@ static void test_live_ones_that_wait_are_counted(void **state)
 static void test_cancel(void **state)
 {
 	struct client *c;
-	int fd;
 
 	start_durable();
 	fuse = hung_fuse_start();
 	c = client_connect();
-	fd = hung_fuse_open(fuse, O_RDONLY);
-	hung_fuse_hang(fuse, HANG_READ);
-	say_fd(c, fd, "{'op':'send','id':1,'fds':1,'queue':'q'}");
+	send_hanging(c, HANG_READ, "q");
 	say_text(c, "second", "{'op':'send','id':2,'queue':'q'}");
-	wait_for(hung_fuse_count(fuse) > 0);
 	say(c, "{'op':'cancel','id':3,'request':1}");
 	hear_error(c, 1, "timeout");
 	for (int i = 0; i < 2; i++)
@@ -463,16 +444,12 @@ static void test_cancel(void **state)
 static void test_the_queue_is_deleted(void **state)
 {
 	struct client *c;
-	int fd;
 
 	start_durable();
 	fuse = hung_fuse_start();
 	c = client_connect();
 	send_text(c, "q", "text");
-	fd = hung_fuse_open(fuse, O_RDONLY);
-	hung_fuse_hang(fuse, HANG_READ);
-	say_fd(c, fd, "{'op':'send','id':1,'fds':1,'queue':'q'}");
-	wait_for(hung_fuse_count(fuse) > 0);
+	send_hanging(c, HANG_READ, "q");
 	say(c, "{'op':'delete','id':2,'name':'q'}");
 	for (int i = 0; i < 2; i++) {
 		struct frame *f = hear(c);
@@ -493,16 +470,12 @@ static void test_stop(void **state)
 {
 	struct client *c;
 	pid_t pid;
-	int fd;
 
 	start_durable("--limit", "shutdown_deadline=100");
 	fuse = hung_fuse_start();
 	c = client_connect();
 	send_text(c, "q", "kept");
-	fd = hung_fuse_open(fuse, O_RDONLY);
-	hung_fuse_hang(fuse, HANG_READ);
-	say_fd(c, fd, "{'op':'send','id':1,'fds':1,'queue':'q'}");
-	wait_for(hung_fuse_count(fuse) > 0);
+	send_hanging(c, HANG_READ, "q");
 	pid = server.pid;
 	kill(pid, SIGTERM);
 	wait_for(log_count("stopped") > 0);
