@@ -248,24 +248,28 @@ static void check_digest(const struct frame *f, const char *algorithm, size_t si
 			    digest_of(algorithm, size));
 }
 
+/* A body with this digest, and its end. */
+static void take_digest(struct client *c, const char *algorithm, size_t size)
+{
+	struct frame *f = take_file(c, "q", size);
+
+	check_digest(f, algorithm, size);
+	settle(c, "ack", f, "");
+}
+
 static void check_claims(struct client *c, enum way in, const char *algorithm,
 			 size_t size)
 {
 	const char *right = digest_of(algorithm, size);
 	char *wrong = keep_printf("%s", right);
-	struct frame *f;
 
 	wrong[7] = wrong[7] == '0' ? '1' : '0';
 	send_file_fails(c, in, size, claim(algorithm, wrong), "integrity");
 	check_nothing_remains(c);
 	send_file(c, in, size, claim(algorithm, right));
-	f = take_file(c, "q", size);
-	check_digest(f, algorithm, size);
-	settle(c, "ack", f, "");
+	take_digest(c, algorithm, size);
 	send_file(c, in, size, claim(algorithm, upper_case(right)));
-	f = take_file(c, "q", size);
-	check_digest(f, algorithm, size);
-	settle(c, "ack", f, "");
+	take_digest(c, algorithm, size);
 	say(c, "{'op':'delete','id':1,'name':'q'}");
 	hear_reply(c, 1);
 }
@@ -347,12 +351,8 @@ static void test_the_digest_that_comes_by_itself(void **state)
 	start_durable();
 	c = client_connect();
 	for (enum way in = BY_FRAME; in < N_WAYS; in++) {
-		struct frame *f;
-
 		send_file(c, in, LARGE, "'queue':'q'");
-		f = take_file(c, "q", LARGE);
-		check_digest(f, "xxh3", LARGE);
-		settle(c, "ack", f, "");
+		take_digest(c, "xxh3", LARGE);
 	}
 }
 
@@ -381,12 +381,8 @@ static void test_digests_in_the_last_piece(void **state)
 			 "{'op':'send','id':1,'queue':'q',%s'more':true}", key);
 		say_body(c, data + LARGE - 10, 10, "{'id':1,'md5':'%s'}", rows[i].last);
 		if (rows[i].passes) {
-			struct frame *f;
-
 			hear_reply(c, 1);
-			f = take_file(c, "q", LARGE);
-			check_digest(f, "md5", LARGE);
-			settle(c, "ack", f, "");
+			take_digest(c, "md5", LARGE);
 		} else {
 			hear_error(c, 1, "integrity");
 		}
