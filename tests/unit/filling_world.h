@@ -8,25 +8,22 @@
  * when the test says so: see FILLING_WRAPS in tests/module.mk.
  */
 
-#include "unit/base.h"
+#include "unit/turns.h"
 
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "base/clock.h"
 #include "filling.h"
 #include "worker.h"
 
-enum { TURNS_MAX = 30000, UID = 1000 };
+enum { UID = 1000 };
 
 static struct {
-	struct loop loop;
 	struct workers *workers;
 	struct users users;
 	struct user *user;
 	struct blobs blobs;
 	struct limits limits;
-	struct timer tick;
 	char directory[200];
 	int fds_before, gate[2];
 } f;
@@ -119,32 +116,6 @@ static UNUSED void open_gate(void)
 	assert_int_equal(__real_write(f.gate[1], "x", 1), 1);
 }
 
-/* ---- the loop ---- */
-
-static void on_tick(struct timer *timer)
-{
-	(void)timer;
-}
-
-static UNUSED void turn(void)
-{
-	uint64_t at = deadline_after(clock_ns(CLOCK_MONOTONIC), 1);
-
-	assert_int_equal(timer_set(&f.loop, &f.tick, at), 0);
-	assert_int_equal(loop_pass(&f.loop), 0);
-	timer_cancel(&f.loop, &f.tick);
-}
-
-#define wait_for(condition)                                                  \
-	do {                                                                 \
-		int turns_ = 0;                                              \
-		while (!(condition)) {                                       \
-			if (turns_++ > TURNS_MAX)                            \
-				fail_msg("never came true: %s", #condition); \
-			turn();                                              \
-		}                                                            \
-	} while (0)
-
 /* ---- setup ---- */
 
 static UNUSED unsigned int n_spooled(void)
@@ -182,11 +153,10 @@ static UNUSED int filling_setup(void **state)
 	at_gate = 0;
 	writing = reading = syncing = (struct fake){ 0 };
 	make_directory();
-	timer_init(&f.tick, TIMER_MONOTONIC, on_tick);
+	turns_begin();
 	assert_int_equal(pipe2(f.gate, O_CLOEXEC), 0);
-	assert_int_equal(loop_init(&f.loop), 0);
-	assert_int_equal(workers_new(&f.workers, &f.loop), 0);
-	assert_int_equal(users_init(&f.users, &f.loop, f.workers), 0);
+	assert_int_equal(workers_new(&f.workers, &loop), 0);
+	assert_int_equal(users_init(&f.users, &loop, f.workers), 0);
 	assert_int_equal(user_get(&f.users, UID, &f.user), 0);
 	blobs_init(&f.blobs, f.workers);
 	assert_int_equal(blobs_open(&f.blobs, f.directory), 0);
@@ -212,7 +182,7 @@ static UNUSED int filling_teardown(void **state)
 	user_unref(f.user);
 	users_deinit(&f.users);
 	blobs_deinit(&f.blobs);
-	loop_deinit(&f.loop);
+	loop_deinit(&loop);
 	close(f.gate[0]);
 	close(f.gate[1]);
 	snprintf(path, sizeof(path), "%s/spool", f.directory);

@@ -11,13 +11,11 @@
 #include <pthread.h>
 
 #include "base/clock.h"
-#include "unit/base.h"
+#include "unit/turns.h"
 
-enum { TURNS_MAX = 30000, STALL_MS = 5000 };
+enum { STALL_MS = 5000 };
 
-static struct loop loop;
 static struct workers *workers;
-static struct timer tick;
 static int fds_before;
 static unsigned int n_threads; /* atomic */
 static uint64_t skipped_ns;    /* atomic */
@@ -232,31 +230,7 @@ static unsigned int all_begun(void)
 	return __atomic_load_n(&n_begun, __ATOMIC_RELAXED);
 }
 
-/* ---- the loop ---- */
-
-static void on_tick(struct timer *timer)
-{
-	(void)timer;
-}
-
-static void turn(void)
-{
-	uint64_t at = deadline_after(clock_ns(CLOCK_MONOTONIC), 1);
-
-	assert_int_equal(timer_set(&loop, &tick, at), 0);
-	assert_int_equal(loop_pass(&loop), 0);
-	timer_cancel(&loop, &tick);
-}
-
-#define wait_for(condition)                                                  \
-	do {                                                                 \
-		int turns_ = 0;                                              \
-		while (!(condition)) {                                       \
-			if (turns_++ > TURNS_MAX)                            \
-				fail_msg("never came true: %s", #condition); \
-			turn();                                              \
-		}                                                            \
-	} while (0)
+/* ---- time ---- */
 
 /* Time for what must not happen. */
 static void settle(void)
@@ -277,8 +251,8 @@ static int setup(void **state)
 	skipped_ns = 0;
 	n_begun = n_late = n_probes = 0;
 	no_threads = false;
-	timer_init(&tick, TIMER_MONOTONIC, on_tick);
-	return loop_init(&loop) < 0 || workers_new(&workers, &loop) < 0;
+	turns_begin();
+	return workers_new(&workers, &loop) < 0;
 }
 
 /* Whatever still hangs is let go; all must have been done. */
