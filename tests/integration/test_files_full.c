@@ -152,6 +152,50 @@ static void test_an_unfinished_body(void **state)
 	settle(other, "ack", take_file(other, "q", FILE_SIZE), "");
 }
 
+/* What gives room back needs none: a queue of files is purged, or deleted. */
+static void test_purged_and_deleted(void **state)
+{
+	static const char *const ops[] = { "purge", "delete" };
+	struct client *c, *other;
+
+	mount_disk();
+	start_durable(AT_ONCE);
+	c = client_connect();
+	other = client_connect();
+	for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
+		fill(c, BY_FD);
+		say(other, "{'op':'%s','id':1,'name':'q'}", ops[i]);
+		hear_reply(other, 1);
+		wait_for(spool_count() == 0);
+		send_file(c, BY_FD, FILE_SIZE, "'queue':'q'");
+		settle(other, "ack", take_file(other, "q", FILE_SIZE), "");
+	}
+}
+
+/* The daemon starts on a full disk, with all that is there. Its own files may be shorter than
+ * before. */
+static void test_start(void **state)
+{
+	int n;
+
+	mount_disk();
+	start_durable(AT_ONCE);
+	n = fill(client_connect(), BY_FRAME);
+	for (enum ending how = 0; how < N_ENDINGS; how++) {
+		struct client *c;
+
+		restart(how, AT_ONCE);
+		c = client_connect();
+		assert_int_equal(queue_count("q", "ready"), n);
+		assert_int_equal(spool_count(), n);
+		n += fill(c, BY_FRAME);
+		wait_for(spool_count() == n);
+		settle(c, "ack", take_file(c, "q", FILE_SIZE), "");
+		wait_for(spool_count() == n - 1);
+		wait_for(is_taken(c, BY_FRAME));
+	}
+}
+
 #define on_disk(test) cmocka_unit_test_setup_teardown(test, harness_setup, teardown)
 
 int main(void)
@@ -161,6 +205,8 @@ int main(void)
 		on_disk(test_frames),
 		on_disk(test_pieces),
 		on_disk(test_an_unfinished_body),
+		on_disk(test_purged_and_deleted),
+		on_disk(test_start),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
