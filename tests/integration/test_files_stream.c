@@ -401,6 +401,56 @@ static void test_a_huge_body_next_to_pings(void **state)
 	wait_for(spool_count() == 0);
 }
 
+/* One comes, one goes, and a third is copied meanwhile. */
+static void test_huge_bodies_both_ways(void **state)
+{
+	enum { STREAM = 64 * MIB, STEP = 256 << 10 };
+	static char zeros[MIB], data[STEP];
+	struct client *in, *out, *copied, *other;
+	size_t size, said = 0, got = 0;
+	struct frame *f;
+	char *header;
+
+	start_durable();
+	in = client_connect();
+	out = client_connect();
+	copied = client_connect();
+	other = client_connect();
+	create_volatile(other, "in");
+	create_volatile(other, "out");
+	send_fd(out, make_sparse(STREAM), "'queue':'out'");
+	say(out, "{'op':'receive','id':2,'queue':'out'}");
+	f = hear_header(out);
+	assert_int_equal(f->body_size, STREAM);
+	header = frame_encode(&size, NULL, 0,
+			      "{'op':'send','id':1,'queue':'in','size':%d}", STREAM);
+	say_bytes(in, header, size);
+	say_fd(copied, make_file(STREAM),
+	       "{'op':'send','id':1,'fds':1,'queue':'copied','sha256':true}");
+	while (said < STREAM || got < STREAM) {
+		size_t left = STREAM - said;
+
+		if (left)
+			said += (size_t)try_send(in, zeros, left < MIB ? left : MIB);
+		hear_nothing(other);
+		if (got == STREAM)
+			continue;
+		client_read(HERE, out, data, STEP);
+		assert_int_equal(data[0] | data[STEP - 1], 0);
+		got += STEP;
+		hear_nothing(other);
+	}
+	hear_reply(in, 1);
+	hear_end(out, 2, "max");
+	settle(out, "ack", f, "");
+	hear_reply(copied, 1);
+	assert_int_equal(queue_count("in", "file_bytes"), STREAM);
+	settle(copied, "ack", take_file(copied, "copied", STREAM), "");
+	say(in, "{'op':'purge','id':2,'name':'in'}");
+	hear_reply(in, 2);
+	wait_for(spool_count() == 0);
+}
+
 /* It is in a file, not in the daemon's memory. */
 static long resident_kib(void)
 {
@@ -450,6 +500,7 @@ int main(void)
 		it(test_purged_while_it_goes_out),
 		it(test_answers_between_pieces),
 		it(test_a_huge_body_next_to_pings),
+		it(test_huge_bodies_both_ways),
 		it(test_memory),
 	};
 
