@@ -287,7 +287,7 @@ run 0 send q pipe
 wait $!
 run 0 receive q -o to
 cmp big to/pipe || fail 'a named pipe'
-rm to/pipe pipe big
+rm to/pipe pipe
 
 # ---- digests ----
 
@@ -375,6 +375,27 @@ for signal in INT TERM KILL; do
 	mkdir to
 done
 
+# The same of one who sends: nothing is in the queue, nor on any disk.
+# shellcheck disable=SC2317 # called by wait_for
+spooled() { [ "$(find state/spool -type f -printf x)" = "$1" ]; }
+mkdir tmp
+for signal in INT TERM KILL; do
+	mkfifo flow
+	exec 5<>flow # so that its end does not come
+	input=flow TMPDIR=$DIR/tmp start_ipc send half --as x - 5>&-
+	timeout "$DEADLINE" head -c 3000000 big >&5
+	wait_for spooled x
+	kill -$signal "$waiting_pid"
+	wait "$waiting_pid" 2>/dev/null
+	waiting_pid=
+	exec 5>&-
+	wait_for spooled ''
+	run 3 -q receive half -w 0
+	[ -z "$(ls -A tmp)" ] || fail "SIG$signal left in tmp: $(ls -A tmp)"
+	rm flow
+done
+rm -r tmp big
+
 # ---- quiet ----
 
 run 0 -q send q from/y
@@ -384,7 +405,5 @@ err_is ''
 arrived y
 
 [ ! -e evil ] || fail 'a name was run'
-# shellcheck disable=SC2317 # called by wait_for
-spool_is_empty() { [ -z "$(ls state/spool)" ]; }
-wait_for spool_is_empty
+wait_for spooled ''
 finish
