@@ -3,10 +3,12 @@
 /* libipc and a real daemon: what a fake one cannot confirm, since both would be mistaken in
  * the same way. */
 
-#include "integration/harness.h"
+#include "integration/harness_file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <ipc/ipc.h>
@@ -361,12 +363,60 @@ static void test_durable(void **state)
 	ipc_client_close(client);
 }
 
+/* ---- files ---- */
+
+/* The lowest that is free is not to be had. */
+static struct rlimit forbid_descriptors(void)
+{
+	struct rlimit before, limit;
+	int fd = dup(0);
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	limit = (struct rlimit){ (rlim_t)fd, before.rlim_max };
+	close(fd);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	return before;
+}
+
+/* The kernel drops what it has no room for: the message is given back without having been
+ * counted, and comes again as it was. */
+static void test_no_room_for_a_descriptor(void **state)
+{
+	struct ipc_client *client;
+	struct ipc_message *m = NULL;
+	struct rlimit before;
+	struct client *other;
+	int r;
+
+	start_durable();
+	client = open_client();
+	other = client_connect();
+	send_file(other, BY_FD, LARGE, "'queue':'q'");
+	before = forbid_descriptors();
+	r = ipc_receive(client, "q", DEADLINE_MS, &m);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(r, -EMFILE);
+	assert_null(m);
+	hear_nothing(other);
+	assert_int_equal(spool_count(), 1);
+	assert_int_equal(ipc_receive(client, "q", DEADLINE_MS, &m), 0);
+	assert_int_equal(ipc_message_get_attempt(m), 1);
+	assert_true(fd_has_pattern(ipc_message_get_fd(m), LARGE));
+	assert_int_equal(ipc_ack(client, m), 0);
+	assert_int_equal(ipc_client_flush(client), 0);
+	wait_for(spool_count() == 0);
+	ipc_message_free(m);
+	ipc_client_close(client);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		it(test_create),       it(test_purge_and_move), it(test_explain),
-		it(test_disconnected), it(test_not_fetched),	it(test_restarted),
-		it(test_duplicate),    it(test_repeated),	it(test_durable),
+		it(test_create),      it(test_purge_and_move),
+		it(test_explain),     it(test_disconnected),
+		it(test_not_fetched), it(test_restarted),
+		it(test_duplicate),   it(test_repeated),
+		it(test_durable),     it(test_no_room_for_a_descriptor),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
