@@ -19,21 +19,9 @@
 #include <cmocka.h>
 
 #include "base/util.h"
+#include "unit/count_fds.h"
 
 #define UNUSED __attribute__((unused))
-
-/* Open descriptors of this process, without the one that counts them. */
-static UNUSED int count_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	assert_non_null(d);
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n - 3; /* ".", ".." and d itself */
-}
 
 /* A small random source that is the same in each run. */
 static UNUSED uint32_t next_random(uint32_t *state)

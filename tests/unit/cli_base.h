@@ -18,17 +18,6 @@
 
 #include <cmocka.h>
 
-/* Open descriptors of this process, without the one that counts them. */
-static __attribute__((unused)) int count_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	assert_non_null(d);
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n - 3; /* ".", ".." and d itself */
-}
+#include "unit/count_fds.h"
 
 #endif

@@ -25,6 +25,8 @@
 
 #include <ipc/ipc.h>
 
+#include "unit/count_fds.h"
+
 #define UNUSED __attribute__((unused))
 
 struct fake {
@@ -38,6 +40,14 @@ struct fake {
 	bool has_fd;
 	int body_fd; /* that came with it, if has_fd */
 };
+
+static UNUSED struct ipc_message *new_message(void)
+{
+	struct ipc_message *m;
+
+	assert_int_equal(ipc_message_new(&m), 0);
+	return m;
+}
 
 /* Does it say so to those that come? */
 static UNUSED bool fake_takes_files;

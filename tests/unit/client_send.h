@@ -43,14 +43,6 @@ static UNUSED int new_file(size_t size)
 	return fd;
 }
 
-static UNUSED struct ipc_message *new_message(void)
-{
-	struct ipc_message *m;
-
-	assert_int_equal(ipc_message_new(&m), 0);
-	return m;
-}
-
 static UNUSED struct ipc_message *new_file_message(int fd, const char *name,
 						   unsigned int flags)
 {

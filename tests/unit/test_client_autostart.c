@@ -16,18 +16,6 @@
 
 /* ---- the daemon ---- */
 
-static int count_fds(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int n = -1; /* its own */
-
-	for (const struct dirent *e; dir && (e = readdir(dir));)
-		n += e->d_name[0] != '.';
-	if (dir)
-		closedir(dir);
-	return n;
-}
-
 static void note_start(const char *arguments)
 {
 	mode_t mask = umask(077);

@@ -14,29 +14,12 @@
 #define DELIVERY \
 	"\"re\":2,\"message\":1,\"lease\":\"" LEASE "\",\"attempt\":1,\"queue\":\"q\""
 
-static struct ipc_message *new_message(void)
-{
-	struct ipc_message *m;
-
-	assert_int_equal(ipc_message_new(&m), 0);
-	return m;
-}
-
 static int new_file(const char *data, size_t size)
 {
 	int fd = memfd_create("test", MFD_CLOEXEC);
 
 	assert_int_equal(write(fd, data, size), size);
 	return fd;
-}
-
-static int count_fds(void)
-{
-	int n = 0;
-
-	for (int fd = 0; fd < 256; fd++)
-		n += fcntl(fd, F_GETFD) >= 0;
-	return n;
 }
 
 /* ---- to be sent ---- */

@@ -20,15 +20,6 @@ static int new_file(size_t size)
 	return fd;
 }
 
-static int count_fds(void)
-{
-	int n = 0;
-
-	for (int fd = 0; fd < 256; fd++)
-		n += fcntl(fd, F_GETFD) >= 0;
-	return n;
-}
-
 /* sweep() with files, and with nothing left open. */
 static void sweep_files(int (*scenario)(struct fake *f), void (*say)(struct fake *f))
 {
