@@ -8,6 +8,7 @@
 
 #include "broker.h"
 #include "queue.h"
+#include "receiver.h"
 
 static struct world {
 	struct loop loop;
@@ -80,6 +81,43 @@ static UNUSED struct message *send_one(const char *meta)
 
 	assert_int_equal(queue_send(w.queue, w.user, m, &number, &fault), 0);
 	return m;
+}
+
+/* ---- a receiver ---- */
+
+static UNUSED bool world_has_room(struct receiver *r)
+{
+	(void)r;
+	return true;
+}
+
+static UNUSED enum delivery world_deliver(struct receiver *r, struct message *m)
+{
+	(void)r;
+	m->out_end = 0;
+	return DELIVERY_DONE;
+}
+
+static UNUSED void world_ignore(struct receiver *r)
+{
+	(void)r;
+}
+
+/* Takes whatever comes, ten at a time and in all, once it is fed. */
+static UNUSED void world_open_receiver(struct receiver *r, uid_t uid)
+{
+	static const struct receiver_ops ops = { .has_room = world_has_room,
+						 .deliver = world_deliver,
+						 .hungry = world_ignore,
+						 .deserted = world_ignore,
+						 .complete = world_ignore,
+						 .done = world_ignore };
+	struct subscription *s = calloc(1, sizeof(*s));
+
+	assert_non_null(s);
+	s->queue = w.queue;
+	receiver_init(r, &ops, &w.broker, uid, s, 1);
+	r->window = r->left = 10;
 }
 
 #endif

@@ -235,6 +235,13 @@ static void test_early_refusal(void **state)
 	ipc_message_free(m);
 }
 
+/* Of which no write of these tests has to wait for its reader. */
+static void open_large_pipe(int pipefd[2])
+{
+	assert_int_equal(pipe2(pipefd, O_CLOEXEC), 0);
+	assert_true(fcntl(pipefd[0], F_SETPIPE_SZ, 2 * PIECE) >= 2 * PIECE);
+}
+
 /* Also while the pipe has nothing to be read. */
 static void test_early_refusal_of_a_pipe(void **state)
 {
@@ -244,8 +251,7 @@ static void test_early_refusal_of_a_pipe(void **state)
 	int pipefd[2];
 
 	close(new_file(0));
-	assert_int_equal(pipe2(pipefd, O_CLOEXEC), 0);
-	assert_true(fcntl(pipefd[0], F_SETPIPE_SZ, 2 * PIECE) >= 2 * PIECE);
+	open_large_pipe(pipefd);
 	assert_int_equal(write(pipefd[1], large, PIECE + 100), PIECE + 100);
 	m = new_file_message(pipefd[0], "x", 0);
 	start_reading(&r, f, "{\"re\":2,\"error\":\"quota\",\"message\":\"no\"}", 1);
@@ -323,8 +329,7 @@ static void test_progress_while_waiting(void **state)
 	int pipefd[2];
 
 	close(new_file(0));
-	assert_int_equal(pipe2(pipefd, O_CLOEXEC), 0);
-	assert_true(fcntl(pipefd[0], F_SETPIPE_SZ, 2 * PIECE) >= 2 * PIECE);
+	open_large_pipe(pipefd);
 	m = new_file_message(pipefd[0], "x", 0);
 	ipc_message_set_progress(m, note_progress, &p);
 	assert_int_equal(write(pipefd[1], large, 100), 100);

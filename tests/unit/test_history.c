@@ -7,7 +7,6 @@
 
 #include "base/clock.h"
 #include "history.h"
-#include "receiver.h"
 #include "wire/json.h"
 
 /* ---- the text ---- */
@@ -124,38 +123,12 @@ static void test_text(void **state)
 
 /* ---- of messages ---- */
 
-static bool has_room(struct receiver *r)
-{
-	(void)r;
-	return true;
-}
-
-static enum delivery deliver(struct receiver *r, struct message *m)
-{
-	(void)r;
-	m->out_end = 0;
-	return DELIVERY_DONE;
-}
-
-static void ignore(struct receiver *r)
-{
-	(void)r;
-}
-
-static const struct receiver_ops ops = {
-	has_room, deliver, ignore, ignore, ignore, ignore
-};
-
 static struct receiver receiver;
 
 static void open_receiver(uid_t uid, pid_t pid)
 {
-	struct subscription *s = calloc(1, sizeof(*s));
-
-	s->queue = w.queue;
-	receiver_init(&receiver, &ops, &w.broker, uid, s, 1);
+	world_open_receiver(&receiver, uid);
 	receiver.pid = pid;
-	receiver.window = 10;
 	receiver.left = UINT64_MAX;
 	receiver_feed(&receiver);
 }

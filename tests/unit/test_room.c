@@ -5,7 +5,6 @@
 
 #include "unit/queue_world.h"
 
-#include "receiver.h"
 #include "room.h"
 
 static struct share share;
@@ -380,41 +379,12 @@ static void test_returned_are_passed_over(void **state)
 	expect_first(m[1], NULL);
 }
 
-static bool has_room(struct receiver *r)
-{
-	(void)r;
-	return true;
-}
-
-static enum delivery deliver(struct receiver *r, struct message *m)
-{
-	(void)r;
-	m->out_end = 0;
-	return DELIVERY_DONE;
-}
-
-static void ignore(struct receiver *r)
-{
-	(void)r;
-}
-
-static const struct receiver_ops ops = { .has_room = has_room,
-					 .deliver = deliver,
-					 .hungry = ignore,
-					 .deserted = ignore,
-					 .complete = ignore,
-					 .done = ignore };
 static struct receiver receivers[4];
 
 static void open_receivers(unsigned int n_taking)
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(receivers); i++) {
-		struct subscription *s = calloc(1, sizeof(*s));
-
-		assert_non_null(s);
-		s->queue = w.queue;
-		receiver_init(&receivers[i], &ops, &w.broker, 7, s, 1);
-		receivers[i].window = receivers[i].left = 10;
+		world_open_receiver(&receivers[i], 7);
 		receivers[i].takes_live = i >= ARRAY_SIZE(receivers) - n_taking;
 		receiver_feed(&receivers[i]);
 	}
