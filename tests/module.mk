@@ -64,7 +64,9 @@ test_digest_LDFLAGS := $(WRAP_MEMORY)
 test_client_send_file_LDFLAGS := -Wl,--wrap=memfd_create,--wrap=fcntl,--wrap=pread
 test_client_file_memory_LDFLAGS := $(WRAP_MEMORY)
 test_client_send_stream_LDFLAGS := -Wl,--wrap=memfd_create
-test_client_save_LDFLAGS := -Wl,--wrap=openat,--wrap=renameat2,--wrap=linkat,--wrap=fsync,--wrap=write,--wrap=copy_file_range,--wrap=ioctl
+SAVE_WRAPS := -Wl,--wrap=openat,--wrap=renameat2,--wrap=linkat,--wrap=fsync,--wrap=write,--wrap=copy_file_range,--wrap=ioctl
+test_client_save_LDFLAGS := $(SAVE_WRAPS)
+test_client_save_body_LDFLAGS := $(SAVE_WRAPS)
 test_client_filter_LDFLAGS := $(WRAP_MEMORY)
 FILLING_WRAPS := -Wl,--wrap=write,--wrap=pread,--wrap=fdatasync
 test_snapshot_LDFLAGS := $(FILLING_WRAPS) -Wl,--wrap=ioctl,--wrap=copy_file_range,--wrap=sendfile,--wrap=fd_reopen,--wrap=statx
@@ -72,7 +74,9 @@ test_upload_LDFLAGS := $(FILLING_WRAPS) -Wl,--wrap=recvmsg
 test_filling_LDFLAGS := $(FILLING_WRAPS)
 test_history_LDFLAGS := $(WRAP_MEMORY)
 test_store_parts_LDFLAGS := $(WRAP_MEMORY)
-test_worker_LDFLAGS := -Wl,--wrap=clock_gettime,--wrap=close,--wrap=pthread_create
+WORKER_WRAPS := -Wl,--wrap=clock_gettime,--wrap=close,--wrap=pthread_create
+test_worker_LDFLAGS := $(WORKER_WRAPS)
+test_worker_end_LDFLAGS := $(WORKER_WRAPS)
 test_store_LDFLAGS := $(WRAP_MEMORY)
 test_store_broker_LDFLAGS := $(WRAP_MEMORY)
 
