@@ -9,6 +9,7 @@
  */
 
 #include "unit/base.h"
+#include "unit/wrap_memory.h"
 
 static unsigned long alloc_fail_at; /* counts down; 0: none fails */
 static bool alloc_failed;
@@ -19,27 +20,6 @@ static bool alloc_fails_now(void)
 		return false;
 	alloc_failed = true;
 	return true;
-}
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_malloc(size_t size)
-{
-	return alloc_fails_now() ? NULL : __real_malloc(size);
-}
-
-void *__real_calloc(size_t n, size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return alloc_fails_now() ? NULL : __real_calloc(n, size);
-}
-
-void *__real_realloc(void *block, size_t size);
-void *__wrap_realloc(void *block, size_t size);
-void *__wrap_realloc(void *block, size_t size)
-{
-	return alloc_fails_now() ? NULL : __real_realloc(block, size);
 }
 
 static UNUSED void fail_allocation(unsigned long n)

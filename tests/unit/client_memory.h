@@ -6,34 +6,14 @@
  * Link with WRAP_MEMORY of tests/module.mk. */
 
 #include "unit/client_fake.h"
+#include "unit/wrap_memory.h"
 
 static long fail_at; /* counts down; 0: none fails */
 static pthread_t failing;
 
-static bool fails(void)
+static bool alloc_fails_now(void)
 {
 	return fail_at && pthread_equal(pthread_self(), failing) && --fail_at == 0;
-}
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_malloc(size_t size)
-{
-	return fails() ? NULL : __real_malloc(size);
-}
-
-void *__real_calloc(size_t n, size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return fails() ? NULL : __real_calloc(n, size);
-}
-
-void *__real_realloc(void *block, size_t size);
-void *__wrap_realloc(void *block, size_t size);
-void *__wrap_realloc(void *block, size_t size)
-{
-	return fails() ? NULL : __real_realloc(block, size);
 }
 
 static UNUSED bool is_expected(int r)
