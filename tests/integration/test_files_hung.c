@@ -396,23 +396,20 @@ static void test_waiting_is_counted(void **state)
 static void test_live_ones_that_wait_are_counted(void **state)
 {
 	struct client *c;
-	int fd, live;
+	int live;
 
 	start_durable("--limit", "live_per_user=2");
 	fuse = hung_fuse_start();
 	c = client_connect();
 	create_volatile(c, "m");
 	live = make_pipe().read;
-	fd = hung_fuse_open(fuse, O_RDONLY);
-	hung_fuse_hang(fuse, HANG_READ);
-	say_fd(c, fd, "{'op':'send','id':1,'fds':1,'queue':'m'}");
+	send_hanging(c, HANG_READ, "m");
 	for (int i = 2; i < 5; i++)
 		say_fd(c, live, "{'op':'send','id':%d,'fds':1,'live':true,'queue':'m'}",
 		       i);
 	assert_non_null(strstr(json_string(hear_error(c, 4, "quota")->header, "message"),
 			       "live_per_user"));
 	hear_nothing(c);
-	wait_for(hung_fuse_count(fuse) > 0);
 	hung_fuse_answer(fuse);
 	for (int i = 1; i < 4; i++)
 		hear_reply(c, i);
