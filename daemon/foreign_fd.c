@@ -30,7 +30,7 @@ static const char *kind_of(mode_t mode)
 	}
 }
 
-/* Flags and type. */
+/* Flags and type; a directory is never taken. */
 static int look(int fd, int *ret_flags, struct statx *ret_stx, struct fault *fault)
 {
 	*ret_flags = fcntl(fd, F_GETFL);
@@ -43,6 +43,9 @@ static int look(int fd, int *ret_flags, struct statx *ret_stx, struct fault *fau
 		return fault_set(fault, FAULT_BAD_FD,
 				 "the descriptor cannot be looked at: %s",
 				 strerror(errno));
+	if (S_ISDIR(ret_stx->stx_mode))
+		return fault_set(fault, FAULT_BAD_FD,
+				 "the descriptor is of a directory: send a tar of it");
 	return 0;
 }
 
@@ -89,9 +92,6 @@ int foreign_fd_check_file(int fd, struct foreign_fd *ret, struct fault *fault)
 
 	if (r)
 		return r;
-	if (S_ISDIR(stx.stx_mode))
-		return fault_set(fault, FAULT_BAD_FD,
-				 "the descriptor is of a directory: send a tar of it");
 	if (!S_ISREG(stx.stx_mode))
 		return fault_set(fault, FAULT_BAD_FD,
 				 "the descriptor is of %s, which cannot be copied: send "
@@ -143,9 +143,6 @@ int foreign_fd_check_live(const struct server *server, int fd, struct foreign_fd
 
 	if (r)
 		return r;
-	if (S_ISDIR(stx.stx_mode))
-		return fault_set(fault, FAULT_BAD_FD,
-				 "the descriptor is of a directory: send a tar of it");
 	if (S_ISSOCK(stx.stx_mode) && leads_to_us(server, fd))
 		return fault_set(fault, FAULT_BAD_FD,
 				 "the descriptor is a connection to ipcd itself");
