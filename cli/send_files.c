@@ -253,13 +253,18 @@ static void on_left_out(const char *path, const char *what, void *userdata)
 			both ? both : path, what);
 }
 
+/* All names in it begin with its filename without ".tar", as --as may have given it: receivers
+ * refuse one that leads out. */
 static int set_directory(const struct send *send, struct source *source)
 {
 	const size_t n = strlen(source->filename), end = n > 4 ? n - 4 : n;
 	_cleanup_free_ char *name = strndup(source->filename, end);
-	int r = name ? pack_new(source->fd, name, on_left_out, source, &source->pack)
-		     : -ENOMEM;
+	int r;
 
+	if (name && (strcmp(name, ".") == 0 || strcmp(name, "..") == 0))
+		return -EINVAL;
+	r = name ? pack_new(source->fd, name, on_left_out, source, &source->pack)
+		 : -ENOMEM;
 	if (r == 0)
 		r = ipc_message_set_reader(send->message, pack_read, source->pack,
 					   source->filename, send->file_flags);
@@ -284,7 +289,8 @@ static int set_source(const struct send *send, struct source *source)
 static const char *why_not_set(int error, const struct source *source)
 {
 	if (source->send->filename && (error == -EINVAL || error == -EMSGSIZE))
-		return "--as needs a name of 1 to 255 bytes of UTF-8, without '/'";
+		return "--as needs a name of 1 to 255 bytes of UTF-8, without '/', and "
+		       "not '.' or '..'";
 	switch (error) {
 	case -EINVAL:
 		return !source->filename || *source->filename

@@ -131,6 +131,11 @@ for name in a/b . .. '' "${long}n"; do
 	run 1 send q --as "$name" /dev/null
 	one_error '--as needs a name'
 done
+# Of a directory also what is left of it without ".tar", as all names in the archive begin so.
+for name in . .. ..tar ...tar; do
+	run 1 send q --as "$name" from
+	one_error '--as needs a name'
+done
 
 # On a terminal a name cannot drive it.
 if command -v script >/dev/null; then
