@@ -9,12 +9,18 @@
 
 #include "walk.h"
 
-static int make_directory(char **ret_path)
+const char *exec_file_place(void)
 {
 	const char *tmp = getenv("TMPDIR");
+
+	return tmp && *tmp == '/' ? tmp : "/tmp";
+}
+
+static int make_directory(char **ret_path)
+{
 	char *path;
 
-	if (asprintf(&path, "%s/ipc-XXXXXX", tmp && *tmp == '/' ? tmp : "/tmp") < 0)
+	if (asprintf(&path, "%s/ipc-XXXXXX", exec_file_place()) < 0)
 		return -ENOMEM;
 	if (!mkdtemp(path)) {
 		int error = errno;

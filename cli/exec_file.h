@@ -12,6 +12,9 @@ struct exec_file {
 	char *path;
 };
 
+/* Where: $TMPDIR or /tmp. */
+const char *exec_file_place(void);
+
 /* Nothing if the message has no filename, or is live. 0; -EBADMSG its size or digest is not
  * what it should be; or what the file system says. */
 int exec_file_make(struct exec_file *file, struct ipc_message *message);

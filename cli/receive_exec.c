@@ -126,34 +126,50 @@ static void reap(struct executor *x)
 
 /* The message's file is written before the command runs, and meanwhile nothing else is done:
  * it is a copy on this machine, mostly without moving a byte. */
-static int run_command(struct executor *x, struct job *job)
+static int make_ready(struct job *job)
 {
-	int r = 0;
-
-	if (!ipc_message_is_live(job->message))
-		r = ipc_message_get_filename(job->message)
-			    ? exec_file_make(&job->file, job->message)
-			    : ipc_message_verify(job->message);
-	if (r == 0)
-		r = spawn_command(&x->spawn, job->message, job->file.path, &job->pid);
-	return r;
+	if (ipc_message_is_live(job->message))
+		return 0;
+	return ipc_message_get_filename(job->message)
+		       ? exec_file_make(&job->file, job->message)
+		       : ipc_message_verify(job->message);
 }
 
-static void start_failed(struct executor *x, const struct ipc_message *message, int error)
+static void give_back(struct executor *x, const struct ipc_message *message)
+{
+	fail(x, STATUS_LOCAL);
+	receive_give_back(x->rx, message, 0, "the receiver could not run its command");
+}
+
+static void not_ready(struct executor *x, const struct ipc_message *message, int error)
 {
 	struct receive *rx = x->rx;
+	unsigned long long number = ipc_message_get_number(message);
 
 	if (error == -EBADMSG) { /* nobody else can use it, either */
-		cli_say(rx->cli, rx->subject, "message %llu: " RECEIVE_DIFFERS,
-			(unsigned long long)ipc_message_get_number(message));
+		cli_say(rx->cli, rx->subject, "message %llu: " RECEIVE_DIFFERS, number);
 		if (receive_reject(rx, message, RECEIVE_DIFFERS) == STATUS_OK)
 			return;
+	} else if (ipc_message_get_filename(message)) {
+		cli_say(rx->cli, rx->subject, "message %llu cannot be saved in %s: %s",
+			number, exec_file_place(), strerror(-error));
 	} else {
-		cli_say(rx->cli, rx->subject, "cannot run %s: %s", rx->exec[0],
+		cli_say(rx->cli, rx->subject, "message %llu cannot be read: %s", number,
 			strerror(-error));
 	}
-	fail(x, STATUS_LOCAL);
-	receive_give_back(rx, message, 0, "the receiver could not run its command");
+	give_back(x, message);
+}
+
+static int run_command(struct executor *x, struct job *job)
+{
+	int r = spawn_command(&x->spawn, job->message, job->file.path, &job->pid);
+
+	if (r == 0)
+		return 0;
+	cli_say(x->rx->cli, x->rx->subject, "cannot run %s: %s", x->rx->exec[0],
+		strerror(-r));
+	give_back(x, job->message);
+	return r;
 }
 
 static void start(struct executor *x, struct ipc_message *message)
@@ -164,12 +180,15 @@ static void start(struct executor *x, struct ipc_message *message)
 	while (job->pid)
 		job++;
 	*job = (struct job){ .message = message };
-	r = run_command(x, job);
+	r = make_ready(job);
+	if (r < 0)
+		not_ready(x, message, r);
+	else
+		r = run_command(x, job);
 	if (r == 0) {
 		x->n_running++;
 		return;
 	}
-	start_failed(x, message, r);
 	exec_file_remove(&job->file);
 	ipc_message_free(message);
 	*job = (struct job){ 0 };

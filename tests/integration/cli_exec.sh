@@ -71,6 +71,14 @@ run 0 send h -m x
 run 1 receive h --exec ./no-such-command
 one_error 'cannot run ./no-such-command: No such file or directory'
 counts h 'ready 1, delayed 0, leased 0, dead 0' || fail "$(ipc status h)"
+
+# Nor that there is no place for its file; that is not said of the command.
+run 0 send files --as name - <<<text
+TMPDIR=$DIR/nowhere run 1 receive files --exec cat
+one_error "cannot be saved in $DIR/nowhere: No such file or directory"
+wait_for counts files 'ready 1, delayed 0, leased 0, dead 0'
+run 0 receive files --exec cat
+out_is text
 run 3 receive none -w 0 --exec true
 one_error 'there is nothing'
 run 3 receive h -n 2 -w 0 --exec true
