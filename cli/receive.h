@@ -46,9 +46,9 @@ int receive_exec(struct receive *receive);
 /* Opens the directory of -o. */
 int receive_open_output(struct receive *receive);
 
-/* Saves a message in it. STATUS_OK, and whether it was saved: if not, it was rejected or is to
- * be passed over. Else it was given back, and nothing more should be taken. Signals are held
- * from then on, until interrupt_release(). */
+/* Saves a message in it. STATUS_OK, and whether it was saved: if not, it was rejected. Else it
+ * was given back, and nothing more should be taken. Signals are held from then on, until
+ * interrupt_release(). */
 int receive_save(struct receive *receive, struct ipc_message *message, bool *ret_saved);
 
 /* It is dead, as one that nobody can use, and we will end with STATUS_REFUSED. */

@@ -162,8 +162,6 @@ static int print_live(const struct receive *rx, const struct ipc_message *messag
 	char chunk[65536];
 	ssize_t n;
 
-	if (fd.fd < 0) /* it is only looked at */
-		return STATUS_OK;
 	while ((n = read(fd.fd, chunk, sizeof(chunk))) != 0) {
 		if (n < 0 && errno == EAGAIN)
 			poll(&fd, 1, -1);
@@ -221,13 +219,29 @@ static void keep_pending(struct printer *p, struct ipc_message *message)
 	p->pending_bytes += size < PENDING_BYTES ? (size_t)size : PENDING_BYTES;
 }
 
+/* What goes from hand to hand cannot be looked at, only what is known of it. */
+static bool is_out_of_sight(const struct receive *rx, const struct ipc_message *message)
+{
+	return ipc_message_is_live(message) && ipc_message_get_fd(message) < 0 &&
+	       (rx->output || !rx->cli->json);
+}
+
 /* After a failure what was done before is still acknowledged. */
 static int take(struct printer *p, struct ipc_message *message)
 {
 	struct receive *rx = p->rx;
 	bool done;
-	int status = rx->output ? receive_save(rx, message, &done)
-				: print(rx, message, &done);
+	int status;
+
+	if (is_out_of_sight(rx, message)) {
+		cli_say(rx->cli, rx->subject,
+			"message %llu is live: there is nothing to look at",
+			(unsigned long long)ipc_message_get_number(message));
+		ipc_message_free(message);
+		return STATUS_OK;
+	}
+	status = rx->output ? receive_save(rx, message, &done)
+			    : print(rx, message, &done);
 
 	if (status != STATUS_OK || !done) {
 		ipc_message_free(message);

@@ -207,12 +207,6 @@ int receive_save(struct receive *rx, struct ipc_message *message, bool *ret_save
 
 	*ret_saved = false;
 	interrupt_hold();
-	if (ipc_message_is_live(message) && ipc_message_get_fd(message) < 0) {
-		cli_say(rx->cli, rx->subject,
-			"message %llu is live: there is nothing to look at",
-			(unsigned long long)ipc_message_get_number(message));
-		return STATUS_OK;
-	}
 	progress_begin(rx->progress, filename ? filename : "message", rx->taken,
 		       rx->count);
 	return save(rx, message, ret_saved);

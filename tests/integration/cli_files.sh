@@ -327,6 +327,16 @@ run 0 send m --live - < <(printf 'live bytes')
 run 0 receive m -w 10s
 out_is 'live bytes'
 run 0 send m --live --as log - < <(printf 'live bytes')
+# It goes from hand to hand: who only looks is told so.
+for options in '' '-o to'; do
+	# shellcheck disable=SC2086 # it is a list
+	run 0 receive m --peek $options
+	out_is ''
+	one_error 'is live: there is nothing to look at'
+done
+run 0 receive m --peek --json
+out_has '"live":true'
+err_is ''
 run 0 receive m -o to
 out_is to/log
 [ "$(cat to/log)" = 'live bytes' ] || fail 'to/log'
