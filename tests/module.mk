@@ -67,6 +67,7 @@ test_client_send_stream_LDFLAGS := -Wl,--wrap=memfd_create
 SAVE_WRAPS := -Wl,--wrap=openat,--wrap=renameat2,--wrap=linkat,--wrap=fsync,--wrap=write,--wrap=copy_file_range,--wrap=ioctl
 test_client_save_LDFLAGS := $(SAVE_WRAPS)
 test_client_save_body_LDFLAGS := $(SAVE_WRAPS)
+test_cli_save_LDFLAGS := -Wl,--wrap=ipc_message_verify,--wrap=syncfs,--wrap=fsync,--wrap=renameat2
 test_client_filter_LDFLAGS := $(WRAP_MEMORY)
 FILLING_WRAPS := -Wl,--wrap=write,--wrap=pread,--wrap=fdatasync
 test_snapshot_LDFLAGS := $(FILLING_WRAPS) -Wl,--wrap=ioctl,--wrap=copy_file_range,--wrap=sendfile,--wrap=fd_reopen,--wrap=statx

@@ -307,17 +307,31 @@ done
 run 1 send q from/y --digest crc32
 one_error digest
 
-# A byte that has changed on the daemon's disk is found: nothing is saved, the message is dead.
+# A byte that has changed on the daemon's disk is found, whatever is done with the body: nothing
+# is saved, unpacked, printed or given to a command, and the message is dead.
+mkdir one
+cp from/y one/
 run 0 send q - --as y < <(cat from/y)
+run 0 send q one
+run 0 send q - < <(cat from/y)
+run 0 send q - < <(cat from/y)
 stop
 for file in state/spool/[0-9]*; do
 	printf '\377' | dd of="$file" bs=1 seek=200000 conv=notrunc status=none
 done
 start --limit lost_delay=0
-run 2 receive q -o to -w 10s
-one_error ''
+run 2 receive q -o to -w 10s -n 2
+[ "$(grep -c 'its size or digest is not what the sender said' err)" = 2 ] ||
+	fail "two are damaged: $(cat err)"
 [ -z "$(ls -A to)" ] || fail "left in to/: $(ls -A to)"
-counts q 'dead 1' || fail "$(ipc status q)"
+run 2 receive q
+one_error 'its size or digest'
+out_is ''
+run 2 receive q --exec sh -c 'echo it was run; cat'
+one_error 'its size or digest'
+out_is ''
+counts q 'dead 4' || fail "$(ipc status q)"
+rm -r one
 run 0 name delete -f q
 
 # ---- live ----
