@@ -123,7 +123,8 @@ static int put_in_place(const struct save *save, const char *from, char **name)
 		r = rename_numbered(save, from, name);
 	else if (r == -EEXIST && (save->flags & IPC_SAVE_REPLACE))
 		r = renameat(save->dirfd, from, save->dirfd, *name) < 0 ? -errno : 0;
-	if (r == 0 && fsync(save->dirfd) < 0)
+	/* some file systems of others know no such thing as writing a directory */
+	if (r == 0 && fsync(save->dirfd) < 0 && errno != EINVAL)
 		r = -errno;
 	return r;
 }

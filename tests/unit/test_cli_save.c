@@ -194,6 +194,14 @@ static void test_name_not_on_the_disk(void **state)
 	assert_int_equal(count_names(), 1);
 }
 
+/* Where there is no such thing as writing a directory it cannot be asked for. */
+static void test_no_fsync_of_directories(void **state)
+{
+	fsync_error = EINVAL;
+	assert_int_equal(save(0, NAME), 0);
+	assert_true(is_there(NAME "/file"));
+}
+
 /* Also an empty directory is somebody's, and rename(2) would replace it. */
 static void test_name_taken_meanwhile(void **state)
 {
@@ -235,6 +243,7 @@ int main(void)
 		TEST(test_not_as_sent),
 		TEST(test_not_on_the_disk),
 		TEST(test_name_not_on_the_disk),
+		TEST(test_no_fsync_of_directories),
 		TEST(test_name_taken_meanwhile),
 		TEST(test_old_rename),
 	};
