@@ -7,9 +7,10 @@
  * temporary file, and no more in memory than one piece.
  *
  * All names in it begin with that of the directory, which is in it itself, so that tar(1)
- * makes that directory, too; they are kept byte for byte. Kept are files with their holes, directories, symbolic links as links, hard links
- * among them, permission bits (not setuid and the like) and the time of last change in whole
- * seconds; not owners. Sockets, pipes and devices are left out.
+ * makes that directory, too; they are kept byte for byte. Kept are files with their holes,
+ * directories, symbolic links as links, hard links among them, permission bits (not setuid and
+ * the like) and the time of last change in whole seconds; not owners. Sockets, pipes and
+ * devices are left out.
  */
 
 #include <sys/types.h>

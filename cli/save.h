@@ -37,9 +37,8 @@ bool save_is_archive(const struct save *save, const struct ipc_message *message)
 
 /* 0 and the name it got; -EEXIST; with IPC_SAVE_REPLACE -EISDIR, -ENOTDIR or -ENOTEMPTY:
  * a directory would be replaced by a file, or the other way round, or one with something in it
- * by another; -EBADMSG it is
- * not what it should be; -ECANCELED; or what the file system says. *ret_why may tell more
- * (set or NULL after a failure, the caller frees it). */
+ * by another; -EBADMSG it is not what it should be; -ECANCELED; or what the file system says.
+ * *ret_why may tell more (set or NULL after a failure, the caller frees it). */
 int save_message(const struct save *save, struct ipc_message *message, char **ret_name,
 		 char **ret_why);
 

@@ -1121,7 +1121,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_start(struct ipc_receiver *receiver);
  * Returns: 1 with a message; 0 the receiver has ended, see ipc_receiver_get_end();
  * -ETIMEDOUT nothing within @timeout_ms (the receiver goes on); -EMFILE a message came whose
  * descriptor this process had no room for, and was given back: it comes again after a second
- * (the receiver goes on); -EACCES; -EINVAL; -EBUSY it has a callback; -ECANCELED a callback has freed the receiver; otherwise as at the top
+ * (the receiver goes on); -EACCES; -EINVAL; -EBUSY it has a callback; -ECANCELED a callback
+ * has freed the receiver; otherwise as at the top
  * Blocking: at most @timeout_ms. Threads: owner. Since: 0.1.
  * Source: ipc-protocol(7) receive
  */
