@@ -324,6 +324,10 @@ static bool copy_step(struct snapshot *s, size_t size)
 						  "the body cannot be kept");
 		if (n < 0)
 			return source_failed(s, errno);
+		if (n == 0 && s->method < BY_READING) { /* a file system that cannot */
+			s->method = BY_READING;
+			continue;
+		}
 		if (n == 0) /* it has shrunk: see is_same() */
 			s->st.size = -1;
 		s->at += n;

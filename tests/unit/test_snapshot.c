@@ -91,7 +91,7 @@ ssize_t __wrap_copy_file_range(int from, off_t *in, int to, off_t *out, size_t s
 	assert_non_null(in);
 	assert_int_equal(flags, 0);
 	if (fails_now(&ranging))
-		return -1;
+		return errno ? -1 : 0;
 	return copy_bytes(from, to, *in, *out, cut(&ranging, size));
 }
 
@@ -100,7 +100,7 @@ ssize_t __wrap_sendfile(int to, int from, off_t *in, size_t size)
 {
 	assert_non_null(in);
 	if (fails_now(&sending))
-		return -1;
+		return errno ? -1 : 0;
 	return copy_bytes(from, to, *in, lseek(to, 0, SEEK_CUR), cut(&sending, size));
 }
 
@@ -349,6 +349,23 @@ static void test_methods(void **state)
 		assert_int_equal(sending.n_calls, 3);
 		assert_true(reading.n_calls > 0);
 	}
+}
+
+/* Some say the end where there is none: read(2) decides. */
+static void test_methods_that_see_the_end(void **state)
+{
+	(void)state;
+	make_full(SIZE);
+	let_fail(&ranging, 3, FOR_EVER, 0);
+	copy_it();
+	assert_int_equal(ranging.n_calls, 3);
+	assert_true(reading.n_calls > 0);
+	reset();
+	let_fail(&ranging, 1, FOR_EVER, EXDEV);
+	let_fail(&sending, 1, FOR_EVER, 0);
+	copy_it();
+	assert_int_equal(sending.n_calls, 1);
+	assert_true(reading.n_calls > 0);
 }
 
 /* Each of the fakes in its turn does the copying. */
@@ -786,6 +803,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_clone),
 		TEST(test_methods),
+		TEST(test_methods_that_see_the_end),
 		TEST(test_short_and_interrupted),
 		TEST(test_no_space),
 		TEST(test_read_error),
