@@ -405,8 +405,10 @@ static void refuse_receive(struct receive *receive, const struct queue *queue)
 	struct fault *fault = &peer->server->fault;
 
 	if (name_check(&queue->name, &peer->who, RIGHT_READ, "receive any longer from",
-		       fault))
+		       fault)) {
+		peer_abort_flows(peer, &receive->request.id, fault->text);
 		peer_refuse(peer, true, receive->request.id, "receive", fault);
+	}
 	receive_end(receive, NULL);
 }
 

@@ -201,6 +201,7 @@ void peer_say_goodbye(struct peer *peer)
 	if (peer->state >= PEER_LINGERING)
 		return;
 	end_requests(peer, "shutting-down");
+	peer_abort_flows(peer, NULL, "shutting-down");
 	peer_linger(peer);
 }
 

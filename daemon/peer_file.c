@@ -295,6 +295,32 @@ static void flow_ends(struct peer *peer, struct file_flow *flow)
 	op_receive_sent(peer); /* the request may go on */
 }
 
+/* What has been put of it is no body. */
+static void abort_flow(struct peer *peer, struct file_flow *flow, const char *why)
+{
+	struct json_writer *w = peer_begin(peer, true, flow->id);
+	const char *end = flow->end;
+	uint64_t id = flow->id;
+
+	json_put_text(w, "abort", why);
+	peer_end(peer);
+	flow_free(peer->output, flow);
+	if (end)
+		op_receive_write_end(peer, id, end);
+}
+
+void peer_abort_flows(struct peer *peer, const uint64_t *id, const char *why)
+{
+	if (!peer->output)
+		return;
+	LIST_FOREACH_SAFE(link, &peer->output->flows) {
+		struct file_flow *flow = LIST_ENTRY(link, struct file_flow, link);
+
+		if (!id || flow->id == *id)
+			abort_flow(peer, flow, why);
+	}
+}
+
 bool peer_put_flows(struct peer *peer)
 {
 	struct file_flow *flow;

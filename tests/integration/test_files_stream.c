@@ -210,16 +210,20 @@ static void test_two_connections(void **state)
 
 /* ---- receivers ---- */
 
-/* Takes the header and a little of the body, and no more. */
-static void receive_a_little(struct client *c, size_t size)
+/* The header and a little of the body, and no more. */
+static void hear_a_little(struct client *c, size_t size)
 {
 	static char little[1000];
-	struct frame *f;
+	struct frame *f = hear_header(c);
 
-	say(c, "{'op':'receive','id':1,'queue':'q','wait_ms':30000}");
-	f = hear_header(c);
 	assert_in_range(f->body_size, LIMIT_PIECE_MAX, size);
 	client_read(HERE, c, little, sizeof(little));
+}
+
+static void receive_a_little(struct client *c, size_t size)
+{
+	say(c, "{'op':'receive','id':1,'queue':'q','wait_ms':30000}");
+	hear_a_little(c, size);
 }
 
 static void check_another_receives(size_t size)
@@ -339,6 +343,68 @@ static void test_answers_between_pieces(void **state)
 	assert_true(answered);
 	assert_int_equal(got, SIZE);
 	hear_end(c, 1, "max");
+}
+
+/* The rest of a piece, of which a little was received, and what was put behind it already. */
+static void hear_abort(struct client *c, size_t size, const char *why)
+{
+	static char piece[LIMIT_PIECE_MAX];
+	size_t got = LIMIT_PIECE_MAX;
+	struct frame *f;
+
+	client_read(HERE, c, piece, LIMIT_PIECE_MAX - 1000);
+	for (f = hear_reply(c, 1); json_has(f->header, "more"); f = hear_reply(c, 1))
+		got += f->body_size;
+	assert_int_equal(f->body_size, 0);
+	assert_non_null(strstr(json_string(f->header, "abort"), why));
+	assert_true(got < size);
+}
+
+static void test_a_stop_between_pieces(void **state)
+{
+	struct client *c, *whole;
+
+	start_durable();
+	c = connect_with_pieces();
+	whole = client_connect();
+	for (int i = 0; i < 2; i++)
+		send_file(whole, BY_FD, 8 * MIB, "'queue':'q'");
+	receive_a_little(whole, 8 * MIB);
+	receive_a_little(c, 8 * MIB);
+	kill(server.pid, SIGTERM);
+	wait_for(log_count("stopping") == 1);
+	hear_abort(c, 8 * MIB, "shutting-down");
+	hear_end(c, 1, "max"); /* it was decided before */
+	hear_eof(c);
+	client_close(whole);
+	stop();
+	start_durable();
+	c = client_connect();
+	for (int i = 0; i < 2; i++)
+		settle(c, "ack", take_file(c, "q", 8 * MIB), "");
+}
+
+static void test_less_right_between_pieces(void **state)
+{
+	struct client *ann, *root;
+
+	skip_unless_root();
+	start_durable("--system");
+	root = client_connect();
+	ann = client_connect_as(stranger(1));
+	say(ann, "{'op':'hello','id':9,'pieces':true}");
+	hear_reply(ann, 9);
+	say(root, "{'op':'create','id':1,'name':'q','mode':'0666'}");
+	hear_reply(root, 1);
+	send_file(root, BY_FD, 8 * MIB, "'queue':'q'");
+	say(ann, "{'op':'receive','id':1,'queue':'q','max':2,'wait_ms':-1}");
+	hear_a_little(ann, 8 * MIB);
+	say(root, "{'op':'set','id':1,'name':'q','mode':'0600'}");
+	hear_reply(root, 1);
+	hear_abort(ann, 8 * MIB, "receive");
+	hear_error(ann, 1, "denied");
+	say(ann, "{'op':'ping','id':2}");
+	hear_reply(ann, 2);
 }
 
 /* ---- a very large one next to small calls ---- */
@@ -499,6 +565,8 @@ int main(void)
 		it(test_a_slow_receiver),
 		it(test_purged_while_it_goes_out),
 		it(test_answers_between_pieces),
+		it(test_a_stop_between_pieces),
+		it(test_less_right_between_pieces),
 		it(test_a_huge_body_next_to_pings),
 		it(test_huge_bodies_both_ways),
 		it(test_memory),
