@@ -69,7 +69,7 @@ uint64_t assemblies_oldest_ns(const struct assemblies *a)
 	return oldest;
 }
 
-static bool is_send(const struct header *h)
+bool assembly_is_send(const struct header *h)
 {
 	const struct json_value *v = json_at(h->json, h->at[KEY_OP]);
 
@@ -99,7 +99,7 @@ static int begin(struct assemblies *a, const struct frame *frame, uint64_t id,
 	if (!assembly)
 		return err_origin(-ENOMEM);
 	*assembly = (struct assembly){ .id = id,
-				       .is_send = is_send(frame->header),
+				       .is_send = assembly_is_send(frame->header),
 				       .header_size = frame->header_size };
 	memcpy(assembly->header, frame->header_text, frame->header_size);
 	list_add_tail(&a->list, &assembly->link);

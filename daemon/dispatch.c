@@ -433,14 +433,10 @@ static int lend_piece(struct peer *peer, struct assembly *assembly, uint64_t siz
 static int lend_frame(struct peer *peer, const struct frame *frame, bool has_id,
 		      uint64_t id, enum stream_body *ret_what)
 {
-	const struct json_value *op =
-		json_at(frame->header->json, frame->header->at[KEY_OP]);
 	int r;
 
 	*ret_what = STREAM_BODY_KEEP;
-	if (!header_has(frame->header, KEY_OP) || op->type != JSON_STRING ||
-	    op->size != 4 || memcmp(json_text(frame->header->json, op), "send", 4) != 0 ||
-	    frame->fds || frame->fds_lost)
+	if (!assembly_is_send(frame->header) || frame->fds || frame->fds_lost)
 		return 0;
 	r = begin_upload(peer, frame->header, has_id, id, frame->body_size, &peer->lent);
 	if (r == FAULT) {

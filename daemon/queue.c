@@ -291,10 +291,8 @@ static void charge_file(struct share *share, const struct message *m, int sign)
 	share->file_bytes += change;
 	share->queue->file_bytes += change;
 	share->user->usage.file_bytes += change;
-	if (message_is_live(m)) {
-		share->queue->n_live += (unsigned int)sign;
+	if (message_is_live(m))
 		share->user->usage.live += (uint64_t)sign;
-	}
 }
 
 static void charge(struct share *share, struct message *m, uint64_t cost)

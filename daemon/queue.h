@@ -48,7 +48,6 @@ struct queue {
 	struct list cursors; /* those that stand in `all` */
 	uint64_t n_in_state[MESSAGE_N_STATES];
 	uint64_t messages, bytes, file_bytes;
-	unsigned int n_live; /* live descriptors */
 	struct map shares;
 	struct list subscriptions;
 	struct list hungry; /* those of them that could take a message */
