@@ -6,8 +6,8 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "queue.h"
 #include "receiver.h"
+#include "share.h"
 #include "wire/json.h"
 
 /* What stands between two entries. In a string it cannot stand: a quote is escaped there. */
@@ -112,12 +112,12 @@ void history_note(struct message *m, struct message_more *more, const char *reas
 	};
 	uint64_t cost = message_cost(m);
 
-	if (!writer || !queue_has_room_for_more(m, most_of(reason)))
+	if (!writer || !share_has_room_for_more(m, most_of(reason)))
 		return;
 	take_holder(m, more);
 	entry.has_uid = more->holder_known;
 	entry.uid = more->holder_uid;
 	entry.pid = more->holder_pid;
 	if (history_append(&more->history, &more->history_size, writer, &entry) == 0)
-		queue_recharge(m, cost);
+		share_recharge(m, cost);
 }

@@ -11,6 +11,7 @@
 #include "journal.h"
 #include "queue.h"
 #include "receiver.h"
+#include "share.h"
 
 /* ---- what few messages have ---- */
 
@@ -382,7 +383,7 @@ void message_end(struct message *m, const char *outcome)
 	journal_drop(m);
 	cursors_unlist(m->share->queue, m);
 	map_remove(&broker->messages, &m->by_number);
-	queue_uncharge(m);
+	share_uncharge(m);
 	message_free(m);
 }
 

@@ -174,13 +174,7 @@ void queue_work_later(struct queue *queue);
 /* One that is back from the store, with its number; in no state yet. 0 or -ENOMEM. */
 int queue_restore(struct queue *queue, uid_t sender, struct message *message) MUST_CHECK;
 
-/* Takes the message's charge back; who waits for room is looked at later. */
-void queue_uncharge(struct message *message);
-
-/* Is there room for so many bytes more of it, in the queue and for its sender? */
-bool queue_has_room_for_more(const struct message *message, uint64_t bytes);
-
-/* It costs another amount than cost_before, with which it was charged. */
-void queue_recharge(struct message *message, uint64_t cost_before);
+/* Lets in who waits, as far as there is room. */
+void queue_admit(struct queue *queue);
 
 #endif

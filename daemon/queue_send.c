@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+
+/* How messages get into a queue, at once or when there is room, see queue.h. */
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "dedup.h"
+#include "journal.h"
+#include "queue.h"
+#include "room.h"
+#include "share.h"
+#include "store.h"
+
+static int register_message(struct queue *q, struct message *m)
+{
+	struct broker *broker = q->broker;
+	int r = map_reserve(&broker->messages);
+
+	if (r == 0)
+		r = message_start_ttl(m, broker, m->ttl_ms);
+	if (r < 0)
+		return err_trace(r);
+	m->sent_ms = clock_ns(CLOCK_REALTIME_COARSE) / NS_PER_MS;
+	m->number = broker->next_number++;
+	map_add(&broker->messages, &m->by_number, map_u64(m->number));
+	list_add_tail(&q->all, &m->in_queue);
+	return 0;
+}
+
+static void unregister_message(struct message *m)
+{
+	message_end_ttl(m);
+	journal_drop(m);
+	map_remove(&m->share->queue->broker->messages, &m->by_number);
+	cursors_unlist(m->share->queue, m);
+	m->share = NULL;
+	m->state = MESSAGE_NEW;
+}
+
+/* Its dedup_id is known from now on. */
+static int enter_dedup(struct message *m)
+{
+	struct dedup *d = m->more ? m->more->dedup : NULL;
+	int r;
+
+	if (!d)
+		return 0;
+	r = dedup_add(d, m->share->queue, m->share->user, m->number, m->sent_ms);
+	if (r < 0)
+		return err_trace(r);
+	if (m->stored) {
+		d->message = m;
+		journal_dedup(d);
+	} else {
+		m->more->dedup = NULL;
+	}
+	return 0;
+}
+
+/* In a durable queue nobody sees it before it is on the disk. */
+static void enter_state(struct message *m)
+{
+	struct queue *q = m->share->queue;
+	uint64_t delay_ms = m->delay_ms;
+
+	q->n_in_state[MESSAGE_STORING]++;
+	if (m->stored)
+		return;
+	m->leased_ns = m->out_end = 0;
+	message_set_state(m, delay_ms ? MESSAGE_DELAYED : MESSAGE_READY, delay_ms);
+	queue_dispatch(q); /* not later: it saves a round through the deferred work */
+}
+
+/* Also if it is durable no longer: nothing overtakes what is still on its way there. */
+static bool goes_to_disk(const struct queue *q)
+{
+	return queue_is_durable(q) || q->n_in_state[MESSAGE_STORING];
+}
+
+/* There is room: number it, charge it, hand it out. */
+static int enter(struct share *share, struct message *m, uint64_t *ret_number)
+{
+	struct queue *q = share->queue;
+	int r;
+
+	m->share = share;
+	r = register_message(q, m);
+	if (r < 0) {
+		m->share = NULL;
+		return err_trace(r);
+	}
+	m->state = MESSAGE_STORING;
+	r = goes_to_disk(q) && !message_is_live(m) ? journal_send(m) : 0;
+	if (r == 0)
+		r = enter_dedup(m);
+	if (r < 0) {
+		unregister_message(m);
+		return err_trace(r);
+	}
+	share_charge(share, m);
+	q->counters.sent++;
+	q->broker->counters.sent++;
+	rate_count(&q->sent_rate, q->broker->loop->now_ns);
+	*ret_number = m->number;
+	enter_state(m);
+	return 0;
+}
+
+/* A live descriptor ends with this process. */
+static int check_live(const struct share *share, const struct message *m,
+		      struct fault *fault)
+{
+	if (!message_is_live(m))
+		return 0;
+	if (queue_is_durable(share->queue))
+		return queue_refuse_live(fault);
+	return room_for_live(share, fault);
+}
+
+/* Has it been sent before? */
+static bool is_known(const struct share *share, const struct message *m,
+		     uint64_t *ret_number)
+{
+	const struct dedup *own = m->more ? m->more->dedup : NULL;
+	const struct dedup *d =
+		own ? dedup_find(share->queue, share->user, own->id, own->size) : NULL;
+
+	if (d)
+		*ret_number = d->number;
+	return d != NULL;
+}
+
+static int check_store(const struct queue *q, struct fault *fault)
+{
+	return goes_to_disk(q) ? store_check(q->broker->store, fault) : 0;
+}
+
+/* A send behind waiting ones must not overtake them. */
+static int check_turn(const struct share *share, struct fault *fault)
+{
+	if (!share->n_waiting && !share->queue->blocked)
+		return 0;
+	return fault_set(fault, FAULT_FULL,
+			 "earlier sends wait for room in the queue; send with wait_ms");
+}
+
+static int check_room(const struct share *share, uint64_t cost, uint64_t file_cost,
+		      struct fault *fault)
+{
+	int r = room_in_queue(share->queue, cost, fault);
+
+	if (r == 0)
+		r = room_in_queue_for_file(share->queue, file_cost, fault);
+	if (r == 0)
+		r = room_for_user(share, cost, fault);
+	return r ? r : room_for_user_file(share, file_cost, fault);
+}
+
+int queue_check_room(struct queue *queue, struct user *sender, uint64_t bytes,
+		     uint64_t file_bytes, struct fault *fault)
+{
+	struct share *share;
+	int r = share_get(queue, sender, &share);
+
+	if (r < 0)
+		return err_trace(r);
+	r = check_room(share, bytes, file_bytes, fault);
+	if (r == 0)
+		r = check_turn(share, fault);
+	share_put(share);
+	return r;
+}
+
+int queue_send(struct queue *queue, struct user *sender, struct message *message,
+	       uint64_t *ret_number, struct fault *fault)
+{
+	struct share *share;
+	int r = share_get(queue, sender, &share);
+
+	if (r < 0)
+		return err_trace(r);
+	if (is_known(share, message, ret_number)) {
+		message_free(message);
+		share_put(share);
+		return QUEUE_DUPLICATE;
+	}
+	r = check_room(share, message_cost(message), message_file_cost(message), fault);
+	if (r == 0)
+		r = check_turn(share, fault);
+	if (r == 0)
+		r = check_live(share, message, fault);
+	if (r == 0)
+		r = check_store(queue, fault);
+	if (r == 0 && message->more && message->more->dedup)
+		r = dedup_check(queue->broker, sender, fault);
+	if (r == 0)
+		r = enter(share, message, ret_number);
+	if (r)
+		share_put(share);
+	return r < 0 ? err_trace(r) : r;
+}
+
+int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *waiting,
+	       struct message *message)
+{
+	struct fault fault;
+	int r = share_get(queue, sender, &waiting->share);
+
+	if (r < 0)
+		return err_trace(r);
+	if (room_in_queue(queue, message_cost(message), &fault) ||
+	    room_in_queue_for_file(queue, message_file_cost(message), &fault))
+		queue->blocked = true; /* nobody overtakes before the next round */
+	waiting->message = message;
+	waiting->charge = (struct waiting_charge){ message_cost(message),
+						   message_is_live(message) };
+	user_charge_waiting(sender, &waiting->charge);
+	waiting->share->n_waiting++;
+	list_add_tail(&queue->waiting, &waiting->in_queue);
+	list_add_tail(&sender->waiting_sends, &waiting->in_user);
+	loop_defer(queue->broker->loop, &queue->work);
+	return 0;
+}
+
+static void waiting_send_remove(struct waiting_send *w)
+{
+	list_remove(&w->in_queue);
+	list_remove(&w->in_user);
+	w->share->n_waiting--;
+	user_uncharge_waiting(w->share->user, &w->charge);
+	if (list_is_empty(&w->share->queue->waiting))
+		w->share->queue->blocked = false;
+}
+
+void waiting_send_cancel(struct waiting_send *w)
+{
+	struct queue *q = w->share->queue;
+
+	waiting_send_remove(w);
+	w->message = message_free(w->message);
+	share_put(w->share);
+	if (!list_is_empty(&q->waiting))
+		loop_defer(q->broker->loop, &q->work);
+}
+
+/* While it waited the same was sent once more, and had room. */
+static void admit_known(struct waiting_send *w, uint64_t number)
+{
+	struct share *share = w->share;
+
+	waiting_send_remove(w);
+	w->message = message_free(w->message);
+	share_put(share);
+	w->admitted(w, number, true);
+}
+
+/* Waiting sends enter in order. Where the queue is full all wait; where only a user's share
+ * is used up, that user's sends are passed over. */
+void queue_admit(struct queue *q)
+{
+	struct fault fault;
+	uint64_t number, file_cost;
+
+	q->blocked = false;
+	q->admission_round++;
+	LIST_FOREACH_SAFE(link, &q->waiting) {
+		struct waiting_send *w = LIST_ENTRY(link, struct waiting_send, in_queue);
+		struct share *share = w->share;
+		uint64_t cost = message_cost(w->message);
+
+		if (share->skipped_in == q->admission_round)
+			continue;
+		if (is_known(share, w->message, &number)) {
+			admit_known(w, number);
+			continue;
+		}
+		if (message_is_live(w->message) && queue_is_durable(q)) {
+			queue_refuse_live(&fault); /* it was made durable meanwhile */
+			w->refused(w, fault.word, fault.text);
+			continue;
+		}
+		file_cost = message_file_cost(w->message);
+		if (room_in_queue(q, cost, &fault) ||
+		    room_in_queue_for_file(q, file_cost, &fault)) {
+			q->blocked = true;
+			break;
+		}
+		if (room_for_user(share, cost, &fault) ||
+		    room_for_user_file(share, file_cost, &fault) ||
+		    (message_is_live(w->message) && room_for_live(share, &fault))) {
+			share->skipped_in = q->admission_round;
+			continue;
+		}
+		if (check_store(q, &fault) || enter(share, w->message, &number) < 0)
+			break; /* no memory, or no disk: they go on waiting */
+		waiting_send_remove(w);
+		w->admitted(w, number, false);
+	}
+}
