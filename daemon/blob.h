@@ -25,7 +25,8 @@ struct blobs {
 	struct workers *workers;
 	int directory; /* the spool; -1: there is none */
 	uint64_t next_id;
-	bool keep; /* the daemon ends: no file is unlinked any more */
+	bool keep;	      /* the daemon ends: no file is unlinked any more */
+	uint64_t no_space_ns; /* until then a full disk is not told in the log again */
 };
 
 struct blob {

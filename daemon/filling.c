@@ -9,7 +9,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
+#include "log.h"
+
+enum { TELL_NO_SPACE_MS = 60000 };
 
 /* ---- digests ---- */
 
@@ -157,6 +161,28 @@ bool filling_fail_errno(struct filling *f, int error, const char *what)
 				    what, strerror(error));
 	return filling_fail(f, FAULT_INTERNAL, "%s: %s; the message was not taken", what,
 			    strerror(error));
+}
+
+static void tell_no_space(const struct filling *f)
+{
+	uint64_t now = clock_ns(CLOCK_MONOTONIC);
+
+	if (now < f->blobs->no_space_ns)
+		return;
+	f->blobs->no_space_ns = deadline_after(now, TELL_NO_SPACE_MS);
+	log_error("a message of uid %u was refused: no space for its body on the disk of "
+		  "the state directory",
+		  f->user->uid);
+}
+
+int filling_check(const struct filling *f, struct fault *fault)
+{
+	if (!f->failed)
+		return 0;
+	if (f->fault.word == FAULT_NO_SPACE)
+		tell_no_space(f);
+	*fault = f->fault;
+	return FAULT;
 }
 
 /* ---- work ---- */

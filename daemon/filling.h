@@ -63,6 +63,9 @@ void filling_deinit(struct filling *f);
 int filling_charge(struct filling *f, uint64_t size, struct fault *fault) MUST_CHECK;
 void filling_uncharge(struct filling *f);
 
+/* 0; FAULT: it has failed. A full disk is told in the log as well, from time to time. */
+int filling_check(const struct filling *f, struct fault *fault) MUST_CHECK;
+
 /* ---- on any thread; false: it has failed, and fault says why ---- */
 
 /* kinds: 1 << DIGEST_... joined by |. */

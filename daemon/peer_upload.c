@@ -44,11 +44,9 @@ static void refuse(struct peer *peer, struct upload *u, const struct fault *faul
 /* What it has grown to is the user's. */
 static int check_charge(struct upload *u, struct fault *fault)
 {
-	if (u->filling.failed) {
-		*fault = u->filling.fault;
-		return FAULT;
-	}
-	return filling_charge(&u->filling, u->received, fault);
+	int r = filling_check(&u->filling, fault);
+
+	return r ? r : filling_charge(&u->filling, u->received, fault);
 }
 
 /* ---- turns ---- */

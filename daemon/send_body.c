@@ -193,13 +193,10 @@ static int set_body(struct send_body *b, struct filling *f)
 
 static int complete(struct send_body *b, struct filling *f, struct fault *fault)
 {
-	int r = 0;
+	int r = filling_check(f, fault);
 
-	if (f->failed) {
-		*fault = f->fault;
-		return FAULT;
-	}
-	r = check_digests(b, f, fault);
+	if (r == 0)
+		r = check_digests(b, f, fault);
 	if (r == 0)
 		r = set_body(b, f);
 	filling_uncharge(f);

@@ -94,6 +94,7 @@ static void check_full(enum way way)
 	before = free_bytes();
 	for (int i = 0; i < 3; i++)
 		send_file_fails(c, way, FILE_SIZE, "'queue':'q'", "no-space");
+	assert_int_equal(log_count("no space for its body"), 1); /* once a minute */
 	wait_for(spool_count() == n);
 	assert_in_range(free_bytes(), before > 65536 ? before - 65536 : 0, DISK);
 
