@@ -115,6 +115,14 @@ void peer_fail(struct peer *peer, int error);
 void peer_cut(struct peer *peer, enum fault_word word, const char *why, const char *key,
 	      uint64_t limit);
 
+/* ---- who it is (peer_who.c) ---- */
+
+/* Of the other end of fd, when it connected. 0 or -errno. */
+int peer_read_credentials(int fd, struct ucred *ret_cred) MUST_CHECK;
+
+/* Also by its supplementary groups at that time. */
+bool peer_has_group(const struct credentials *who, gid_t gid);
+
 /* "peer 7 (uid 1000, pid 4711, python3)"; static, valid until the next call. */
 const char *peer_describe(const struct peer *peer);
 
