@@ -334,7 +334,9 @@ static int send_upload(struct call *call, struct send_parts *parts)
 static int send_copy(struct call *call, struct send_parts *parts,
 		     const struct foreign_fd *fd)
 {
-	struct send_source source = { .promised = parts->file_size, .size = fd->size };
+	struct send_source source = { .promised = parts->file_size,
+				      .size = fd->size,
+				      .disk = fd->disk };
 	int r = check_max(call, fd->size);
 
 	if (r == 0)

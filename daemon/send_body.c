@@ -342,6 +342,12 @@ static int start_snapshot(struct call *call, struct send_body *b,
 	s->done = on_snapshot_done;
 	s->stalled = on_snapshot_stalled;
 	s->owner = b;
+	if (source->size > LIMIT_PIECE_MAX &&
+	    filling_charge(&s->filling, source->disk, call->fault)) {
+		s->fd = -1; /* it is the caller's still */
+		snapshot_free(s);
+		return FAULT;
+	}
 	b->snapshot = s;
 	snapshot_start(s);
 	watch(b);

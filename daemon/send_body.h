@@ -36,6 +36,7 @@ struct send_source {
 	struct upload *upload;
 	uint64_t promised; /* UINT64_MAX: no size was said */
 	uint64_t size;	   /* as far as it is known; UINT64_MAX */
+	uint64_t disk;	   /* of a descriptor: what its file takes */
 	bool durable, progress;
 };
 

@@ -151,6 +151,26 @@ static void test_slow(void **state)
 	}
 }
 
+/* What goes beyond the sender's quota is refused before anything of it is read. */
+static void test_a_quota_that_hangs(void **state)
+{
+	struct client *c;
+	int second;
+
+	skip_unless_root();
+	start_durable("--system", "--limit",
+		      keep_printf("user_file_bytes=%d", HUNG_FUSE_SIZE * 3 / 2));
+	fuse = hung_fuse_start();
+	c = client_connect_as(stranger(1));
+	second = hung_fuse_open(fuse, O_RDONLY);
+	send_hanging(c, HANG_READ, own(1, "q"));
+	say_fd(c, second, "{'op':'send','id':2,'fds':1,'queue':'%s'}", own(1, "q"));
+	hear_error(c, 2, "quota");
+	hung_fuse_answer(fuse);
+	hear_reply(c, 1);
+	settle(c, "ack", take_file(c, own(1, "q"), HUNG_FUSE_SIZE), "");
+}
+
 /* A large hole is hashed, which takes longer than a file system may. */
 static void test_hashing_a_hole(void **state)
 {
@@ -490,6 +510,7 @@ int main(void)
 		it_hangs(test_read_hangs),
 		it_hangs(test_fstat_hangs),
 		it_hangs(test_slow),
+		it_hangs(test_a_quota_that_hangs),
 		cmocka_unit_test_setup_teardown(test_hashing_a_hole, harness_setup,
 						harness_teardown),
 		it_hangs(test_ends_in_the_middle),
