@@ -10,6 +10,43 @@
 #include "room.h"
 #include "send_body.h"
 
+/* Durable sends come and go in bursts, each beside its message, which stays: freed one by one
+ * they would leave holes between messages that nothing fits. So some are kept. */
+enum { SPARE_MAX = 256 };
+
+static struct send_request *get_memory(struct server *server)
+{
+	struct send_request *s = server->spare_sends;
+
+	if (!s)
+		return calloc(1, sizeof(*s));
+	server->spare_sends = s->next_spare;
+	server->n_spare_sends--;
+	*s = (struct send_request){ 0 };
+	return s;
+}
+
+static void put_memory(struct server *server, struct send_request *s)
+{
+	if (server->n_spare_sends == SPARE_MAX) {
+		free(s);
+		return;
+	}
+	s->next_spare = server->spare_sends;
+	server->spare_sends = s;
+	server->n_spare_sends++;
+}
+
+void send_requests_drop_spare(struct server *server)
+{
+	while (server->spare_sends) {
+		struct send_request *s = server->spare_sends;
+
+		server->spare_sends = s->next_spare;
+		free(s);
+	}
+}
+
 /* ---- answers ---- */
 
 static void reply_number(struct peer *peer, uint64_t id, uint64_t number, bool duplicate,
@@ -43,18 +80,20 @@ void send_request_hold(struct send_request *s, uint64_t bytes)
 
 void send_request_free(struct send_request *s)
 {
+	struct server *server = s->request.peer->server;
+
 	send_request_hold(s, 0);
-	timer_cancel(&s->request.peer->server->loop, &s->timer);
+	timer_cancel(&server->loop, &s->timer);
 	if (s->waits) {
 		s->request.peer->n_waiting_sends--;
 		waiting_send_cancel(&s->waiting);
 	}
 	stop_storing(s);
 	if (s->confirms)
-		map_remove(&s->request.peer->server->broker.confirms, &s->confirm.node);
+		map_remove(&server->broker.confirms, &s->confirm.node);
 	request_close(&s->request);
 	s->body = send_body_free(s->body);
-	free(s);
+	put_memory(server, s);
 }
 
 void send_request_refuse(struct send_request *s)
@@ -223,14 +262,14 @@ static void on_end(struct request *request, const char *why)
 struct send_request *send_request_new(struct call *call,
 				      const struct send_options *options)
 {
-	struct send_request *s = calloc(1, sizeof(*s));
+	struct send_request *s = get_memory(call->server);
 
 	if (!s)
 		return NULL;
 	s->options = *options;
 	timer_init(&s->timer, TIMER_MONOTONIC, on_timeout);
 	if (request_open(&s->request, call->peer, call->has_id, call->id, on_end) < 0) {
-		free(s);
+		put_memory(call->server, s);
 		return NULL;
 	}
 	return s;

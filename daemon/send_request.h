@@ -19,6 +19,7 @@ struct send_options {
 
 struct send_request {
 	struct request request;
+	struct send_request *next_spare;
 	struct send_options options;
 	bool waits;    /* for room */
 	bool confirms; /* registered for the outcome */
@@ -40,6 +41,9 @@ struct send_request {
 struct send_request *send_request_new(struct call *call,
 				      const struct send_options *options);
 void send_request_free(struct send_request *s);
+
+/* At the end of the daemon. */
+void send_requests_drop_spare(struct server *server);
 
 /* Its large body is there, and takes so much. */
 void send_request_hold(struct send_request *s, uint64_t bytes);

@@ -17,6 +17,7 @@
 #include "peer.h"
 #include "reload.h"
 #include "restore.h"
+#include "send_request.h"
 #include "store.h"
 
 enum {
@@ -321,6 +322,7 @@ struct server *server_free(struct server *server)
 	fd_close(server->signals.fd);
 	rules_deinit(&server->rules);
 	map_deinit(&server->peers_by_number);
+	send_requests_drop_spare(server);
 	reader_free(server->reader);
 	json_writer_free(server->writer);
 	buf_deinit(&server->header);

@@ -47,6 +47,9 @@ struct server {
 	struct buf header; /* of the frame being written */
 	struct fault fault;
 
+	struct send_request *spare_sends; /* see send_request.c */
+	unsigned int n_spare_sends;
+
 	struct list peers;
 	struct map peers_by_number;
 	unsigned int n_peers;
