@@ -69,6 +69,7 @@ int assembly_drop(struct assemblies *a, struct assembly *assembly);
 /* Does this upload belong to one of them? NULL: no. */
 struct assembly *assemblies_find_upload(const struct assemblies *a,
 					const struct upload *upload);
+
 /* Of which the body may be large. */
 bool assembly_is_send(const struct header *h);
 

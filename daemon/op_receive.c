@@ -386,6 +386,12 @@ bool op_receive_holds(const struct peer *peer, const struct message *m)
 	return m->state == MESSAGE_LEASED && receive_of(m->holder)->request.peer == peer;
 }
 
+bool op_receive_is_under_way(const struct peer *peer, uint64_t id,
+			     const struct message *m)
+{
+	return op_receive_holds(peer, m) && receive_of(m->holder)->request.id == id;
+}
+
 static const struct queue *forbidden_queue(const struct receive *receive)
 {
 	const struct receiver *r = &receive->receiver;
@@ -403,13 +409,15 @@ static void refuse_receive(struct receive *receive, const struct queue *queue)
 {
 	struct peer *peer = receive->request.peer;
 	struct fault *fault = &peer->server->fault;
+	uint64_t id = receive->request.id;
+	int r = name_check(&queue->name, &peer->who, RIGHT_READ,
+			   "receive any longer from", fault);
 
-	if (name_check(&queue->name, &peer->who, RIGHT_READ, "receive any longer from",
-		       fault)) {
-		peer_abort_flows(peer, &receive->request.id, fault->text);
-		peer_refuse(peer, true, receive->request.id, "receive", fault);
-	}
-	receive_end(receive, NULL);
+	receive_end(receive, NULL); /* first: it takes nothing of what comes back */
+	if (r)
+		peer_abort_flows(peer, &id, fault->text);
+	if (r)
+		peer_refuse(peer, true, id, "receive", fault);
 }
 
 void op_receive_recheck(struct peer *peer)

@@ -25,6 +25,10 @@ void op_receive_write_end(struct peer *peer, uint64_t id, const char *why);
 /* Does this peer hold the lease? */
 bool op_receive_holds(const struct peer *peer, const struct message *m);
 
+/* Is it a delivery of this request, and not settled? */
+bool op_receive_is_under_way(const struct peer *peer, uint64_t id,
+			     const struct message *m);
+
 /* Rights have changed: open receives that may no longer read one of their queues end. */
 void op_receive_recheck(struct peer *peer);
 

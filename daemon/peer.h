@@ -207,6 +207,7 @@ bool peer_end_after_flows(struct peer *peer, uint64_t id, const char *why);
 
 /* Those of this request (NULL: all) are given up: an `abort`, and the request's end. */
 void peer_abort_flows(struct peer *peer, const uint64_t *id, const char *why);
+
 void peer_drop_output(struct peer *peer);
 
 /* Of peer.c, for it. */

@@ -287,7 +287,7 @@ static void flow_ends(struct peer *peer, struct file_flow *flow)
 	const char *end = flow->end;
 	uint64_t id = flow->id;
 
-	if (m && op_receive_holds(peer, m))
+	if (m && op_receive_is_under_way(peer, id, m))
 		m->out_end = peer->stream.queued_bytes;
 	flow_free(peer->output, flow);
 	if (end)
@@ -295,16 +295,19 @@ static void flow_ends(struct peer *peer, struct file_flow *flow)
 	op_receive_sent(peer); /* the request may go on */
 }
 
-/* What has been put of it is no body. */
+/* What has been put of it is no body: its message goes back as one that was not delivered. */
 static void abort_flow(struct peer *peer, struct file_flow *flow, const char *why)
 {
 	struct json_writer *w = peer_begin(peer, true, flow->id);
+	struct message *m = message_find(&peer->server->broker, flow->message);
 	const char *end = flow->end;
 	uint64_t id = flow->id;
 
 	json_put_text(w, "abort", why);
 	peer_end(peer);
 	flow_free(peer->output, flow);
+	if (m && op_receive_is_under_way(peer, id, m))
+		message_lost(m, false);
 	if (end)
 		op_receive_write_end(peer, id, end);
 }

@@ -150,6 +150,16 @@ int spool_count(void)
 	return n;
 }
 
+void check_nothing_remains(void)
+{
+	struct client *c = client_connect();
+
+	wait_for(spool_count() == 0);
+	assert_null(frame_line(list(c, "names"), 0));
+	assert_int_equal(stats_count("bytes"), 0);
+	client_close(c);
+}
+
 /* ---- requests ---- */
 
 static struct client *connect_with(const char *key)

@@ -41,6 +41,9 @@ int reopen(int fd, int flags);
 /* How many files lie in the spool of server.state. */
 int spool_count(void);
 
+/* No name, no byte in memory, no file in the spool. */
+void check_nothing_remains(void);
+
 /* ---- requests ------------------------------------------------------------------------- */
 
 /* Said hello with "fds":true; with "pieces":true. */

@@ -13,7 +13,7 @@ static const char *const algorithms[] = { "xxh3", "sha256", "md5" };
 static const size_t sizes[] = { SMALL, LARGE };
 
 /* Nothing was queued, the connection goes on. */
-static void check_nothing_remains(struct client *c)
+static void check_nothing_queued(struct client *c)
 {
 	assert_null(frame_line(list(c, "names"), 0));
 	wait_for(spool_count() == 0);
@@ -117,7 +117,7 @@ static void test_long_names(void **state)
 			    keep_printf("'queue':'q','filename':'%s'", name),
 			    "bad-request");
 	assert_non_null(strstr(json_string(f->header, "message"), "filename"));
-	check_nothing_remains(c);
+	check_nothing_queued(c);
 	name[255] = '\0';
 	send_file(c, BY_FRAME, SMALL, keep_printf("'queue':'q','filename':'%s'", name));
 	f = take_file(c, "q", SMALL);
@@ -173,7 +173,7 @@ static void test_bad_keys(void **state)
 		if (!strstr(json_string(f->header, "message"), rows[i].key))
 			fail_at(HERE, "%s is not named: %s", keys, f->header);
 	}
-	check_nothing_remains(c);
+	check_nothing_queued(c);
 }
 
 /* A name that is not UTF-8, or with a NUL, is in no valid JSON. */
@@ -189,7 +189,7 @@ static void test_names_that_are_no_text(void **state)
 			 names[i]);
 		hear_last_words(c, "bad-json");
 	}
-	check_nothing_remains(client_connect());
+	check_nothing_queued(client_connect());
 }
 
 static void test_descriptors_where_none_belong(void **state)
@@ -222,7 +222,7 @@ static void test_descriptors_where_none_belong(void **state)
 	bytes = frame_encode(&size, NULL, 0, "{'op':'send','id':1,'queue':'q','fds':2}");
 	say_bytes_fds(c, bytes, size, fds, 2);
 	hear_error(c, 1, "bad-request");
-	check_nothing_remains(c);
+	check_nothing_queued(c);
 }
 
 /* ---- digests ---- */
@@ -265,7 +265,7 @@ static void check_claims(struct client *c, enum way in, const char *algorithm,
 
 	wrong[7] = wrong[7] == '0' ? '1' : '0';
 	send_file_fails(c, in, size, claim(algorithm, wrong), "integrity");
-	check_nothing_remains(c);
+	check_nothing_queued(c);
 	send_file(c, in, size, claim(algorithm, right));
 	take_digest(c, algorithm, size);
 	send_file(c, in, size, claim(algorithm, upper_case(right)));
@@ -409,7 +409,7 @@ static void test_another_size_than_was_promised(void **state)
 						keep_printf("'queue':'q','file_size':%zu",
 							    promised),
 						words[in]);
-				check_nothing_remains(c);
+				check_nothing_queued(c);
 			}
 	for (enum way in = 0; in < N_WAYS; in++)
 		for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {

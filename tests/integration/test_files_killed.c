@@ -206,16 +206,6 @@ static pid_t fork_sender(int steps)
 	_exit(0);
 }
 
-static void check_nothing_remains(void)
-{
-	struct client *c = client_connect();
-
-	wait_for(spool_count() == 0);
-	assert_null(frame_line(list(c, "names"), 0));
-	assert_int_equal(stats_count("bytes"), 0);
-	client_close(c);
-}
-
 static void check_sent(void)
 {
 	struct client *c = client_connect();
