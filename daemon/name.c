@@ -222,6 +222,15 @@ int policy_check(const struct broker *broker, const struct name_ref *ref,
 	return r;
 }
 
+int name_refuse_unknown(const struct broker *broker, const struct name_ref *ref,
+			struct fault *fault)
+{
+	_cleanup_buf_ struct buf shown = BUF_INIT;
+
+	return fault_set(fault, FAULT_NOT_FOUND, "there is no name %s",
+			 display_text(broker, ref->text, &shown));
+}
+
 /* ---- new names ---- */
 
 static bool is_of_daemon(const struct name_ref *ref)

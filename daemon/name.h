@@ -122,4 +122,8 @@ int policy_check(const struct broker *broker, const struct name_ref *ref,
 		 const struct name_policy *policy, const struct credentials *who,
 		 enum right right, const char *verb, struct fault *fault) MUST_CHECK;
 
+/* It is not there, or not to be seen. Returns FAULT. */
+int name_refuse_unknown(const struct broker *broker, const struct name_ref *ref,
+			struct fault *fault);
+
 #endif

@@ -44,8 +44,7 @@ static int find_name(struct call *call, enum header_key key, struct name **ret_n
 	if (!name || (!name_may(name, &call->peer->who, RIGHT_READ) &&
 		      !name_may(name, &call->peer->who, RIGHT_WRITE) &&
 		      !name_is_owner(name, &call->peer->who)))
-		return fault_set(call->fault, FAULT_NOT_FOUND, "there is no name %s",
-				 ref.text);
+		return name_refuse_unknown(&call->server->broker, &ref, call->fault);
 	*ret_name = name;
 	return 0;
 }

@@ -125,8 +125,7 @@ static int put_one_name(struct call *call, struct buf *out)
 		return err_trace(r);
 	name = name_find(&call->server->broker, &ref);
 	if (!name || !may_see(call, name))
-		return fault_set(call->fault, FAULT_NOT_FOUND, "there is no name %s",
-				 ref.text);
+		return name_refuse_unknown(&call->server->broker, &ref, call->fault);
 	return err_trace(put_queue(call, out, name));
 }
 

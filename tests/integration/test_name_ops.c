@@ -581,6 +581,10 @@ static void test_refusals_show_user_names(void **state)
 	assert_non_null(strstr(json_string(f->header, "message"), "@root.y"));
 	f = ask(bob, NULL, "{'op':'explain','id':1,'name':'@0.z'}");
 	assert_string_equal(json_string(frame_line(f, 0), "name"), "@root.z");
+	f = ask(root, "not-found", "{'op':'names','id':1,'name':'@root.none'}");
+	assert_non_null(strstr(json_string(f->header, "message"), "@root.none"));
+	f = ask(root, "not-found", "{'op':'delete','id':1,'name':'@root.none'}");
+	assert_non_null(strstr(json_string(f->header, "message"), "@root.none"));
 }
 
 static void test_not_shown(void **state)
