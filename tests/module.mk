@@ -55,7 +55,7 @@ WRAP_MEMORY := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 test_tables_LDFLAGS := $(WRAP_MEMORY)
 test_memory_LDFLAGS := $(WRAP_MEMORY)
 test_stream_fds_LDFLAGS := -Wl,--wrap=recvmsg
-test_stream_out_LDFLAGS := -Wl,--wrap=sendmsg,--wrap=send
+test_stream_out_LDFLAGS := -Wl,--wrap=sendmsg,--wrap=send,--wrap=ioctl
 test_client_calls_LDFLAGS := -Wl,--wrap=sendmsg,--wrap=send,--wrap=recvmsg,--wrap=poll,--wrap=setsockopt
 test_model_LDFLAGS := -Wl,--wrap=clock_gettime,--wrap=epoll_wait,--wrap=timerfd_settime
 test_client_memory_LDFLAGS := $(WRAP_MEMORY)

@@ -17,6 +17,7 @@ enum {
 	CHUNK_MIN = 1000, /* with its head still a block that malloc(3) keeps at hand */
 	CHUNK_MAX = 32768,
 	COPY_MAX = 4096, /* a copy of this much is cheaper than one more iovec */
+	UNREAD_MIN = 64, /* no message counts less in SIOCOUTQ */
 	RING_MIN = 4,
 	IOV_BATCH = 256,
 };
@@ -258,12 +259,16 @@ static void consume_output(struct stream *s, size_t n)
 }
 
 /* One batch of descriptors at a time waits in the receiver's socket: so a slow receiver
- * does not use up what its sender may have in flight (ETOOMANYREFS, unix(7)). */
+ * does not use up what its sender may have in flight (ETOOMANYREFS, unix(7)).
+ *
+ * For a moment after the last event that there is room, SIOCOUTQ still counts a byte for
+ * each thread that reads: sock_wfree() in the kernel tells us first, and ends then. */
 static bool may_send_fds(struct stream *s)
 {
 	int unread = 0;
 
-	if (s->fds_in_kernel && ioctl(s->fd, SIOCOUTQ, &unread) == 0 && unread > 0)
+	if (s->fds_in_kernel && ioctl(s->fd, SIOCOUTQ, &unread) == 0 &&
+	    unread >= UNREAD_MIN)
 		return false;
 	s->fds_in_kernel = false;
 	return true;

@@ -4,9 +4,11 @@
 
 #include "unit/stream.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 
-/* ---- sendmsg and send as the test wants them ---- */
+/* ---- sendmsg, send and SIOCOUTQ as the test wants them ---- */
 
 static struct {
 	size_t take_max;	/* bytes of one call; 0: no limit */
@@ -14,6 +16,7 @@ static struct {
 	int errors[4];		/* of the next calls, ended by 0 */
 	unsigned int n_calls, n_iov_max, n_with_fds;
 	int flags;
+	int still_counted; /* by SIOCOUTQ, though all is read; 0: what there is */
 } kernel;
 
 ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
@@ -68,6 +71,16 @@ ssize_t __wrap_send(int fd, const void *data, size_t size, int flags)
 	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
 
 	return __wrap_sendmsg(fd, &message, flags);
+}
+
+int __real_ioctl(int fd, unsigned long request, int *arg);
+int __wrap_ioctl(int fd, unsigned long request, int *arg);
+int __wrap_ioctl(int fd, unsigned long request, int *arg)
+{
+	if (request != SIOCOUTQ || !kernel.still_counted)
+		return __real_ioctl(fd, request, arg);
+	*arg = kernel.still_counted;
+	return 0;
 }
 
 static void kernel_anew(void)
@@ -462,6 +475,18 @@ static void test_one_batch_in_the_kernel(void **state)
 	assert_int_equal(stream_pending(&stream), 0);
 }
 
+/* No event would come any more to try again by, see may_send_fds(). */
+static void test_a_batch_that_is_being_freed(void **state)
+{
+	put_fds_frame(1, 1);
+	put_fds_frame(2, 1);
+	assert_int_equal(stream_flush(&stream, MSG_DONTWAIT), STREAM_E_AGAIN);
+	assert_int_equal(far_read(), 1);
+	kernel.still_counted = 2; /* by two threads that read */
+	assert_int_equal(stream_flush(&stream, MSG_DONTWAIT), 0);
+	assert_int_equal(far_read(), 1);
+}
+
 static void test_replaced_before_use(void **state)
 {
 	int before = count_fds();
@@ -496,6 +521,7 @@ int main(void)
 		TEST(test_frames_with_descriptors),
 		TEST(test_closed_when_sent),
 		TEST(test_one_batch_in_the_kernel),
+		TEST(test_a_batch_that_is_being_freed),
 		TEST(test_replaced_before_use),
 	};
 
