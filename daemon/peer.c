@@ -14,7 +14,10 @@
 #include "op_receive.h"
 #include "store.h"
 
-enum { ATTACHED_MAX = 16 /* files and descriptors that wait in one peer's output */ };
+enum {
+	ATTACHED_MAX = 16, /* files and descriptors that wait in one peer's output */
+	FDS_RETRY_MS = 5,
+};
 
 /* ---- states ---- */
 
@@ -200,7 +203,12 @@ static struct late earliest_deadline(const struct peer *peer)
 		consider(&late, assemblies_oldest_ns(&peer->assemblies),
 			 l->pieces_deadline, "pieces_deadline",
 			 "the next piece of a body did not come in time", FAULT_TIMEOUT);
-	if (stream_pending(&peer->stream))
+	if (stream_pending(&peer->stream) && peer->fds_refused)
+		consider(&late, peer->sent_ns, l->stalled_deadline, "stalled_deadline",
+			 "as many descriptors as ipcd may have open lie in sockets, and "
+			 "nobody reads them: none can be sent to it",
+			 FAULT_FULL);
+	else if (stream_pending(&peer->stream))
 		consider(&late, peer->sent_ns, l->stalled_deadline, "stalled_deadline",
 			 "it does not read what is sent to it", FAULT_SLOW);
 	return late;
@@ -219,6 +227,8 @@ static void arm_deadline(struct peer *peer)
 	if (peer->state == PEER_CLOSED)
 		return;
 	at = earliest_deadline(peer).at;
+	if (peer->fds_refused)
+		at = min_u64(at, deadline_after(peer->server->loop.now_ns, FDS_RETRY_MS));
 	/* a later one stays: it looks when it is due */
 	if (at != UINT64_MAX &&
 	    (!timer_is_set(&peer->deadline) || at < peer->deadline.node.key))
@@ -230,6 +240,8 @@ static void on_deadline(struct timer *timer)
 	struct peer *peer = CONTAINER_OF(timer, struct peer, deadline);
 	struct late late = earliest_deadline(peer);
 
+	if (peer->fds_refused)
+		peer_flush_later(peer);
 	if (late.at > clock_ns(CLOCK_MONOTONIC)) {
 		if (late.at != UINT64_MAX)
 			set_deadline(peer, late.at);
@@ -279,10 +291,10 @@ static uint32_t wanted_events(const struct peer *peer)
 }
 
 /* Only while output is left: otherwise each read of the peer's would be an event here, and
- * no news. */
+ * no news; as would be each send that is refused. */
 static void ask_for_room(struct peer *peer)
 {
-	bool wanted = stream_pending(&peer->stream) > 0;
+	bool wanted = stream_pending(&peer->stream) > 0 && !peer->fds_refused;
 	int r;
 
 	if (peer->wants_room == wanted || peer->state == PEER_CLOSED)
@@ -321,9 +333,10 @@ static void flush(struct peer *peer)
 	do
 		r = stream_flush(&peer->stream, MSG_DONTWAIT);
 	while (r == 0 && peer_put_flows(peer));
+	peer->fds_refused = r == -ETOOMANYREFS;
 	if (r == STREAM_E_FILE)
 		peer_send_file(peer);
-	else if (r < 0 && r != -ETOOMANYREFS) /* then the deadline's timer looks again */
+	else if (r < 0 && !peer->fds_refused)
 		note_output_dead(peer);
 }
 

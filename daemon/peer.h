@@ -51,7 +51,8 @@ struct peer {
 	bool readable, throttled, paused, eof_due, hung_up, output_dead, unread, cut_said;
 	bool uploading; /* a worker has peer->lent or the upload of an assembly */
 	bool body_refused; /* the large body that comes now: it is dropped, and was answered */
-	bool wants_room; /* of the kernel, in the socket */
+	bool wants_room;  /* of the kernel, in the socket */
+	bool fds_refused; /* by the kernel, for the moment: ETOOMANYREFS */
 	uint16_t n_waiting_sends;
 	uint32_t n_storing; /* requests that wait for the disk */
 	char *label;

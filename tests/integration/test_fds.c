@@ -3,10 +3,15 @@
 /* File descriptors that come with frames: each with its own frame or lost by name, and all
  * of them closed (the teardown counts). This ipcd has no request that takes any. */
 
-#include "integration/harness.h"
+#include "integration/harness_file.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -312,6 +317,109 @@ static void test_clients_wait_below_the_limit(void **state)
 	limit_server_fds(64);
 }
 
+/* ---- descriptors in flight, unix(7) ---- */
+
+enum { IN_FLIGHT_MAX = 64 };
+
+/* Whoever may do these is not counted; without them even root's daemon is. */
+static void start_as_one_who_is_counted(const char *stalled_deadline)
+{
+	prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN); /* for children: we ourselves keep it */
+	prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE);
+	start("--limit", stalled_deadline);
+	limit_server_fds(IN_FLIGHT_MAX);
+}
+
+/* More than that, until the end that is returned is closed. */
+static int put_in_flight(void)
+{
+	union {
+		char space[CMSG_SPACE((IN_FLIGHT_MAX + 1) * sizeof(int))];
+		struct cmsghdr header;
+	} control = { .header = { .cmsg_len = CMSG_LEN((IN_FLIGHT_MAX + 1) * sizeof(int)),
+				  .cmsg_level = SOL_SOCKET,
+				  .cmsg_type = SCM_RIGHTS } };
+	struct iovec iov = { (char[]){ "x" }, 1 };
+	struct msghdr message = { .msg_iov = &iov,
+				  .msg_iovlen = 1,
+				  .msg_control = &control,
+				  .msg_controllen = sizeof(control) };
+	int ends[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+	for (int i = 0; i <= IN_FLIGHT_MAX; i++)
+		memcpy(CMSG_DATA(&control.header) + (size_t)i * sizeof(int), &ends[0],
+		       sizeof(int));
+	assert_int_equal(sendmsg(ends[0], &message, 0), 1);
+	close(ends[0]);
+	return keep_fd(ends[1]);
+}
+
+static bool hears_something(const struct client *c)
+{
+	struct pollfd p = { .fd = client_fd(c), .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1;
+}
+
+/* How often the daemon has slept. */
+static int64_t count_sleeps(void)
+{
+	static const char key[] = "\nvoluntary_ctxt_switches:";
+	const char *status = read_file(keep_printf("/proc/%d/status", (int)server.pid));
+	const char *at = strstr(status, key);
+
+	assert_non_null(at);
+	return strtoll(at + strlen(key), NULL, 10);
+}
+
+/* A delivery waits until there are fewer, and is tried again and again between sleeps; others
+ * are served. */
+static void test_too_many_in_flight(void **state)
+{
+	struct client *c, *receiver;
+	struct frame *f;
+	int64_t n_slept;
+	int end;
+
+	start_as_one_who_is_counted("stalled_deadline=30000");
+	c = client_connect();
+	receiver = connect_with_fds();
+	send_file(c, BY_FD, LARGE, "'queue':'q'");
+	send_file(c, BY_FD, SMALL, "'queue':'q'");
+	end = put_in_flight();
+	say(receiver, "{'op':'receive','id':1,'queue':'q','max':2,'window':2}");
+	hear_nothing(c);
+	n_slept = count_sleeps();
+	wait_for(count_sleeps() >= n_slept + 10);
+	assert_false(hears_something(receiver));
+	close_kept(end);
+	f = hear_file(receiver, 1, LARGE);
+	assert_true(f->fd >= 0);
+	hear_file(receiver, 1, SMALL);
+	hear_end(receiver, 1, "max");
+	settle(receiver, "ack", f, "");
+}
+
+/* It is not said to be slow, and its message goes back. */
+static void test_too_many_in_flight_for_long(void **state)
+{
+	struct client *c, *receiver;
+	struct frame *f;
+
+	start_as_one_who_is_counted("stalled_deadline=300");
+	c = client_connect();
+	receiver = connect_with_fds();
+	send_file(c, BY_FD, LARGE, "'queue':'q'");
+	put_in_flight();
+	say(receiver, "{'op':'receive','id':1,'queue':'q'}");
+	hear_eof(receiver);
+	assert_int_equal(log_count("as many descriptors as ipcd may have open"), 1);
+	f = take_file(c, "q", LARGE);
+	assert_int_equal(json_int(f->header, "attempt"), 1);
+	settle(c, "ack", f, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -325,6 +433,8 @@ int main(void)
 		it(test_daemon_at_its_limit),
 		it(test_clients_come_at_the_limit),
 		it(test_clients_wait_below_the_limit),
+		it(test_too_many_in_flight),
+		it(test_too_many_in_flight_for_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
