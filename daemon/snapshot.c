@@ -219,7 +219,7 @@ static bool begin(struct snapshot *s)
 	if (look(s->fd, &s->st) < 0)
 		return source_failed(s, errno);
 	worker_note_progress(&s->job);
-	if (!check_size(s))
+	if (is_cancelled(s) || !check_size(s)) /* the limits may be gone, too */
 		return false;
 	s->begun = true;
 	look_for_holes(s);

@@ -42,11 +42,15 @@ struct workers {
 	struct source source; /* an eventfd: jobs have finished */
 	struct timer watch;   /* set while a job that can stall runs */
 	uint32_t close_stall_ms;
+	struct workers *next_left; /* see left_behind */
 };
 
 /* For workers_close_fds(), which is called without context. */
 static struct workers *closer;
 static bool leave_open; /* threads were left behind: the next close may hang, too */
+/* Those with jobs that returned when nobody was there any more to call done(). They stay in
+ * sight until the process ends. */
+static struct workers *left_behind;
 
 /* ---- progress ---- */
 
@@ -278,8 +282,10 @@ static void forget_closed(struct workers *w)
 	LIST_FOREACH_SAFE(link, &w->finished) {
 		struct job *job = LIST_ENTRY(link, struct job, link);
 
-		if (job->run == close_run)
-			close_forget(job);
+		if (job->run != close_run)
+			continue;
+		list_remove(&job->link);
+		close_forget(job);
 	}
 }
 
@@ -289,7 +295,12 @@ static void destroy(struct workers *w)
 	pthread_cond_destroy(&w->work);
 	pthread_cond_destroy(&w->change);
 	forget_closed(w);
-	free(w);
+	if (list_is_empty(&w->finished)) {
+		free(w);
+	} else {
+		w->next_left = left_behind;
+		left_behind = w;
+	}
 }
 
 static void *thread_main(void *ctx)

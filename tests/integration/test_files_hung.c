@@ -483,7 +483,7 @@ static void test_the_queue_is_deleted(void **state)
 
 /* The daemon stops meanwhile, and leaves all in order; only its process waits for the kernel,
  * which waits for the file system. */
-static void test_stop(void **state)
+static void check_stop(enum hung_call call)
 {
 	struct client *c;
 	pid_t pid;
@@ -492,7 +492,7 @@ static void test_stop(void **state)
 	fuse = hung_fuse_start();
 	c = client_connect();
 	send_text(c, "q", "kept");
-	send_hanging(c, HANG_READ, "q");
+	send_hanging(c, call, "q");
 	pid = server.pid;
 	kill(pid, SIGTERM);
 	wait_for(log_count("stopped") > 0);
@@ -502,6 +502,16 @@ static void test_stop(void **state)
 	start_durable(AT_ONCE);
 	take(client_connect(), "q", "kept");
 	wait_for(spool_count() == 0);
+}
+
+static void test_stop_while_reading(void **state)
+{
+	check_stop(HANG_READ);
+}
+
+static void test_stop_while_looking(void **state)
+{
+	check_stop(HANG_STAT);
 }
 
 int main(void)
@@ -526,7 +536,8 @@ int main(void)
 		it_hangs(test_live_ones_that_wait_are_counted),
 		it_hangs(test_cancel),
 		it_hangs(test_the_queue_is_deleted),
-		it_hangs(test_stop),
+		it_hangs(test_stop_while_reading),
+		it_hangs(test_stop_while_looking),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
