@@ -283,24 +283,30 @@ void peer_note_sent(struct peer *peer, uint64_t size)
 	}
 }
 
+/* Only what is news: room while there is output, and input or room not while a worker moves a
+ * body, or each bit of it would be an event. What has come meanwhile is one when it is asked
+ * for again. */
 static uint32_t wanted_events(const struct peer *peer)
 {
-	uint32_t events = EPOLLIN | EPOLLRDHUP | EPOLLET;
+	uint32_t events = EPOLLRDHUP | EPOLLET;
 
-	return peer->wants_room ? events | EPOLLOUT : events;
+	if (!peer->uploading)
+		events |= EPOLLIN;
+	if (stream_pending(&peer->stream) && !peer->fds_refused &&
+	    !peer_is_sending_file(peer))
+		events |= EPOLLOUT;
+	return events;
 }
 
-/* Only while output is left: otherwise each read of the peer's would be an event here, and
- * no news; as would be each send that is refused. */
-static void ask_for_room(struct peer *peer)
+void peer_ask_for_events(struct peer *peer)
 {
-	bool wanted = stream_pending(&peer->stream) > 0 && !peer->fds_refused;
+	uint32_t events = wanted_events(peer);
 	int r;
 
-	if (peer->wants_room == wanted || peer->state == PEER_CLOSED)
+	if (peer->events == events || peer->state == PEER_CLOSED)
 		return;
-	peer->wants_room = wanted;
-	r = source_want(&peer->source, wanted_events(peer));
+	peer->events = events;
+	r = source_want(&peer->source, events);
 	if (r < 0)
 		peer_fail(peer, r);
 }
@@ -315,7 +321,7 @@ static void note_output_dead(struct peer *peer)
 
 void peer_await_room(struct peer *peer)
 {
-	ask_for_room(peer);
+	peer_ask_for_events(peer);
 	check_drained(peer);
 	arm_deadline(peer);
 }
@@ -347,7 +353,7 @@ static void on_flush(struct deferred *deferred)
 
 	if (!peer->output_dead && !peer_is_sending_file(peer))
 		flush(peer);
-	ask_for_room(peer);
+	peer_ask_for_events(peer);
 	peer_note_sent(peer, peer->stream.sent_bytes - before);
 	check_drained(peer);
 	arm_deadline(peer);
@@ -624,10 +630,11 @@ static int peer_new(struct server *server, int fd, const struct ucred *cred,
 
 	if (!peer)
 		return err_origin(-ENOMEM);
+	peer->events = wanted_events(peer);
 	r = map_reserve(&server->peers_by_number);
 	if (r == 0)
 		r = source_add(&peer->source, &server->loop, &user->turns, fd,
-			       wanted_events(peer), on_turn);
+			       peer->events, on_turn);
 	if (r < 0)
 		return err_trace(r);
 	stream_init(&peer->stream, fd, max_u64(server->limits.body_max, LIMIT_PIECE_MAX));

@@ -51,9 +51,9 @@ struct peer {
 	bool readable, throttled, paused, eof_due, hung_up, output_dead, unread, cut_said;
 	bool uploading; /* a worker has peer->lent or the upload of an assembly */
 	bool body_refused; /* the large body that comes now: it is dropped, and was answered */
-	bool wants_room;  /* of the kernel, in the socket */
 	bool fds_refused; /* by the kernel, for the moment: ETOOMANYREFS */
 	uint16_t n_waiting_sends;
+	uint32_t events;    /* asked of the kernel */
 	uint32_t n_storing; /* requests that wait for the disk */
 	char *label;
 	struct map requests;  /* open ones, by id */
@@ -213,6 +213,7 @@ void peer_drop_output(struct peer *peer);
 
 /* Of peer.c, for it. */
 void peer_note_sent(struct peer *peer, uint64_t size);
+void peer_ask_for_events(struct peer *peer);
 void peer_await_room(struct peer *peer);
 void peer_output_failed(struct peer *peer);
 

@@ -37,8 +37,7 @@ struct file_turn {
 	int socket, fd;	   /* duplicates */
 	off_t offset;
 	uint64_t left, sent;
-	int end;	/* 0; STREAM_E_AGAIN; -errno of the socket; FILE_BAD */
-	bool room_came; /* the socket took more meanwhile */
+	int end; /* 0; STREAM_E_AGAIN; -errno of the socket; FILE_BAD */
 };
 
 enum { FILE_BAD = 1000 };
@@ -143,7 +142,7 @@ static void go_on(struct peer *peer, const struct file_turn *t)
 		peer_close(peer);
 	} else if (t->end < 0) {
 		peer_output_failed(peer);
-	} else if (t->end == STREAM_E_AGAIN && !t->room_came) {
+	} else if (t->end == STREAM_E_AGAIN) {
 		peer_await_room(peer);
 	} else {
 		peer_flush_later(peer);
@@ -194,10 +193,7 @@ void peer_send_file(struct peer *peer)
 
 bool peer_is_sending_file(const struct peer *peer)
 {
-	if (!peer->output || !peer->output->turn)
-		return false;
-	peer->output->turn->room_came = true; /* asked when there may be room */
-	return true;
+	return peer->output && peer->output->turn;
 }
 
 /* ---- flows ---- */

@@ -75,6 +75,7 @@ static void on_turn_done(struct upload *u)
 
 	peer->uploading = peer->paused = false;
 	peer->turn = NULL;
+	peer_ask_for_events(peer);
 	if (u->got) {
 		stream_add_lent(&peer->stream, u->got);
 		peer->read_ns = peer->server->loop.now_ns;
@@ -96,6 +97,7 @@ static void run_turn(struct peer *peer, struct upload *u, int socket, uint64_t l
 {
 	peer->uploading = true;
 	peer->turn = u;
+	peer_ask_for_events(peer);
 	upload_run(u, peer->server->workers, socket, left, on_turn_done, peer);
 }
 
