@@ -200,13 +200,9 @@ int blob_open(const struct blob *b)
 	char name[24];
 	int fd;
 
-	if (b->fd >= 0 && !b->live)
+	if (b->fd >= 0)
 		return err_trace(fd_reopen(b->fd, O_RDONLY));
-	if (b->live) {
-		fd = fcntl(b->fd, F_DUPFD_CLOEXEC, 3);
-	} else {
-		name_file(name, b->id);
-		fd = openat(b->blobs->directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	}
+	name_file(name, b->id);
+	fd = openat(b->blobs->directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	return fd < 0 ? err_origin(-errno) : fd;
 }

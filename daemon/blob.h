@@ -83,8 +83,7 @@ int blob_create(struct blob *b) MUST_CHECK;
  * else closed. */
 void blob_adopt_take(struct blob *b, int fd, uint64_t size, uint64_t disk);
 
-/* For one delivery: read-only with an offset of its own; of a live one the very same open
- * file description. -errno. */
+/* Not of a live one. For one delivery: read-only with an offset of its own. -errno. */
 int blob_open(const struct blob *b) MUST_CHECK;
 
 /* Does it take memory, and not the disk? */

@@ -154,24 +154,31 @@ static int put_file_body(struct peer *peer, uint64_t id, const struct message *m
 	return err_trace(r);
 }
 
-static int attach(struct peer *peer, const struct blob *blob, int fd)
+static void give_back(void *blob)
 {
-	struct fdset *fds = fdset_new(&fd, 1);
-	bool quick = !blob->live || blob->quick;
+	blob_unref(blob);
+}
 
-	if (!fds && quick)
-		fd_close(fd);
-	else if (!fds)
-		workers_close_fd(blob->uid, fd);
-	if (!fds)
+/* One of our own, taken, or that of a live message, lent. */
+static int attach(struct peer *peer, struct blob *blob, int fd_taken)
+{
+	int fd = blob->live ? blob->fd : fd_taken;
+	struct fdset *fds = fdset_new(&fd, 1);
+
+	if (!fds) {
+		fd_close(fd_taken);
 		return err_origin(-ENOMEM);
-	fds->quick = quick;
-	fds->uid = blob->uid;
+	}
+	fds->quick = true;
+	if (blob->live) {
+		fds->give_back = give_back;
+		fds->lender = blob_ref(blob);
+	}
 	stream_put_fds_take(&peer->stream, fds);
 	return 0;
 }
 
-/* Takes fd, of a blob; -1: the body is in memory, or not shown. */
+/* Takes fd, of a blob; -1: the body is in memory, live, or not shown. */
 static int put_delivery(struct peer *peer, uint64_t id, const struct message *m,
 			bool peek, const struct way *way, int fd_taken)
 {
@@ -199,7 +206,7 @@ static int open_body(const struct message *m, const struct way *way)
 	const struct blob *blob = message_blob(m);
 	int fd;
 
-	if (!blob || way->size == UINT64_MAX)
+	if (!blob || blob->live || way->size == UINT64_MAX)
 		return -1;
 	fd = blob_open(blob);
 	if (fd >= 0)

@@ -619,7 +619,7 @@ static void close_fds(const struct stream *s, struct fdset *fds)
 	if (fds->quick || fdset_is_empty(fds))
 		fdset_free(fds);
 	else
-		workers_close_fds(fds->uid == (uid_t)-1 ? peer->who.uid : fds->uid, fds);
+		workers_close_fds(peer->who.uid, fds);
 }
 
 static int peer_new(struct server *server, int fd, const struct ucred *cred,

