@@ -80,7 +80,6 @@ static void describe(int fd, int flags, const struct statx *stx, struct foreign_
 	*ret = (struct foreign_fd){
 		.size = regular ? stx->stx_size : UINT64_MAX,
 		.disk = regular ? min_u64(stx->stx_size, stx->stx_blocks * 512) : 0,
-		.sealed = regular && is_sealed(fd),
 		.quick = closes_quickly(fd, flags, stx),
 	};
 }
@@ -102,6 +101,7 @@ int foreign_fd_check_file(int fd, struct foreign_fd *ret, struct fault *fault)
 				 "the descriptor was opened for writing only: open the "
 				 "file for reading");
 	describe(fd, flags, &stx, ret);
+	ret->sealed = is_sealed(fd);
 	return 0;
 }
 

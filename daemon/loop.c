@@ -135,6 +135,9 @@ static int arm_boottime(struct loop *loop)
 
 	if (at == loop->boottime_armed_ns)
 		return 0;
+	/* one that is armed for earlier stays: when it is due it is looked what is next */
+	if (loop->boottime_armed_ns && (!at || at > loop->boottime_armed_ns))
+		return 0;
 	if (loop->boottime_source.fd < 0) {
 		_cleanup_fd_ int fd =
 			timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
