@@ -223,9 +223,9 @@ static void test_delete_with_receivers(void **state)
 	one = client_connect();
 	both = client_connect();
 	say(one, "{'op':'receive','id':3,'queue':'a','max':0,'window':3,'wait_ms':-1}");
+	hear_nothing(one); /* it is the first in line */
 	say(both,
 	    "{'op':'receive','id':3,'queues':['a','b'],'max':0,'window':3,'wait_ms':-1}");
-	hear_nothing(one);
 	hear_nothing(both);
 	send_text(root, "a", "x");
 	hear_delivery(one, 3, "x");
