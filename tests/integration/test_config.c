@@ -259,6 +259,7 @@ static void test_a_refusal_tells_the_rule(void **state)
 		     "{ 'names': 'shut', 'mode': '0600' } ] }");
 	start("--system", "--config", config_path());
 	root = client_connect();
+	hear_nothing(root); /* its name has been looked up */
 	ann = client_connect_as(stranger(0));
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		const char *message;
