@@ -10,14 +10,15 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "wire/stream.h"
+#include "write_behind.h"
 
 enum {
 	BUFFER_BYTES = 256 * 1024,
-	READ_BYTES = 512 * 1024,
 	WRITE_BYTES = 128 * 1024,      /* as much as a socket holds, or about that */
 	TURN_BYTES = 64 * 1024 * 1024, /* then others have a turn */
-	WAIT_MS = 2,   /* for more, which saves a way through the loop … */
-	WAITS_MAX = 8, /* … so often in one turn */
+	BEHIND_FROM = 4 * 1024 * 1024, /* another thread is worth its start */
+	WAIT_MS = 2, /* for more, which saves a way through the loop … */
+	WAIT_MAX_NS = 16 * NS_PER_MS, /* … so long in one turn */
 };
 
 struct upload *upload_new(struct blobs *blobs, struct user *user,
@@ -84,25 +85,17 @@ static bool write_buffer(struct upload *u)
 
 /* ---- from the socket ---- */
 
-/* What was read and is not yet written. */
-struct gathered {
-	char *data;
-	size_t size;
+struct turn {
+	struct upload *upload;
+	struct write_behind *writer;
+	uint64_t waited_ns;
 };
 
-static bool write_gathered(struct upload *u, struct gathered *g)
+/* Into data, of which *size bytes are used. u->end says why there is nothing more. */
+static bool read_some(struct upload *u, char *data, size_t *size)
 {
-	bool ok = !g->size || filling_write(&u->filling, g->data, g->size);
-
-	g->size = 0;
-	return ok;
-}
-
-/* u->end says why there is nothing more. */
-static bool read_some(struct upload *u, struct gathered *g)
-{
-	struct iovec iov = { g->data + g->size,
-			     (size_t)min_u64(READ_BYTES - g->size, u->left - u->got) };
+	struct iovec iov = { data + *size, (size_t)min_u64(WRITE_BEHIND_BYTES - *size,
+							   u->left - u->got) };
 	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t n;
 
@@ -119,41 +112,55 @@ static bool read_some(struct upload *u, struct gathered *g)
 			-EPROTO; /* the kernel had no room for descriptors: it closed them */
 	if (u->end)
 		return false;
-	g->size += (size_t)n;
+	*size += (size_t)n;
 	u->got += (uint64_t)n;
 	return true;
 }
 
-static bool wait_for_more(const struct upload *u, int *n_waits)
+static bool wait_for_more(struct turn *t)
 {
-	struct pollfd p = { .fd = u->socket, .events = POLLIN };
+	struct pollfd p = { .fd = t->upload->socket, .events = POLLIN };
+	uint64_t begun = clock_ns(CLOCK_MONOTONIC);
+	bool more;
 
-	return (*n_waits)++ < WAITS_MAX && poll(&p, 1, WAIT_MS) == 1;
+	write_behind_flush(t->writer);
+	more = t->waited_ns < WAIT_MAX_NS && poll(&p, 1, WAIT_MS) == 1;
+	t->waited_ns += clock_ns(CLOCK_MONOTONIC) - begun;
+	return more;
 }
 
 /* While what has come is written the socket fills again: so it is better to write too soon
- * than to sleep for each bit. */
+ * than to sleep for each bit. False: the turn is over. */
+static bool read_buffer(struct turn *t)
+{
+	struct upload *u = t->upload;
+	char *data = write_behind_get(t->writer);
+	bool more = data != NULL;
+	size_t size = 0;
+
+	while (more && size < WRITE_BEHIND_BYTES && u->got < u->left) {
+		if (read_some(u, data, &size))
+			continue;
+		if (u->end == STREAM_E_AGAIN && size >= WRITE_BYTES)
+			break;
+		more = u->end == STREAM_E_AGAIN && wait_for_more(t);
+	}
+	if (size && !write_behind_put(t->writer, size))
+		return false;
+	return more && u->got < u->left && u->got < TURN_BYTES;
+}
+
 static void read_socket(struct upload *u)
 {
-	struct gathered g = { malloc(READ_BYTES), 0 };
-	int n_waits = 0;
+	struct turn turn = { .upload = u };
 
-	if (!g.data) {
+	if (write_behind_new(&turn.writer, &u->filling, u->left >= BEHIND_FROM) < 0) {
 		filling_fail_errno(&u->filling, ENOMEM, "the body cannot be read");
 		return;
 	}
-	while (u->got < u->left && u->got < TURN_BYTES) {
-		bool more = read_some(u, &g);
-
-		if (g.size >= (more ? READ_BYTES : WRITE_BYTES) && !write_gathered(u, &g))
-			break;
-		if (more)
-			continue;
-		if (u->end != STREAM_E_AGAIN || !wait_for_more(u, &n_waits))
-			break;
-	}
-	write_gathered(u, &g);
-	free(g.data);
+	while (read_buffer(&turn))
+		;
+	write_behind_free(turn.writer);
 }
 
 /* ---- turns ---- */

@@ -5,7 +5,8 @@
 /*
  * The bytes of a large body, as they come from a connection, into a blob. What the loop has
  * read is gathered in a buffer; a worker writes it out and then reads on from the socket by
- * itself, as long as bytes come. While it does, the connection is not read by the loop.
+ * itself, as long as bytes come, and has it written behind it (write_behind.h). While it
+ * does, the connection is not read by the loop.
  */
 
 #include "filling.h"

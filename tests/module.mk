@@ -71,7 +71,7 @@ test_cli_save_LDFLAGS := -Wl,--wrap=ipc_message_verify,--wrap=syncfs,--wrap=fsyn
 test_client_filter_LDFLAGS := $(WRAP_MEMORY)
 FILLING_WRAPS := -Wl,--wrap=write,--wrap=pread,--wrap=fdatasync
 test_snapshot_LDFLAGS := $(FILLING_WRAPS) -Wl,--wrap=ioctl,--wrap=copy_file_range,--wrap=sendfile,--wrap=fd_reopen,--wrap=statx
-test_upload_LDFLAGS := $(FILLING_WRAPS) -Wl,--wrap=recvmsg
+test_upload_LDFLAGS := $(FILLING_WRAPS) -Wl,--wrap=recvmsg,--wrap=pthread_create
 test_filling_LDFLAGS := $(FILLING_WRAPS)
 test_history_LDFLAGS := $(WRAP_MEMORY)
 test_store_parts_LDFLAGS := $(WRAP_MEMORY)

@@ -9,10 +9,10 @@
 #include "upload.h"
 #include "wire/stream.h"
 
-enum { SIZE = 60000, BIG = 3000000, KINDS = (1u << DIGEST_N) - 1 };
+enum { SIZE = 60000, BIG = 6000000 /* two threads */, KINDS = (1u << DIGEST_N) - 1 };
 
 static int near, far;
-static struct fake receiving;
+static struct fake receiving, threading;
 static unsigned int n_done;
 static struct digests digests;
 static char *body;
@@ -27,6 +27,17 @@ ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags)
 	return __real_recvmsg(fd, message, flags);
 }
 
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+			  void *(*run)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+			  void *(*run)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+			  void *(*run)(void *), void *arg)
+{
+	return fails_now(&threading) ? errno
+				     : __real_pthread_create(thread, attr, run, arg);
+}
+
 static int setup(void **state)
 {
 	int pair[2], r = filling_setup(state);
@@ -35,7 +46,7 @@ static int setup(void **state)
 		return -1;
 	near = pair[0];
 	far = pair[1];
-	receiving = (struct fake){ 0 };
+	receiving = threading = (struct fake){ 0 };
 	memset(&digests, 0, sizeof(digests));
 	body = malloc(BIG);
 	for (size_t i = 0; i < BIG; i++)
@@ -290,16 +301,12 @@ static void test_reset_in_the_middle(void **state)
 	end(u);
 }
 
-/* More than a socket holds, cut and interrupted everywhere. */
-static void send_big(size_t take_max, unsigned int interrupted_at)
+/* More than a socket holds: in as many turns as it takes, or until it fails. */
+static void feed(struct upload *u)
 {
-	struct upload *u = begin();
 	size_t sent = 0;
 
-	receiving = writing = (struct fake){ .take_max = take_max };
-	let_fail(&receiving, interrupted_at, 2, EINTR);
-	let_fail(&writing, interrupted_at, 2, EINTR);
-	while (u->received < BIG) {
+	while (u->received < BIG && !u->filling.failed) {
 		n_done = 0;
 		upload_run(u, f.workers, near, BIG - u->received, on_done, &near);
 		while (!n_done) {
@@ -310,9 +317,20 @@ static void send_big(size_t take_max, unsigned int interrupted_at)
 			turn();
 		}
 		assert_true(u->end == 0 || u->end == STREAM_E_AGAIN);
-		assert_false(u->filling.failed);
-		assert_int_equal(u->filling.size, u->received);
+		assert_true(u->filling.failed || u->filling.size == u->received);
 	}
+}
+
+/* Cut and interrupted everywhere. */
+static void send_big(size_t take_max, unsigned int interrupted_at)
+{
+	struct upload *u = begin();
+
+	receiving = writing = (struct fake){ .take_max = take_max };
+	let_fail(&receiving, interrupted_at, 2, EINTR);
+	let_fail(&writing, interrupted_at, 2, EINTR);
+	feed(u);
+	assert_false(u->filling.failed);
 	finish(u, false);
 	check_upload(u, BIG, digests.wanted | 1u << DIGEST_XXH3);
 	end(u);
@@ -326,6 +344,35 @@ static void test_big(void **state)
 	send_big(7001, 2);
 	without_spool();
 	send_big(40000, 1);
+}
+
+static void test_no_second_thread(void **state)
+{
+	(void)state;
+	let_fail(&threading, 2, 1000, EAGAIN); /* the worker's own is the first */
+	send_big(0, 0);
+	assert_true(threading.n_calls > 1);
+}
+
+/* While the other thread reads on. */
+static void test_writing_fails_behind(void **state)
+{
+	static char rest[65536];
+
+	(void)state;
+	for (unsigned int at = 1; at <= 20; at += 3) {
+		struct upload *u = begin();
+
+		writing = (struct fake){ .take_max = 100000 };
+		let_fail(&writing, at, 1000, ENOSPC);
+		feed(u);
+		assert_true(u->filling.failed);
+		assert_int_equal(u->filling.fault.word, FAULT_NO_SPACE);
+		end(u);
+		/* what is left in the socket is of that body */
+		while (recv(near, rest, sizeof(rest), MSG_DONTWAIT) > 0)
+			;
+	}
 }
 
 /* ---- digests ---- */
@@ -463,6 +510,8 @@ int main(void)
 		TEST(test_end_of_file_in_the_middle),
 		TEST(test_reset_in_the_middle),
 		TEST(test_big),
+		TEST(test_no_second_thread),
+		TEST(test_writing_fails_behind),
 		TEST(test_digests),
 		TEST(test_late_digest_that_cannot_be_made),
 		TEST(test_no_space),
