@@ -104,11 +104,11 @@ run 0 send q void
 run 0 receive q -o to
 rmdir to/void || fail 'not empty'
 mkdir many
-seq -f 'many/file %g' 3000 | tr '\n' '\0' | xargs -0 touch
+seq -f 'many/file %.0f' 100000 | tr '\n' '\0' | xargs -0 touch
 run 0 send q many
 run 0 receive q -o to --json
 out_has '"path":"to/many"'
-[ "$(find to/many -type f | wc -l)" = 3000 ] || fail 'not 3000 files'
+[ "$(find to/many -type f | wc -l)" = 100000 ] || fail 'not 100000 files'
 rm -r to/many many
 mkdir sparse
 truncate -s 200M sparse/holes

@@ -10,7 +10,7 @@ mkdir to
 
 # A transfer lasts as long as its pipe is open for writing, which it is for this shell only:
 # so it is opened when all that read are there.
-mkfifo a b c d e f g
+mkfifo a b c d e f g h
 
 # ---- for programs ----
 
@@ -66,6 +66,25 @@ grep -aq 'typed' typed && fail "drawn over what was typed: $(cat -v typed)"
 run 0 receive q -f -w 0 -o to
 [ "$(cat to/typed)" = 'a line' ] || fail "typed: $(cat -A to/typed)"
 [ "$(wc -l <out)" = 6 ] || fail "$(cat out)"
+
+# The window is made smaller meanwhile: the line never goes over its edge, and on.
+script -qefc "bash -c 'tty >pts; exec $IPC send q --as a-name-that-takes-some-room <h'" \
+	/dev/null </dev/null >resized &
+resized=$!
+exec 5>h
+head -c 10000 /dev/zero >&5
+wait_for grep -aq $'a-name-that.*\r.*a-name-that' resized
+stty -F "$(cat pts)" cols 30
+begun=$(stat -c %s resized)
+grown() { [ "$(stat -c %s resized)" -gt $((begun + $1)) ]; }
+wait_for grown 400
+exec 5>&-
+wait $resized || fail "a send ended with status $?"
+# one line may have been under way
+tail -c +$((begun + 200)) resized | tr '\r' '\n' | sed 1d | grep -a '.\{30\}' &&
+	fail "wider than the window: $(cat -v resized)"
+tail -c 200 resized | grep -aqF 'a-name-that-take...' ||
+	fail "not shortened: $(cat -v resized)"
 
 # A name cannot drive the terminal.
 script -qefc "$IPC send q --as $'\\e[31mred' <f" /dev/null </dev/null >shown2 &
