@@ -63,7 +63,7 @@ static void go_on(struct peer *peer, const struct upload *u)
 		peer_break_off(peer, u->end, &peer->server->fault);
 		return;
 	}
-	if (u->end != STREAM_E_AGAIN) /* else an event has come meanwhile, or will */
+	if (u->end != STREAM_E_AGAIN) /* else there is an event when more has come */
 		peer->readable = true;
 	source_again(&peer->source);
 }
@@ -123,7 +123,7 @@ void peer_feed_upload(struct peer *peer)
 		peer_write_upload(peer, u);
 		return;
 	}
-	/* an event that comes from now on means that there is more */
+	/* what has not been read when the turn ends is an event then */
 	peer->readable = false;
 	run_turn(peer, u, s->fd, stream_lent_left(s));
 }

@@ -9,8 +9,7 @@
 
 enum {
 	BUFFERS = 8,
-	HALF = BUFFERS /
-	       2, /* who waits is woken for so many: one alone is not worth it */
+	MANY = 4, /* who waits is woken for so many: one alone is not worth it */
 	STACK_BYTES = 256 * 1024,
 };
 
@@ -44,7 +43,7 @@ static void write_one(struct write_behind *w)
 	pthread_mutex_lock(&w->mutex);
 	w->failed = !ok;
 	w->n_written++;
-	if (w->failed || w->n_put - w->n_written <= HALF)
+	if (w->failed || w->n_put - w->n_written <= BUFFERS - MANY)
 		pthread_cond_signal(&w->empty);
 }
 
@@ -122,7 +121,7 @@ bool write_behind_put(struct write_behind *w, size_t size)
 	}
 	pthread_mutex_lock(&w->mutex);
 	w->sizes[w->n_put++ % BUFFERS] = size;
-	if (w->n_put - w->n_written >= HALF)
+	if (w->n_put - w->n_written >= MANY)
 		pthread_cond_signal(&w->full);
 	pthread_mutex_unlock(&w->mutex);
 	return true;

@@ -13,8 +13,9 @@ enum { WRITE_BEHIND_BYTES = 256 * 1024 /* of one buffer; it stays in the cache *
 
 struct write_behind;
 
-/* For a worker. The filling is the other thread's until write_behind_free(). Where there is
- * none to be had, or two are not `wanted`, the worker writes by itself. -ENOMEM. */
+/* For a worker. The filling is not to be touched until write_behind_free(). The other thread,
+ * one more than the workers count, begins when the first half of a buffer or more is put; where
+ * there is none to be had, or it is not `wanted`, the worker writes by itself. -ENOMEM. */
 int write_behind_new(struct write_behind **ret_writer, struct filling *f,
 		     bool wanted) MUST_CHECK;
 
