@@ -159,7 +159,7 @@ const char *message_state_name(enum message_state state)
 
 struct message *message_find(const struct broker *broker, uint64_t number)
 {
-	struct map_node *node = map_find(&broker->messages, map_u64(number));
+	struct map_node *node = map_find(&broker->messages, map_sequential(number));
 
 	return node ? CONTAINER_OF(node, struct message, by_number) : NULL;
 }

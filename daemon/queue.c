@@ -356,7 +356,7 @@ int queue_restore(struct queue *q, uid_t sender, struct message *m)
 	user_unref(user);
 	if (r < 0)
 		return err_trace(r);
-	map_add(&broker->messages, &m->by_number, map_u64(m->number));
+	map_add(&broker->messages, &m->by_number, map_sequential(m->number));
 	list_add_tail(&q->all, &m->in_queue);
 	share_charge(m->share, m);
 	return 0;

@@ -22,7 +22,7 @@ static int register_message(struct queue *q, struct message *m)
 		return err_trace(r);
 	m->sent_ms = clock_ns(CLOCK_REALTIME_COARSE) / NS_PER_MS;
 	m->number = broker->next_number++;
-	map_add(&broker->messages, &m->by_number, map_u64(m->number));
+	map_add(&broker->messages, &m->by_number, map_sequential(m->number));
 	list_add_tail(&q->all, &m->in_queue);
 	return 0;
 }

@@ -133,7 +133,7 @@ static void test_map_without_memory(void **state)
 	map_deinit(&m);
 }
 
-static void test_map_u64_is_injective(void **state)
+static void test_map_hashes_are_injective(void **state)
 {
 	/* odd multiplication and shift-xor have inverses: undo them */
 	uint64_t inverse = 1, x = 0x123456789abcdef0u;
@@ -141,12 +141,17 @@ static void test_map_u64_is_injective(void **state)
 	for (int i = 0; i < 6; i++)
 		inverse *= 2 - 0xd6e8feb86659fd93u * inverse;
 	for (int i = 0; i < 100; i++) {
-		uint64_t y = map_u64(x);
+		uint64_t block, y = map_u64(x);
 
 		y ^= y >> 32;
 		y *= inverse;
 		y ^= y >> 32;
 		assert_int_equal(y, x);
+		y = map_sequential(x);
+		block = y >> 3;
+		block ^= block >> 32;
+		block = block * inverse & UINT64_MAX >> 3;
+		assert_int_equal(block << 3 | (y & 7), x);
 		x = map_u64(x + 1);
 	}
 }
@@ -282,7 +287,7 @@ int main(void)
 		cmocka_unit_test(test_map_like_a_set),
 		cmocka_unit_test(test_map_equal_hashes),
 		cmocka_unit_test(test_map_without_memory),
-		cmocka_unit_test(test_map_u64_is_injective),
+		cmocka_unit_test(test_map_hashes_are_injective),
 		cmocka_unit_test(test_heap_sorts),
 		cmocka_unit_test(test_heap_without_memory),
 		cmocka_unit_test(test_buf),
