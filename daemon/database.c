@@ -278,10 +278,11 @@ static void bring_in_log(struct database *db, int mode)
 
 static int on_log_grown(void *arg, sqlite3 *sqlite, const char *name, int pages)
 {
+	struct database *db = arg;
+
 	(void)sqlite;
 	(void)name;
-	if (pages >= CHECKPOINT_PAGES)
-		bring_in_log(arg, SQLITE_CHECKPOINT_PASSIVE);
+	db->log_pages = pages;
 	return SQLITE_OK;
 }
 
@@ -458,6 +459,13 @@ int database_commit(struct database *db, struct store_head *head)
 	if (!db->beside)
 		commits_write(db->commits_fd, head);
 	return 0;
+}
+
+void database_after_commit(struct database *db)
+{
+	if (db->log_pages >= CHECKPOINT_PAGES)
+		bring_in_log(db, SQLITE_CHECKPOINT_PASSIVE);
+	db->log_pages = 0;
 }
 
 void database_rollback(struct database *db)

@@ -58,6 +58,9 @@ int database_begin(struct database *db, bool sends) MUST_CHECK;
 /* With the head as it shall be; its commits and live are counted here. It is not always
  * written: each message has the number of the commit that put it. */
 int database_commit(struct database *db, struct store_head *head) MUST_CHECK;
+
+/* Then, and before the next one: what nobody has to wait for. It can take some milliseconds. */
+void database_after_commit(struct database *db);
 void database_rollback(struct database *db);
 
 /* For a person: what SQLite or the system said last. Valid until the next call. */

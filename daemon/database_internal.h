@@ -39,6 +39,7 @@ struct database {
 	uint64_t put;	       /* the last message put in this transaction; 0: none */
 	struct store_head had; /* the head as it was written last */
 	bool log_is_long;
+	int log_pages;	 /* after the last commit */
 	bool shrinks;	 /* space is being given back, a little at a time */
 	int last;	 /* SQLite's result of the last failure … */
 	int spool_error; /* … which was the spool's, if this is not 0 */

@@ -420,6 +420,7 @@ static int write_all(struct storage *s, struct list *batches, bool sends)
 	if (r == 0) {
 		s->live = s->head.live;
 		s->commits = s->head.commits;
+		s->written = true;
 	} else {
 		note_error(s, r);
 		database_rollback(s->db);
@@ -485,6 +486,13 @@ enum storage_outcome storage_write(struct storage *s, struct list *batches)
 	if (!s->db && !s->no_room)
 		return STORAGE_LOST;
 	return r == -ENOSPC || r == -ENOMEM ? STORAGE_FULL : STORAGE_LOST;
+}
+
+void storage_after_write(struct storage *s)
+{
+	if (s->written)
+		database_after_commit(s->db);
+	s->written = false;
 }
 
 /* ---- a new file ---- */

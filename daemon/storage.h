@@ -24,6 +24,7 @@ struct storage {
 	bool has_reserve;
 	bool no_room;		/* so little that it could not be opened again */
 	uint64_t live, commits; /* rows of messages, and commits, as of the last one */
+	bool written;		/* storage_after_write() has something to do */
 	bool anew;		/* a new file is being written beside the old one */
 	bool set_aside; /* the old one is damaged: kept as ipcd.db.bad when it is replaced */
 	bool is_aside;	 /* it was, at start; what is replaced is an empty one */
@@ -69,6 +70,9 @@ void storage_sweep(struct storage *s, bool (*keep)(void *arg, uint64_t blob), vo
 
 /* One transaction of all batches (struct batch.link) in their order. */
 enum storage_outcome storage_write(struct storage *s, struct list *batches);
+
+/* After each: what nobody has to wait for. */
+void storage_after_write(struct storage *s);
 
 /* A new, empty file; storage_write() then writes to it. 0 or -errno. */
 int storage_begin_anew(struct storage *s) MUST_CHECK;

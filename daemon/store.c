@@ -94,6 +94,7 @@ static void do_task(struct store *store, enum task task)
 		s->head.next_number = store->next_number;
 		s->head.clean = store->clean;
 		store->outcome = storage_write(s, &store->writing);
+		storage_after_write(s);
 		if (store->reserve && store->outcome == STORAGE_WRITTEN)
 			storage_reserve(s);
 		break;

@@ -66,6 +66,7 @@ static int setup(void **state)
 	assert_int_equal(database_begin(db, true), 0);
 	put_all(db);
 	assert_int_equal(database_commit(db, &head), 0);
+	database_after_commit(db);
 	database_close(db);
 	spool_close(spool);
 	return 0;

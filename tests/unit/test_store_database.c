@@ -30,6 +30,7 @@ static void begin(void)
 static void commit(void)
 {
 	assert_int_equal(database_commit(db, &head), 0);
+	database_after_commit(db);
 }
 
 static void close_it(void)

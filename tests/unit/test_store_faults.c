@@ -327,6 +327,7 @@ static enum storage_outcome write_one(struct batch *b)
 	list_add_tail(&batches, &b->link);
 	storage.head.next_number = N;
 	outcome = storage_write(&storage, &batches);
+	storage_after_write(&storage);
 	free_batches(&batches);
 	return outcome;
 }
@@ -383,6 +384,7 @@ static void step(const char *changes)
 	list_add_tail(&batches, &b->link);
 	storage.head.next_number = N;
 	outcome = storage_write(&storage, &batches);
+	storage_after_write(&storage);
 	memory = outcome == STORAGE_WRITTEN ? full : rest;
 	for (uint64_t i = 0; i < N; i++)
 		if (memory.message[i] < 0)
