@@ -5,8 +5,9 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "wire/stream.h"
 
-enum { CHUNK_BYTES = 128 * 1024, ALIGNMENT = 8 };
+enum { CHUNK_BYTES = 128 * 1024, ALIGNMENT = 8, LENGTH_BYTES = 4 };
 
 struct batch_chunk {
 	struct batch_chunk *next;
@@ -16,7 +17,8 @@ struct batch_chunk {
 
 void batch_init(struct batch *batch)
 {
-	*batch = (struct batch){ .tail = &batch->first };
+	*batch =
+		(struct batch){ .tail = &batch->first, .last_receipt = &batch->receipts };
 	list_init(&batch->link);
 	list_init(&batch->waits);
 }
@@ -56,16 +58,26 @@ static void drop_entries(struct batch *batch)
 	batch->n = 0;
 }
 
+static void drop_receipts(struct batch *batch)
+{
+	for (struct receipt *r = batch->receipts; r; r = r->next)
+		outlet_unref(r->outlet);
+	batch->receipts = NULL;
+	batch->last_receipt = &batch->receipts;
+}
+
 void batch_clear(struct batch *batch)
 {
 	drop_entries(batch);
+	drop_receipts(batch);
 	free_chunks(batch, false);
-	batch->without_sends = false;
+	batch->without_sends = batch->told = false;
 }
 
 void batch_deinit(struct batch *batch)
 {
 	drop_entries(batch);
+	drop_receipts(batch);
 	free_chunks(batch, true);
 }
 
@@ -237,4 +249,25 @@ int batch_add_drop(struct batch *batch, enum batch_kind kind, uint64_t number,
 		e->blob = blob_ref(blob);
 	batch_put(batch, e);
 	return 0;
+}
+
+/* ---- receipts ---- */
+
+struct receipt *batch_add_receipt(struct batch *batch, struct outlet *outlet,
+				  struct slice header)
+{
+	size_t size = LENGTH_BYTES + header.size;
+	struct receipt *r;
+
+	if (size > RECEIPT_MAX)
+		return NULL;
+	r = take(batch, sizeof(*r) + size);
+	if (!r)
+		return NULL;
+	*r = (struct receipt){ .outlet = outlet_ref(outlet), .size = size };
+	frame_encode_length(r->frame, header.size);
+	memcpy(r->frame + LENGTH_BYTES, header.data, header.size);
+	*batch->last_receipt = r;
+	batch->last_receipt = &r->next;
+	return r;
 }

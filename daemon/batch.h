@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/list.h"
 #include "blob.h"
+#include "outlet.h"
 #include "record.h"
 
 enum batch_kind {
@@ -44,10 +45,12 @@ struct batch_chunk;
 struct batch {
 	struct list link;   /* in the line of those to be written */
 	bool without_sends; /* they have failed: only the rest is to be written */
+	bool told;	    /* that it is on the disk, see store_catch_up() */
 	struct batch_chunk *chunks;
 	struct batch_entry *first, **tail;
 	size_t n, bytes;   /* of memory */
 	struct list waits; /* struct store_wait */
+	struct receipt *receipts, **last_receipt;
 };
 
 void batch_init(struct batch *batch);
@@ -68,6 +71,11 @@ int batch_add_dedup(struct batch *batch, const struct dedup_record *dedup,
 		    bool again) MUST_CHECK;
 int batch_add_drop(struct batch *batch, enum batch_kind kind, uint64_t number,
 		   uint64_t body_size, struct blob *blob) MUST_CHECK;
+
+/* An answer that may be sent as soon as the batch is on the disk: a frame of this header. The
+ * receipt is valid until the batch is cleared. NULL without memory, or if it is too large. */
+struct receipt *batch_add_receipt(struct batch *batch, struct outlet *outlet,
+				  struct slice header);
 
 /* ---- the steps of these ---- */
 

@@ -59,7 +59,7 @@ struct stored_reply {
 
 static void stored_reply_free(struct stored_reply *s)
 {
-	peer_end_storing(s->request.peer, &s->stored);
+	request_end_storing(&s->request);
 	request_close(&s->request);
 	free(s);
 }
@@ -69,6 +69,10 @@ static void on_stored(struct store_wait *wait, int result)
 	struct stored_reply *s = CONTAINER_OF(wait, struct stored_reply, stored);
 	struct peer *peer = s->request.peer;
 
+	if (request_end_storing(&s->request)) {
+		stored_reply_free(s);
+		return;
+	}
 	if (result == 0) {
 		peer_put(peer, s->header, s->size);
 	} else {
@@ -81,8 +85,9 @@ static void on_stored(struct store_wait *wait, int result)
 static void on_stored_reply_end(struct request *request, const char *why)
 {
 	struct stored_reply *s = CONTAINER_OF(request, struct stored_reply, request);
+	bool answered = request_end_storing(request);
 
-	if (why) {
+	if (why && !answered) {
 		fault_set(&request->peer->server->fault,
 			  strcmp(why, "cancelled") ? FAULT_SHUTTING_DOWN : FAULT_TIMEOUT,
 			  "%s; it is done, but was not yet on the disk", why);
@@ -121,7 +126,7 @@ static int reply_when_stored(struct call *call)
 		free(s);
 		return err_origin(-ENOMEM);
 	}
-	peer_begin_storing(call->peer, &s->stored);
+	request_begin_storing(&s->request, &s->stored, true);
 	return 0;
 }
 

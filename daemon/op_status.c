@@ -256,7 +256,7 @@ static int put_peer(struct call *call, struct buf *out, const struct peer *peer)
 	json_put_text(w, "user", peer->user->name);
 	json_put_text(w, "label", peer->label ? peer->label : "");
 	json_put_text(w, "command", command);
-	json_put_u64(w, "requests", peer->requests.n);
+	json_put_u64(w, "requests", peer_n_requests(peer));
 	json_put_u64(w, "leases", op_receive_leases(peer));
 	json_put_u64(w, "output_bytes", stream_pending(&peer->stream));
 	json_put_u64(w, "age_ms", age / NS_PER_MS);

@@ -18,7 +18,7 @@ struct sweep {
 	struct cursor place; /* of a move: in the queue it goes to */
 	bool moves;
 	uint64_t done;
-	bool changed, storing, failed;
+	bool changed, failed;
 	struct fault fault; /* failed: why it ended early */
 	struct store_wait stored;
 };
@@ -28,8 +28,7 @@ enum { SWEEPABLE = 1 << MESSAGE_READY | 1 << MESSAGE_DELAYED | 1 << MESSAGE_DEAD
 
 static void sweep_free(struct sweep *s)
 {
-	if (s->storing)
-		peer_end_storing(s->request.peer, &s->stored);
+	request_end_storing(&s->request);
 	timer_cancel(&s->request.peer->server->loop, &s->again);
 	request_close(&s->request);
 	scan_deinit(&s->scan);
@@ -75,9 +74,8 @@ static void sweep_finish(struct sweep *s, const struct fault *fault)
 	s->failed = fault != NULL;
 	if (fault)
 		s->fault = *fault;
-	s->storing = true;
 	s->stored = (struct store_wait){ .done = on_stored };
-	peer_begin_storing(s->request.peer, &s->stored);
+	request_begin_storing(&s->request, &s->stored, false);
 }
 
 static int sweep_one(struct sweep *s, struct message *m, struct fault *fault)

@@ -50,6 +50,7 @@ static void peer_free(struct peer *peer)
 	map_remove(&server->peers_by_number, &peer->by_number);
 	peer_drop_upload(peer);
 	peer_drop_output(peer);
+	peer_drop_outlet(peer);
 	assemblies_deinit(&peer->assemblies);
 	map_deinit(&peer->requests);
 	stream_deinit(&peer->stream);
@@ -103,7 +104,7 @@ static void peer_set_state(struct peer *peer, enum peer_state state)
 		peer->linger_ns = peer->server->loop.now_ns;
 		timer_cancel(&peer->server->loop,
 			     &peer->deadline); /* it was a later one */
-		loop_defer(&peer->server->loop, &peer->flush);
+		peer_flush_later(peer);
 	}
 }
 
@@ -266,8 +267,10 @@ bool peer_has_room(const struct peer *peer)
 
 void peer_flush_later(struct peer *peer)
 {
-	if (peer->state != PEER_CLOSED)
-		loop_defer(&peer->server->loop, &peer->flush);
+	if (peer->state == PEER_CLOSED)
+		return;
+	peer_take_outlet(peer);
+	loop_defer(&peer->server->loop, &peer->flush);
 }
 
 void peer_note_sent(struct peer *peer, uint64_t size)
@@ -357,6 +360,8 @@ static void on_flush(struct deferred *deferred)
 	peer_note_sent(peer, peer->stream.sent_bytes - before);
 	check_drained(peer);
 	arm_deadline(peer);
+	if (!stream_pending(&peer->stream))
+		peer_give_outlet(peer);
 }
 
 /* ---- input ---- */
@@ -528,6 +533,8 @@ static void read_turn(struct peer *peer)
 			arm_deadline(peer);
 		return;
 	}
+	if (peer->server->broker.store) /* it may know of a commit what we do not yet */
+		store_catch_up(peer->server->broker.store);
 	peer->unread = false;
 	r = take_frames(peer, &n_frames);
 	if (r < 0)
@@ -702,8 +709,12 @@ void peer_accept(struct server *server, int fd_taken)
 struct request *peer_find_request(const struct peer *peer, uint64_t id)
 {
 	struct map_node *node = map_find(&peer->requests, map_u64(id));
+	struct request *request = node ? CONTAINER_OF(node, struct request, node) : NULL;
 
-	return node ? CONTAINER_OF(node, struct request, node) : NULL;
+	if (!request || request_claim(request))
+		return request;
+	request->end(request, NULL);
+	return NULL;
 }
 
 int request_open(struct request *request, struct peer *peer, bool has_id, uint64_t id,
@@ -732,17 +743,4 @@ void request_close(struct request *request)
 		list_remove(&request->link);
 	if (request->peer->state == PEER_DRAINING)
 		peer_flush_later(request->peer); /* it may have been the last one */
-}
-
-void peer_begin_storing(struct peer *peer, struct store_wait *wait)
-{
-	peer->n_storing++;
-	store_wait(peer->server->broker.store, wait);
-}
-
-void peer_end_storing(struct peer *peer, struct store_wait *wait)
-{
-	list_remove(&wait->link);
-	if (peer->n_storing-- == LIMIT_STORING_MAX)
-		source_again(&peer->source);
 }

@@ -64,6 +64,7 @@ struct peer {
 	struct upload *lent;	    /* where the large body goes that comes now */
 	struct upload *turn;	    /* the upload a worker has while uploading */
 	struct peer_output *output; /* files being sent to it, see peer_file.c; or NULL */
+	struct outlet *outlet;	    /* made when it first waits for the disk, or NULL */
 	struct list
 		preparing; /* struct send_request: bodies being copied, see send_file.h */
 	unsigned int n_preparing;
@@ -80,6 +81,7 @@ struct request {
 	struct map_node node; /* with an id: in peer->requests */
 	struct list link;     /* without: in peer->nameless */
 	struct peer *peer;
+	struct store_wait *storing; /* it waits for the disk, or NULL */
 	bool has_id;
 	uint64_t id;
 	/* Told to end: why is "cancelled", "shutting-down", or NULL when the peer is gone and
@@ -135,17 +137,35 @@ struct bytes *peer_get_from(struct peer *peer);
 
 /* ---- requests ---- */
 
+/* It is claimed, see request_claim(); one that has been answered already is ended. */
 struct request *peer_find_request(const struct peer *peer, uint64_t id);
+
+/* Those that have not been answered. */
+size_t peer_n_requests(const struct peer *peer);
 int request_open(struct request *request, struct peer *peer, bool has_id, uint64_t id,
 		 void (*end)(struct request *, const char *)) MUST_CHECK;
 void request_close(struct request *request);
 
+/* ---- requests that wait for the disk (peer_storing.c) ---- */
+
 struct store_wait;
 
-/* The request waits for the disk, and no longer. Who has too many of them is not read from
- * until some are answered. */
-void peer_begin_storing(struct peer *peer, struct store_wait *wait);
-void peer_end_storing(struct peer *peer, struct store_wait *wait);
+/* Who has too many of them is not read from until some are answered. with_header: what is to
+ * be answered then lies in server->header. */
+void request_begin_storing(struct request *request, struct store_wait *wait,
+			   bool with_header);
+
+/* From now on nobody but the loop answers it. False: it has been answered, and is to be ended
+ * without a word. Once. */
+bool request_claim(struct request *request);
+
+/* It waits no longer, if it did. True: it has been answered, with that header. */
+bool request_end_storing(struct request *request);
+
+/* Before the loop writes to it, and when it has nothing more to write. */
+void peer_take_outlet(struct peer *peer);
+void peer_give_outlet(struct peer *peer);
+void peer_drop_outlet(struct peer *peer);
 
 /* ---- writing: a failure ends the peer, so there is nothing to check ---- */
 

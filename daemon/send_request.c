@@ -49,7 +49,7 @@ void send_requests_drop_spare(struct server *server)
 
 /* ---- answers ---- */
 
-static void reply_number(struct peer *peer, uint64_t id, uint64_t number, bool duplicate,
+static void begin_answer(struct peer *peer, uint64_t id, uint64_t number, bool duplicate,
 			 const char *outcome)
 {
 	const struct broker *broker = &peer->server->broker;
@@ -62,14 +62,11 @@ static void reply_number(struct peer *peer, uint64_t id, uint64_t number, bool d
 		json_put_text(w, "outcome", outcome);
 	if (broker->store && !store_keeps_promises(broker->store))
 		json_put_bool(w, "durable", false);
-	peer_end(peer);
 }
 
 static void stop_storing(struct send_request *s)
 {
-	if (s->storing)
-		peer_end_storing(s->request.peer, &s->stored);
-	s->storing = false;
+	s->answered |= request_end_storing(&s->request);
 }
 
 void send_request_hold(struct send_request *s, uint64_t bytes)
@@ -98,8 +95,10 @@ void send_request_free(struct send_request *s)
 
 void send_request_refuse(struct send_request *s)
 {
-	peer_refuse(s->request.peer, s->request.has_id, s->request.id, "send",
-		    &s->request.peer->server->fault);
+	stop_storing(s);
+	if (!s->answered)
+		peer_refuse(s->request.peer, s->request.has_id, s->request.id, "send",
+			    &s->request.peer->server->fault);
 	send_request_free(s);
 }
 
@@ -113,24 +112,34 @@ static void refuse_and_free(struct send_request *s, enum fault_word word,
 /* If all that it waits for is there. */
 static void answer(struct send_request *s)
 {
-	if (s->storing || (s->options.wants_outcome && !s->outcome))
+	if (s->request.storing || (s->options.wants_outcome && !s->outcome))
 		return;
-	if (s->request.has_id)
-		reply_number(s->request.peer, s->request.id, s->number, s->duplicate,
+	if (s->request.has_id && !s->answered) {
+		begin_answer(s->request.peer, s->request.id, s->number, s->duplicate,
 			     s->outcome);
+		peer_end(s->request.peer);
+	}
 	send_request_free(s);
 }
 
 static void on_stored(struct store_wait *wait, int result);
 
-static void await_disk(struct send_request *s, bool for_send)
+/* When it is known now already what the answer will be, if all goes well. */
+static bool make_answer(struct send_request *s, bool for_send)
 {
 	struct peer *peer = s->request.peer;
 
-	s->storing = true;
-	s->failures = peer->server->broker.store_failures;
+	if (!s->request.has_id || !for_send || s->duplicate || s->options.wants_outcome)
+		return false;
+	begin_answer(peer, s->request.id, s->number, false, NULL);
+	return json_writer_end(peer->server->writer) == 0;
+}
+
+static void await_disk(struct send_request *s, bool for_send)
+{
+	s->failures = s->request.peer->server->broker.store_failures;
 	s->stored = (struct store_wait){ .for_send = for_send, .done = on_stored };
-	peer_begin_storing(peer, &s->stored);
+	request_begin_storing(&s->request, &s->stored, make_answer(s, for_send));
 }
 
 /* Told when it is on the disk: what was told to be over does not come again. */
@@ -141,7 +150,7 @@ static void on_settled(struct confirm *confirm, uint64_t number, const char *out
 	(void)number;
 	s->confirms = false;
 	s->outcome = outcome;
-	if (confirm->stored && !s->storing)
+	if (confirm->stored && !s->request.storing)
 		await_disk(s, false);
 	answer(s);
 }
@@ -249,7 +258,7 @@ static void on_end(struct request *request, const char *why)
 				s->body ? "cancelled while its body was copied: it was "
 					  "not sent"
 				: s->waits ? "cancelled while it waited for room"
-				: s->storing
+				: s->request.storing
 					? "cancelled while the disk was waited for: "
 					  "whether it is there is not known"
 					: "cancelled; the message stays in the queue");
@@ -346,7 +355,9 @@ int send_message(struct call *call, struct send_request *opened, struct queue *q
 	}
 	if (s)
 		accepted(s, number, r == QUEUE_DUPLICATE);
-	else if (call->has_id)
-		reply_number(call->peer, call->id, number, r == QUEUE_DUPLICATE, NULL);
+	else if (call->has_id) {
+		begin_answer(call->peer, call->id, number, r == QUEUE_DUPLICATE, NULL);
+		peer_end(call->peer);
+	}
 	return 0;
 }

@@ -23,7 +23,7 @@ struct send_request {
 	struct send_options options;
 	bool waits;    /* for room */
 	bool confirms; /* registered for the outcome */
-	bool storing;  /* the message, or the first one like it, is not yet on disk */
+	bool answered; /* by its receipt, see request_begin_storing() */
 	bool duplicate;
 	uint64_t number;
 	const char *outcome;

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -58,14 +59,17 @@ struct store {
 	const char *file_system, *warning;
 	struct deferred submit;
 	struct timer lazy, retry;
-	struct source source; /* an eventfd: the task is done */
+	struct source source; /* an eventfd, which is never read: the task is done */
 
 	pthread_t thread;
 	bool has_thread;
 	pthread_mutex_t mutex;
 	pthread_cond_t change;
 	enum task task; /* under the mutex, as what follows */
-	bool done;	/* the task has ended, its result is to be fetched */
+	atomic_bool
+		committed; /* what is being written is on the disk, see store_catch_up() */
+	atomic_bool done;  /* the task has ended, its result is to be fetched */
+	bool prompt; /* receipts are sent: it is not a file that is still incomplete */
 	struct list writing;
 	uint64_t next_number;
 	bool clean;   /* this is the last one */
@@ -85,6 +89,15 @@ const char *store_state_name(enum store_state state)
 
 /* ---- the thread ---- */
 
+static void send_receipts(struct store *store)
+{
+	if (!store->prompt || store->outcome != STORAGE_WRITTEN)
+		return;
+	store->committed = true;
+	LIST_FOREACH(link, &store->writing)
+		receipts_send(LIST_ENTRY(link, struct batch, link)->receipts);
+}
+
 static void do_task(struct store *store, enum task task)
 {
 	struct storage *s = &store->storage;
@@ -94,6 +107,7 @@ static void do_task(struct store *store, enum task task)
 		s->head.next_number = store->next_number;
 		s->head.clean = store->clean;
 		store->outcome = storage_write(s, &store->writing);
+		send_receipts(store);
 		storage_after_write(s);
 		if (store->reserve && store->outcome == STORAGE_WRITTEN)
 			storage_reserve(s);
@@ -206,9 +220,12 @@ static void put_batch(struct store *store, struct batch *batch)
 
 static void be_lazy(struct store *store)
 {
-	uint64_t at = deadline_after(clock_ns(CLOCK_MONOTONIC), LAZY_MS);
+	uint64_t at;
 
-	if (!timer_is_set(&store->lazy) && timer_set(store->loop, &store->lazy, at) < 0)
+	if (timer_is_set(&store->lazy))
+		return;
+	at = deadline_after(clock_ns(CLOCK_MONOTONIC), LAZY_MS);
+	if (timer_set(store->loop, &store->lazy, at) < 0)
 		loop_defer(store->loop, &store->submit);
 }
 
@@ -235,6 +252,7 @@ static void write_now(struct store *store)
 	store->gathering = next;
 	relieve(store);
 	store->next_number = store->ops->next_number(store->owner);
+	store->prompt = !store->dumping && !store->must_renew;
 	begin_task(store, TASK_WRITE);
 }
 
@@ -307,6 +325,20 @@ static void tell_sends(struct list *waits)
 	}
 }
 
+/* They go on waiting when what they wait in is gone: for the new file to be complete. */
+static void hold_waits(struct store *store, struct list *waits)
+{
+	LIST_FOREACH_SAFE(link, waits) {
+		struct store_wait *wait = LIST_ENTRY(link, struct store_wait, link);
+
+		if (wait->receipt && receipt_is_sent(wait->receipt))
+			continue;
+		wait->receipt = NULL;
+		list_remove(&wait->link);
+		list_add_tail(&store->held, &wait->link);
+	}
+}
+
 static void tell_stored(struct store *store, const struct batch *batch, bool ok)
 {
 	if (batch->without_sends)
@@ -376,7 +408,7 @@ static void begin_anew(struct store *store)
 
 	tell_stored(store, store->gathering, false);
 	tell_sends(&store->gathering->waits);
-	list_splice_tail(&store->held, &store->gathering->waits);
+	hold_waits(store, &store->gathering->waits);
 	hold_blobs(store, store->gathering);
 	batch_clear(store->gathering);
 	relieve(store);
@@ -442,11 +474,12 @@ static void tell_batch(struct store *store, struct batch *batch,
 		note_synced(batch, outcome == STORAGE_WRITTEN && !batch->without_sends);
 	if (outcome == STORAGE_LOST || store->dumping) /* the old file has other rows */
 		hold_blobs(store, batch);
-	tell_stored(store, batch, outcome == STORAGE_WRITTEN);
+	if (!batch->told)
+		tell_stored(store, batch, outcome == STORAGE_WRITTEN);
 	switch (outcome) {
 	case STORAGE_WRITTEN:
 		if (store->dumping || store->must_renew) /* this file is not the last */
-			list_splice_tail(&store->held, &batch->waits);
+			hold_waits(store, &batch->waits);
 		tell_all(&batch->waits, 0, 0);
 		break;
 	case STORAGE_REST_WRITTEN:
@@ -518,6 +551,13 @@ static void after_anew(struct store *store, enum task task, int result)
 	}
 }
 
+static void note_commits(struct store *store)
+{
+	store->commits = store->storage.head.commits;
+	store->last_commit_us = store->storage.last_commit_us;
+	store->longest_commit_us = store->storage.longest_commit_us;
+}
+
 /* The thread has ended its task, if it has. */
 static void fetch_result(struct store *store)
 {
@@ -529,17 +569,16 @@ static void fetch_result(struct store *store)
 	if (store->done) { /* else these are the thread's */
 		task = store->task;
 		store->task = TASK_NONE;
-		store->done = false;
+		store->done = store->committed = false;
 		outcome = store->outcome;
 		result = store->result;
 	}
 	pthread_mutex_unlock(&store->mutex);
 	if (task == TASK_NONE)
 		return;
-	memcpy(store->error, store->storage.error, sizeof(store->error));
-	store->commits = store->storage.head.commits;
-	store->last_commit_us = store->storage.last_commit_us;
-	store->longest_commit_us = store->storage.longest_commit_us;
+	if (task == TASK_WRITE ? outcome != STORAGE_WRITTEN : result < 0)
+		memcpy(store->error, store->storage.error, sizeof(store->error));
+	note_commits(store);
 	if (task == TASK_WRITE) {
 		tell_written(store, outcome);
 		after_write(store, outcome);
@@ -554,11 +593,27 @@ static void fetch_result(struct store *store)
 
 static void on_done(struct source *source, uint32_t events)
 {
-	uint64_t n;
-
 	(void)events;
-	(void)!read(source->fd, &n, sizeof(n));
 	fetch_result(CONTAINER_OF(source, struct store, source));
+}
+
+void store_catch_up(struct store *store)
+{
+	if (store->done) {
+		fetch_result(store);
+		return;
+	}
+	if (!atomic_load_explicit(&store->committed, memory_order_acquire))
+		return;
+	store->committed = false;
+	note_commits(store);
+	LIST_FOREACH(link, &store->writing) {
+		struct batch *batch = LIST_ENTRY(link, struct batch, link);
+
+		note_synced(batch, !batch->without_sends);
+		tell_stored(store, batch, true);
+		batch->told = true;
+	}
 }
 
 /* ---- records ---- */
@@ -614,6 +669,12 @@ void store_wait(struct store *store, struct store_wait *wait)
 {
 	list_add_tail(&store->gathering->waits, &wait->link);
 	loop_defer_until_idle(store->loop, &store->submit);
+}
+
+void store_add_receipt(struct store *store, struct store_wait *wait,
+		       struct outlet *outlet, struct slice header)
+{
+	wait->receipt = batch_add_receipt(store->gathering, outlet, header);
 }
 
 /* Without memory for a record the file no longer tells the truth. */
@@ -781,7 +842,7 @@ static int watch_thread(struct store *store)
 
 	if (fd < 0)
 		return err_origin(-errno);
-	r = source_add(&store->source, store->loop, NULL, fd, EPOLLIN, on_done);
+	r = source_add(&store->source, store->loop, NULL, fd, EPOLLIN | EPOLLET, on_done);
 	if (r == 0)
 		TAKE_FD(fd);
 	else

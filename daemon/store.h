@@ -8,7 +8,8 @@
  * The loop adds records to a batch and goes on. One thread writes one batch after the other,
  * each in one transaction: while a commit runs, the next batch gathers, so that many senders
  * share one wait for the disk. Who needs to know that a thing is on the disk waits for it
- * (store_wait()); if nobody waits, records gather for a little while.
+ * (store_wait()); if nobody waits, records gather for a little while. What is to be told a
+ * peer then can be left with the thread (store_add_receipt()), which does so at once.
  *
  *	          disk full
  *	WORKS  ------------->  FULL     no sends; what ends messages is still written, into
@@ -54,6 +55,7 @@ struct store_ops {
 struct store_wait {
 	struct list link;
 	bool for_send; /* it is a message that must be there; else what became of one */
+	struct receipt *receipt; /* or NULL, see store_add_receipt() */
 	/* 0: all that was added before is on the disk. -ENOSPC: it is not, for the disk is
 	 * full. Any other: that is not known. */
 	void (*done)(struct store_wait *wait, int result);
@@ -147,6 +149,17 @@ void store_await_room(struct store *store, struct deferred *resume);
 /* wait->done() is called when all that was added so far is on the disk, or failed. To wait
  * no longer: list_remove(&wait->link). */
 void store_wait(struct store *store, struct store_wait *wait);
+
+/* To what waits, if it is to be told a peer: the header of the answer. It is sent if all goes
+ * well: who waits no longer, in done() at the latest, learns from receipt_revoke() whether it
+ * was. If not, and where there is no receipt for lack of memory or because it would be too
+ * large, he answers himself. */
+void store_add_receipt(struct store *store, struct store_wait *wait,
+		       struct outlet *outlet, struct slice header);
+
+/* A receipt may have been sent just now, and what is read next may follow from it: what was
+ * stored with it is told now, if that is still to come. */
+void store_catch_up(struct store *store);
 
 /* False: the file system of the directory may end with the machine or the container. */
 bool store_keeps_promises(const struct store *store);

@@ -79,6 +79,7 @@ WORKER_WRAPS := -Wl,--wrap=clock_gettime,--wrap=close,--wrap=pthread_create
 test_worker_LDFLAGS := $(WORKER_WRAPS)
 test_worker_end_LDFLAGS := $(WORKER_WRAPS)
 test_store_LDFLAGS := $(WRAP_MEMORY)
+test_store_receipts_LDFLAGS := $(WRAP_MEMORY)
 test_store_broker_LDFLAGS := $(WRAP_MEMORY)
 
 # Everything but main(), so that a test can reach into each module and only what it uses

@@ -139,14 +139,21 @@ static void test_shut_down_behind_the_send(void **state)
 
 enum { SENDERS = 4, SENDS = 2000 };
 
-/* Reads all replies until the end of the connection: which sends were answered. */
+/* Reads all replies until the end of the connection: which sends were answered, none of them
+ * twice. */
 static int hear_answers(struct client *client, bool answered[SENDS])
 {
+	bool told[SENDS] = { false };
 	struct frame *f;
 	int n = 0;
 
+	told[0] = answered[0];
 	while ((f = hear_or_eof(client))) {
-		if (!json_has(f->header, "re") || json_has(f->header, "error"))
+		if (!json_has(f->header, "re"))
+			continue;
+		assert_false(told[json_int(f->header, "re")]);
+		told[json_int(f->header, "re")] = true;
+		if (json_has(f->header, "error"))
 			continue;
 		answered[json_int(f->header, "re")] = true;
 		n++;

@@ -1,274 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The loop's side of the store: who is told what and when, its states, its end; with the
- * real thread, on a disk that fails. */
+/* The loop's side of the store: who is told what and when, its states, its end. */
 
-#include "unit/alloc.h"
-#include "unit/disk.h"
-
-#include "base/clock.h"
-#include "log.h"
-#include "loop.h"
-#include "store.h"
-#include "worker.h"
-
-enum { N = 40 };
-
-static struct owner {
-	struct loop loop;
-	struct workers *workers;
-	struct blobs blobs;
-	struct blob *blob[N];
-	struct store *store;
-	bool there[N], storing[N];
-	uint64_t next_number, dumps;
-	bool worked_again;
-	char told[2000]; /* in order: "5+" stored, "5-" not, "w0", "w-28" the end of a wait */
-	void (*on_dump)(void);
-} o;
-
-static struct store_wait waits[8];
-
-/* ---- the owner ---- */
-
-static void tell(const char *format, ...) PRINTF_LIKE(1, 2);
-static void tell(const char *format, ...)
-{
-	size_t used = strlen(o.told);
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(o.told + used, sizeof(o.told) - used, format, args);
-	va_end(args);
-}
-
-static void check_told(const char *text)
-{
-	assert_string_equal(o.told, text);
-	*o.told = '\0';
-}
-
-static void on_stored(void *owner, uint64_t number, bool ok)
-{
-	(void)owner;
-	o.storing[number] = false;
-	if (!ok) {
-		o.there[number] = false;
-		o.blob[number] = blob_unref(o.blob[number]);
-	}
-	tell("%d%c ", (int)number, ok ? '+' : '-');
-}
-
-static void on_done(struct store_wait *wait, int result)
-{
-	tell("%c%d ", 'a' + (int)(wait - waits), result);
-}
-
-static struct message_record record(uint64_t number, uint64_t attempts)
-{
-	static char body[5000];
-
-	if (o.blob[number])
-		return (struct message_record){
-			.number = number,
-			.attempts = attempts,
-			.meta = { "{}", 2 },
-			.body_size = o.blob[number]->size,
-			.blob = o.blob[number]->id,
-			.blob_fd = o.blob[number]->fd,
-			.blob_synced = o.blob[number]->synced,
-		};
-	return (struct message_record){ .number = number,
-					.attempts = attempts,
-					.meta = { "{}", 2 },
-					.body = { body, number % 2 ? 5000 : 10 },
-					.body_size = number % 2 ? 5000 : 10 };
-}
-
-static int on_dump(void *owner, uint64_t *cursor)
-{
-	(void)owner;
-	o.dumps++;
-	for (; *cursor < N; ++*cursor) {
-		struct message_record m = record(*cursor, 0);
-
-		if (o.there[*cursor] && !o.storing[*cursor])
-			store_put_message_again(o.store, &m, NULL, o.blob[*cursor]);
-		if (*cursor == N / 2 && o.on_dump) {
-			o.on_dump();
-			o.on_dump = NULL;
-			++*cursor;
-			return 0;
-		}
-	}
-	return 1;
-}
-
-static uint64_t next_number(void *owner)
-{
-	(void)owner;
-	return o.next_number;
-}
-
-static void on_works(void *owner)
-{
-	(void)owner;
-	o.worked_again = true;
-}
-
-static const struct store_ops ops = {
-	.stored = on_stored,
-	.dump = on_dump,
-	.next_number = next_number,
-	.works = on_works,
-};
-
-/* ---- its acts ---- */
-
-static int send(uint64_t number)
-{
-	struct message_record m = record(number, 0);
-	int r = store_put_message(o.store, &m, NULL, o.blob[number]);
-
-	if (r == 0)
-		o.there[number] = o.storing[number] = true;
-	o.next_number = number + 1;
-	return r;
-}
-
-static void drop(uint64_t number)
-{
-	struct message_record m = record(number, 0);
-
-	store_drop_message(o.store, number, o.blob[number] ? 0 : m.body_size,
-			   o.blob[number]);
-	o.there[number] = o.storing[number] = false;
-	o.blob[number] = blob_unref(o.blob[number]);
-}
-
-static void wait_as(int which, bool for_send)
-{
-	waits[which] = (struct store_wait){ .for_send = for_send, .done = on_done };
-	store_wait(o.store, &waits[which]);
-}
-
-#define until(condition)                                         \
-	do {                                                     \
-		while (!(condition))                             \
-			assert_int_equal(loop_pass(&o.loop), 0); \
-	} while (0)
-
-static enum store_state state_of(void)
-{
-	struct store_report report;
-
-	store_describe(o.store, &report);
-	return report.state;
-}
-
-static bool was_told(const char *text)
-{
-	return strstr(o.told, text) != NULL;
-}
-
-/* ---- opening and what is found ---- */
-
-static bool found[N];
-
-static int on_name(void *arg, const struct name_record *n)
-{
-	(void)arg;
-	(void)n;
-	return 0;
-}
-
-static int on_message(void *arg, const struct message_record *m)
-{
-	(void)arg;
-	assert_in_range(m->number, 1, N - 1);
-	found[m->number] = true;
-	return 0;
-}
-
-static int on_dedup(void *arg, const struct dedup_record *d)
-{
-	(void)arg;
-	(void)d;
-	return 0;
-}
-
-static bool keeps_all(void *arg, uint64_t blob)
-{
-	(void)arg;
-	(void)blob;
-	return true;
-}
-
-static int open_store(void)
-{
-	int r = store_open(&o.store, disk_directory, &o.loop, &ops, &o);
-
-	memset(found, 0, sizeof(found));
-	if (r == 0)
-		r = store_load(o.store, on_name, on_message, on_dedup, NULL);
-	if (r == 0)
-		r = store_judge(o.store);
-	memcpy(o.there, found, sizeof(found));
-	if (r == 0)
-		r = store_start(o.store, keeps_all, NULL);
-	return r;
-}
-
-/* Closes it, and opens it anew on a disk that works: all that is there is there. */
-static void check_reopened(void)
-{
-	bool there[N];
-	struct store_report report;
-
-	memcpy(there, o.there, sizeof(there));
-	o.store = store_close(o.store, true);
-	disk_works();
-	assert_int_equal(open_store(), 0);
-	assert_true(store_get_head(o.store)->next_number >= o.next_number);
-	store_describe(o.store, &report);
-	if (report.damage)
-		fail_msg("%s", report.damage);
-	for (int i = 0; i < N; i++)
-		if (there[i] != found[i])
-			fail_msg("message %d is %s", i, found[i] ? "there" : "lost");
-}
-
-static int setup(void **state)
-{
-	disk_setup(state);
-	log_set_level(LEVEL_ERROR);
-	memset(&o, 0, sizeof(o));
-	o.next_number = 1;
-	assert_int_equal(loop_init(&o.loop), 0);
-	assert_int_equal(open_store(), 0);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	disk_works();
-	o.blobs.keep = true;
-	o.store = store_close(o.store, true);
-	for (int i = 0; i < N; i++)
-		o.blob[i] = blob_unref(o.blob[i]);
-	o.workers = workers_free(o.workers, 30000);
-	if (o.blobs.workers)
-		blobs_deinit(&o.blobs);
-	loop_deinit(&o.loop);
-	return disk_teardown(state);
-}
+#include "unit/store_world.h"
 
 /* ---- in order ---- */
 
 static void test_order(void **state)
 {
 	for (uint64_t i = 1; i <= 3; i++) {
-		assert_int_equal(send(i), 0);
+		assert_int_equal(put(i), 0);
 		wait_as((int)i - 1, true);
 	}
 	wait_as(3, false);
@@ -287,7 +28,7 @@ static void test_while_a_commit_runs(void **state)
 	store_describe(o.store, &report);
 	before = report.commits;
 	for (uint64_t i = 1; i <= 20; i++) {
-		assert_int_equal(send(i), 0);
+		assert_int_equal(put(i), 0);
 		wait_as(0, true);
 		if (i % 5 == 0)
 			assert_int_equal(loop_pass(&o.loop), 0);
@@ -302,7 +43,7 @@ static void test_while_a_commit_runs(void **state)
 
 static void test_nobody_waits(void **state)
 {
-	assert_int_equal(send(1), 0);
+	assert_int_equal(put(1), 0);
 	until(was_told("1+"));
 	drop(1);
 	store_set_message(o.store, &(struct message_record){ .number = 1 });
@@ -312,7 +53,7 @@ static void test_nobody_waits(void **state)
 
 static void test_who_waits_no_longer(void **state)
 {
-	assert_int_equal(send(1), 0);
+	assert_int_equal(put(1), 0);
 	wait_as(0, true);
 	wait_as(1, true);
 	list_remove(&waits[0].link);
@@ -322,7 +63,7 @@ static void test_who_waits_no_longer(void **state)
 
 static void test_flush(void **state)
 {
-	assert_int_equal(send(1), 0);
+	assert_int_equal(put(1), 0);
 	wait_as(0, true);
 	assert_true(store_flush(o.store, 30000));
 	check_told("1+ a0 ");
@@ -349,12 +90,12 @@ static void test_a_full_disk(void **state)
 {
 	struct fault fault;
 
-	assert_int_equal(send(1), 0);
+	assert_int_equal(put(1), 0);
 	wait_as(0, true);
 	until(was_told("a"));
 	check_told("1+ a0 ");
 	disk_fail(1, UINT32_MAX, ENOSPC);
-	assert_int_equal(send(2), 0);
+	assert_int_equal(put(2), 0);
 	wait_as(0, true);
 	drop(1);
 	wait_as(1, false);
@@ -366,7 +107,7 @@ static void test_a_full_disk(void **state)
 	disk_works();
 	until(state_of() == STORE_WORKS);
 	assert_int_equal(store_check(o.store, &fault), 0);
-	assert_int_equal(send(3), 0);
+	assert_int_equal(put(3), 0);
 	wait_as(0, true);
 	until(was_told("a"));
 	check_told("3+ a0 ");
@@ -376,10 +117,10 @@ static void test_a_full_disk(void **state)
 /* What ends messages has room that was kept for it. */
 static void test_the_rest_is_written(void **state)
 {
-	assert_int_equal(send(1), 0);
+	assert_int_equal(put(1), 0);
 	assert_true(store_flush(o.store, 30000));
 	check_told("1+ ");
-	assert_int_equal(send(2), 0);
+	assert_int_equal(put(2), 0);
 	drop(1);
 	wait_as(0, true);
 	wait_as(1, false);
@@ -407,7 +148,7 @@ static void send_many(void)
 {
 	for (uint64_t i = 1; i < N; i++)
 		if (i != 7 && i != 39)
-			assert_int_equal(send(i), 0);
+			assert_int_equal(put(i), 0);
 	assert_true(store_flush(o.store, 30000));
 	*o.told = '\0';
 }
@@ -418,7 +159,7 @@ static void test_a_new_file(void **state)
 
 	send_many();
 	disk_fail(1, 1, EIO);
-	assert_int_equal(send(39), 0);
+	assert_int_equal(put(39), 0);
 	wait_as(0, true);
 	drop(3);
 	wait_as(1, false);
@@ -532,7 +273,7 @@ static void test_a_file_goes_behind_its_row(void **state)
 	struct blob *b = make_blob(1);
 	uint64_t id = b->id;
 
-	assert_int_equal(send(1), 0);
+	assert_int_equal(put(1), 0);
 	assert_int_equal(b->refs, 2);
 	assert_false(b->synced);
 	flush();
@@ -554,11 +295,11 @@ static void test_a_file_on_a_full_disk(void **state)
 	struct blob *b = make_blob(1), *refused;
 	uint64_t id = b->id;
 
-	assert_int_equal(send(1), 0);
+	assert_int_equal(put(1), 0);
 	flush();
 	refused = blob_ref(make_blob(2));
 	disk_fail(1, UINT32_MAX, ENOSPC);
-	assert_int_equal(send(2), 0);
+	assert_int_equal(put(2), 0);
 	drop(1);
 	wait_as(0, false);
 	until(was_told("a"));
@@ -601,7 +342,7 @@ static void test_a_file_on_a_full_disk_and_all_anew(void **state)
 	struct blob *b = blob_ref(make_blob(1));
 	uint64_t id = b->id;
 
-	assert_int_equal(send(1), 0);
+	assert_int_equal(put(1), 0);
 	flush();
 	disk_fail(1, UINT32_MAX, ENOSPC);
 	drop(1);
@@ -621,16 +362,16 @@ static void test_a_file_while_all_is_written_anew(void **state)
 
 	for (uint64_t i = 1; i <= 3; i++) {
 		held[i - 1] = make_blob(i == 3 ? 4 : i)->id;
-		assert_int_equal(send(i == 3 ? 4 : i), 0);
+		assert_int_equal(put(i == 3 ? 4 : i), 0);
 	}
 	last = blob_ref(o.blob[4]);
 	stays = make_blob(5)->id;
-	assert_int_equal(send(5), 0);
+	assert_int_equal(put(5), 0);
 	flush();
 	*o.told = '\0';
 	comes = make_blob(6)->id;
 	disk_fail(1, 1, EIO);
-	assert_int_equal(send(6), 0);
+	assert_int_equal(put(6), 0);
 	drop(1);
 	wait_as(0, false);
 	/* handed over in the first pass in which nothing is ready */
@@ -655,7 +396,7 @@ static void test_the_end_of_a_store_that_holds_files(void **state)
 {
 	struct blob *b = blob_ref(make_blob(1));
 
-	assert_int_equal(send(1), 0);
+	assert_int_equal(put(1), 0);
 	flush();
 	disk_fail(1, UINT32_MAX, EIO);
 	drop(1);
@@ -674,7 +415,7 @@ static void test_a_file_without_memory(void **state)
 {
 	uint64_t id = make_blob(1)->id;
 
-	assert_int_equal(send(1), 0);
+	assert_int_equal(put(1), 0);
 	flush();
 	fail_allocation(1);
 	drop(1);
@@ -718,9 +459,9 @@ static void test_a_file_that_was_lost(void **state)
 {
 	uint64_t id = make_blob(1)->id;
 
-	assert_int_equal(send(1), 0);
+	assert_int_equal(put(1), 0);
 	make_blob(2);
-	assert_int_equal(send(2), 0);
+	assert_int_equal(put(2), 0);
 	flush();
 	o.blob[1]->synced = false;
 	assert_int_equal(unlink(disk_path(path_of(id))), 0);
@@ -731,7 +472,7 @@ static void test_a_file_that_was_lost(void **state)
 	make_blob(3);
 	assert_int_equal(unlink(disk_path(path_of(o.blob[3]->id))), 0);
 	*o.told = '\0';
-	assert_int_equal(send(3), 0); /* but such a send fails */
+	assert_int_equal(put(3), 0); /* but such a send fails */
 	until(was_told("3-"));
 	until(state_of() == STORE_WORKS);
 	assert_true(o.there[2]);
@@ -748,7 +489,7 @@ static bool use_store(void)
 	bool ok = open_store() == 0;
 
 	for (uint64_t i = 1; i < 8 && ok; i++)
-		ok = send(i) == 0;
+		ok = put(i) == 0;
 	if (ok) {
 		drop(2);
 		store_put_name(o.store,
