@@ -206,7 +206,8 @@ static int wait_ms(const struct loop *loop)
 	const struct heap_node *first = heap_first(&loop->timers[TIMER_MONOTONIC]);
 	uint64_t now, ms;
 
-	if (!list_is_empty(&loop->groups) || !list_is_empty(&loop->idle))
+	if (!list_is_empty(&loop->groups) || !list_is_empty(&loop->idle) ||
+	    !list_is_empty(&loop->deferred))
 		return 0;
 	if (!first)
 		return -1;

@@ -104,7 +104,8 @@ static inline bool timer_is_set(const struct timer *timer)
 
 void deferred_init(struct deferred *deferred, void (*run)(struct deferred *));
 
-/* Runs once at the end of this pass; again until then changes nothing. */
+/* Runs once at the end of this pass, or of the next if none is under way; again until then
+ * changes nothing. */
 void loop_defer(struct loop *loop, struct deferred *deferred);
 void deferred_cancel(struct deferred *deferred);
 

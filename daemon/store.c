@@ -258,7 +258,8 @@ static void write_now(struct store *store)
 
 static bool has_work(const struct store *store)
 {
-	return store->gathering->n || !list_is_empty(&store->gathering->waits);
+	return store->gathering->n || !list_is_empty(&store->gathering->waits) ||
+	       store->must_renew;
 }
 
 static void on_submit(struct deferred *deferred)
@@ -587,7 +588,7 @@ static void fetch_result(struct store *store)
 	}
 	if (!is_busy(store) && !list_is_empty(&store->gathering->waits))
 		loop_defer_until_idle(store->loop, &store->submit);
-	else if (!is_busy(store) && store->gathering->n)
+	else if (!is_busy(store) && has_work(store))
 		be_lazy(store);
 }
 

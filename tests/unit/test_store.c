@@ -176,6 +176,20 @@ static void test_a_new_file(void **state)
 	check_reopened();
 }
 
+/* Nothing else is to be written. */
+static void test_a_new_file_without_memory_for_a_record(void **state)
+{
+	send_many();
+	store_renew(o.store);
+	until(state_of() == STORE_BROKEN);
+	until(state_of() == STORE_WORKS);
+	check_reopened();
+	store_renew(o.store);
+	assert_true(store_flush(o.store, 30000));
+	assert_int_equal(state_of(), STORE_WORKS);
+	assert_int_equal(o.dumps, 2);
+}
+
 /* Who waits while the file is not to be trusted is told when the new one is complete. */
 static void test_waiting_for_a_new_file(void **state)
 {
@@ -540,6 +554,7 @@ int main(void)
 		it(test_a_full_disk),
 		it(test_the_rest_is_written),
 		it(test_a_new_file),
+		it(test_a_new_file_without_memory_for_a_record),
 		it(test_waiting_for_a_new_file),
 		it(test_it_tries_again),
 		it(test_the_end_while_broken),
