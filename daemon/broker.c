@@ -83,7 +83,6 @@ void broker_deinit(struct broker *broker)
 	heap_deinit(&broker->expiring);
 	dedup_deinit(broker);
 	free(broker->dump_numbers);
-	blobs_deinit(&broker->blobs);
 	map_deinit(&broker->confirms);
 	map_deinit(&broker->messages);
 	map_deinit(&broker->names);

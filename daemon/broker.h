@@ -63,7 +63,7 @@ int broker_init(struct broker *broker, struct loop *loop, struct users *users,
 		const struct limits *limits, const struct rules *rules,
 		bool system_mode) MUST_CHECK;
 
-/* Frees all queues and messages. */
+/* Frees all queues and messages; broker->blobs is left to the owner, for jobs that still run. */
 void broker_deinit(struct broker *broker);
 
 /* Bytes of messages came or went. After a flood the memory goes back to the system. */

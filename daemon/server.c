@@ -314,6 +314,8 @@ struct server *server_free(struct server *server)
 	if (server->broker.loop)
 		broker_deinit(&server->broker);
 	server->workers = workers_free(server->workers, WORKERS_WAIT_MS);
+	if (server->broker.loop) /* a job may have made a file until then */
+		blobs_deinit(&server->broker.blobs);
 	if (server->users.loop)
 		users_deinit(&server->users);
 	timer_cancel(&server->loop, &server->stop_timer);

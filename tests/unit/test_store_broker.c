@@ -181,6 +181,7 @@ static void end_world(void **state, bool in_order)
 	w.broker.blobs.keep = true;
 	w.broker.store = store_close(w.broker.store, in_order);
 	broker_deinit(&w.broker);
+	blobs_deinit(&w.broker.blobs);
 	workers = workers_free(workers, 30000);
 	user_unref(w.user);
 	bytes_unref(w.from);
