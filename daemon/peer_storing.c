@@ -71,9 +71,10 @@ void peer_take_outlet(struct peer *peer)
 		outlet_take(peer->outlet);
 }
 
+/* Not behind its last words. */
 void peer_give_outlet(struct peer *peer)
 {
-	if (peer->outlet)
+	if (peer->outlet && peer->state <= PEER_DRAINING)
 		outlet_give(peer->outlet);
 }
 
