@@ -143,7 +143,7 @@ struct batch_entry *batch_new_entry(struct batch *batch, enum batch_kind kind)
 
 void batch_put(struct batch *batch, struct batch_entry *entry)
 {
-	*batch->tail = entry;
+	atomic_store_explicit(batch->tail, entry, memory_order_release);
 	batch->tail = &entry->next;
 	batch->n++;
 }

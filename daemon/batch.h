@@ -7,6 +7,8 @@
  * the storage thread can work on it while the loop goes on.
  */
 
+#include <stdatomic.h>
+
 #include "base/bytes.h"
 #include "base/list.h"
 #include "blob.h"
@@ -24,7 +26,7 @@ enum batch_kind {
 };
 
 struct batch_entry {
-	struct batch_entry *next;
+	struct batch_entry *_Atomic next; /* see batch_next() */
 	enum batch_kind kind;
 	bool again;
 	struct bytes *block; /* the message's body, if it lies in one */
@@ -47,7 +49,7 @@ struct batch {
 	bool without_sends; /* they have failed: only the rest is to be written */
 	bool told;	    /* that it is on the disk, see store_catch_up() */
 	struct batch_chunk *chunks;
-	struct batch_entry *first, **tail;
+	struct batch_entry *_Atomic first, *_Atomic *tail;
 	size_t n, bytes;   /* of memory */
 	struct list waits; /* struct store_wait */
 	struct receipt *receipts, **last_receipt;
@@ -76,6 +78,14 @@ int batch_add_drop(struct batch *batch, enum batch_kind kind, uint64_t number,
  * receipt is valid until the batch is cleared. NULL without memory, or if it is too large. */
 struct receipt *batch_add_receipt(struct batch *batch, struct outlet *outlet,
 				  struct slice header);
+
+/* The entry behind, or the first one; NULL: none yet. Also while another thread adds some. */
+static inline struct batch_entry *batch_next(const struct batch *batch,
+					     const struct batch_entry *entry)
+{
+	return atomic_load_explicit(entry ? &entry->next : &batch->first,
+				    memory_order_acquire);
+}
 
 /* ---- the steps of these ---- */
 

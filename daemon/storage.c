@@ -394,26 +394,55 @@ static int write_entry(struct database *db, const struct batch_entry *e)
 	return 0;
 }
 
-static int write_batch(struct database *db, const struct batch *batch, bool sends)
+/* What is behind *last, which is moved on. */
+static int write_batch(struct database *db, const struct batch *batch, bool sends,
+		       const struct batch_entry **last)
 {
+	const struct batch_entry *e;
 	int r = 0;
 
-	for (const struct batch_entry *e = batch->first; e && r == 0; e = e->next)
+	while (r == 0 && (e = batch_next(batch, *last))) {
 		if (sends || !is_send(e))
 			r = write_entry(db, e);
+		*last = e;
+	}
 	return err_trace(r);
+}
+
+void storage_write_ahead(struct storage *s, const struct batch *batch)
+{
+	if (!s->db)
+		return;
+	if (!s->ahead) {
+		s->ahead = true;
+		s->ahead_entry = NULL;
+		s->ahead_result = database_begin(s->db, true);
+	}
+	if (s->ahead_result == 0)
+		s->ahead_result = write_batch(s->db, batch, true, &s->ahead_entry);
+}
+
+static int begin(struct storage *s, bool sends)
+{
+	if (!s->ahead)
+		return err_trace(database_begin(s->db, sends));
+	s->ahead = false;
+	return err_trace(s->ahead_result);
 }
 
 /* A batch whose sends have failed before comes again without them. */
 static int write_all(struct storage *s, struct list *batches, bool sends)
 {
-	int r = database_begin(s->db, sends);
+	const struct batch_entry *last = s->ahead ? s->ahead_entry : NULL;
+	int r = begin(s, sends);
 
 	LIST_FOREACH(link, batches) {
 		const struct batch *batch = LIST_ENTRY(link, struct batch, link);
 
 		if (r == 0)
-			r = write_batch(s->db, batch, sends && !batch->without_sends);
+			r = write_batch(s->db, batch, sends && !batch->without_sends,
+					&last);
+		last = NULL;
 	}
 	if (r == 0)
 		r = database_commit(s->db, &s->head);

@@ -25,7 +25,10 @@ struct storage {
 	bool no_room;		/* so little that it could not be opened again */
 	uint64_t live, commits; /* rows of messages, and commits, as of the last one */
 	bool written;		/* storage_after_write() has something to do */
-	bool anew;		/* a new file is being written beside the old one */
+	bool ahead; /* a transaction has been begun, see storage_write_ahead() */
+	int ahead_result;
+	const struct batch_entry *ahead_entry; /* the last one in it */
+	bool anew;	/* a new file is being written beside the old one */
 	bool set_aside; /* the old one is damaged: kept as ipcd.db.bad when it is replaced */
 	bool is_aside;	 /* it was, at start; what is replaced is an empty one */
 	char *options;	 /* see database_describe_options() */
@@ -67,6 +70,10 @@ char *storage_find_bad(const struct storage *s);
 /* Drops the spool's files that keep() does not know; it is asked for each there is. While a
  * damaged file is kept they all stay, for what that one has may need them. */
 void storage_sweep(struct storage *s, bool (*keep)(void *arg, uint64_t blob), void *arg);
+
+/* Begins the transaction of a batch to which another thread still adds entries, with those
+ * that are there. When all are, storage_write() must follow, which says what came of it. */
+void storage_write_ahead(struct storage *s, const struct batch *batch);
 
 /* One transaction of all batches (struct batch.link) in their order. */
 enum storage_outcome storage_write(struct storage *s, struct list *batches);

@@ -22,9 +22,11 @@
 enum {
 	LAZY_MS = 20,	      /* records for which nobody waits gather so long … */
 	LAZY_ENTRIES = 10000, /* … or until there are so many */
-	RETRY_MS = 1000,      /* after a failure */
-	IDLE_MS = 1000,	      /* behind the last task, before space is given back … */
-	IDLE_STEP_MS = 20,    /* … in steps */
+	AHEAD_FIRST = 4, /* with so many for which somebody waits the thread begins … */
+	AHEAD_MORE = 16, /* … and with so many more it goes on */
+	RETRY_MS = 1000, /* after a failure */
+	IDLE_MS = 1000,	 /* behind the last task, before space is given back … */
+	IDLE_STEP_MS = 20, /* … in steps */
 	STACK_BYTES = 512 * 1024,
 };
 
@@ -42,7 +44,7 @@ struct store {
 	const struct store_ops *ops;
 	void *owner;
 	enum store_state state;
-	struct batch *gathering;
+	struct batch *gathering; /* the thread's as well while it is open */
 	struct list
 		carried; /* batches whose rest is still to be written: the disk is full */
 	struct list spare;	/* batches */
@@ -70,6 +72,8 @@ struct store {
 		committed; /* what is being written is on the disk, see store_catch_up() */
 	atomic_bool done;  /* the task has ended, its result is to be fetched */
 	bool prompt; /* receipts are sent: it is not a file that is still incomplete */
+	size_t n_announced; /* entries of the open batch, before the thread was last woken */
+	bool open;	    /* more is still added to what is being written */
 	struct list writing;
 	uint64_t next_number;
 	bool clean;   /* this is the last one */
@@ -89,6 +93,21 @@ const char *store_state_name(enum store_state state)
 
 /* ---- the thread ---- */
 
+/* What is there, and what comes, until the batch is closed. */
+static void write_ahead(struct store *store)
+{
+	pthread_mutex_lock(&store->mutex);
+	while (store->open) {
+		pthread_mutex_unlock(&store->mutex);
+		storage_write_ahead(&store->storage,
+				    LIST_FIRST(&store->writing, struct batch, link));
+		pthread_mutex_lock(&store->mutex);
+		if (store->open)
+			pthread_cond_wait(&store->change, &store->mutex);
+	}
+	pthread_mutex_unlock(&store->mutex);
+}
+
 static void send_receipts(struct store *store)
 {
 	if (!store->prompt || store->outcome != STORAGE_WRITTEN)
@@ -104,6 +123,7 @@ static void do_task(struct store *store, enum task task)
 
 	switch (task) {
 	case TASK_WRITE:
+		write_ahead(store);
 		s->head.next_number = store->next_number;
 		s->head.clean = store->clean;
 		store->outcome = storage_write(s, &store->writing);
@@ -191,6 +211,15 @@ static void begin_task(struct store *store, enum task task)
 	pthread_cond_broadcast(&store->change);
 }
 
+/* Nothing is added any more to what is being written. */
+static void close_batch(struct store *store)
+{
+	pthread_mutex_lock(&store->mutex);
+	store->open = false;
+	pthread_mutex_unlock(&store->mutex);
+	pthread_cond_broadcast(&store->change);
+}
+
 /* NULL without memory. */
 static struct batch *get_batch(struct store *store)
 {
@@ -234,12 +263,33 @@ static void relieve(struct store *store)
 	list_splice_tail(&store->loop->deferred, &store->crowd);
 }
 
+/* More of what is open. */
+static void announce(struct store *store)
+{
+	store->n_announced = store->gathering->n;
+	pthread_cond_broadcast(&store->change);
+}
+
+/* What has gathered: the thread begins with it while the loop adds more. */
+static void write_soon(struct store *store)
+{
+	if (is_busy(store) || store->state != STORE_WORKS || store->must_renew ||
+	    store->gathering->n < AHEAD_FIRST || !list_is_empty(&store->carried) ||
+	    list_is_empty(&store->gathering->waits))
+		return;
+	store->open = true;
+	store->n_announced = store->gathering->n;
+	list_add_tail(&store->writing, &store->gathering->link);
+	begin_task(store, TASK_WRITE);
+}
+
 /* Everything that is waiting to be written, as one transaction. */
 static void write_now(struct store *store)
 {
 	struct batch *next;
 
-	if (is_busy(store) || (store->state == STORE_BROKEN && !store->dumping))
+	if (!store->open &&
+	    (is_busy(store) || (store->state == STORE_BROKEN && !store->dumping)))
 		return;
 	next = get_batch(store);
 	if (!next) {
@@ -247,13 +297,18 @@ static void write_now(struct store *store)
 		return;
 	}
 	timer_cancel(store->loop, &store->lazy);
-	list_splice_tail(&store->writing, &store->carried);
-	list_add_tail(&store->writing, &store->gathering->link);
+	if (!store->open) {
+		list_splice_tail(&store->writing, &store->carried);
+		list_add_tail(&store->writing, &store->gathering->link);
+	}
 	store->gathering = next;
 	relieve(store);
 	store->next_number = store->ops->next_number(store->owner);
 	store->prompt = !store->dumping && !store->must_renew;
-	begin_task(store, TASK_WRITE);
+	if (store->open)
+		close_batch(store);
+	else
+		begin_task(store, TASK_WRITE);
 }
 
 static bool has_work(const struct store *store)
@@ -586,7 +641,8 @@ static void fetch_result(struct store *store)
 	} else {
 		after_anew(store, task, result);
 	}
-	if (!is_busy(store) && !list_is_empty(&store->gathering->waits))
+	write_soon(store);
+	if (!list_is_empty(&store->gathering->waits))
 		loop_defer_until_idle(store->loop, &store->submit);
 	else if (!is_busy(store) && has_work(store))
 		be_lazy(store);
@@ -664,6 +720,10 @@ static void added(struct store *store)
 		loop_defer(store->loop, &store->submit);
 	else
 		be_lazy(store);
+	if (!store->open)
+		write_soon(store);
+	else if (store->gathering->n - store->n_announced >= AHEAD_MORE)
+		announce(store);
 }
 
 void store_wait(struct store *store, struct store_wait *wait)
@@ -944,7 +1004,7 @@ bool store_flush(struct store *store, uint64_t wait_ms)
 	uint64_t until = deadline_after(clock_ns(CLOCK_MONOTONIC), wait_ms);
 
 	while (is_busy(store) || (has_work(store) && store->state != STORE_BROKEN)) {
-		if (!is_busy(store))
+		if (!is_busy(store) || store->open)
 			write_now(store);
 		if (!is_busy(store) || !wait_for_task(store, until))
 			return false;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What the storage thread does ahead of the loop: it sends receipts. */
+/* What the storage thread does ahead of the loop: it sends receipts, and writes what the loop
+ * still adds to. */
 
 #include "unit/store_world.h"
 
@@ -54,10 +55,14 @@ static void check_receipts(const char *text)
 	assert_string_equal(got, text);
 }
 
-/* Until the thread has something to do. */
+/* Until the thread has something to do, and no further: that is in the first pass in which
+ * nothing is ready. */
 static void begin(void)
 {
-	assert_int_equal(loop_pass(&o.loop), 0);
+	struct pollfd loop_fd = { .fd = o.loop.epoll_fd, .events = POLLIN };
+
+	while (poll(&loop_fd, 1, 0) > 0)
+		assert_int_equal(loop_pass(&o.loop), 0);
 	assert_int_equal(loop_pass(&o.loop), 0);
 }
 
@@ -215,6 +220,134 @@ static void test_more_than_fits(void **state)
 	check_told("1+ a0 ");
 }
 
+/* ---- what is added while it is written ---- */
+
+static uint64_t n_commits(void)
+{
+	struct store_report report;
+
+	store_describe(o.store, &report);
+	return report.commits;
+}
+
+/* All at once, without a pass of the loop: the thread begins behind the first few. */
+static void add_many(uint64_t from, uint64_t to)
+{
+	wait_as(0, true);
+	for (uint64_t i = from; i <= to; i++)
+		assert_int_equal(put(i), 0);
+	wait_with_receipt(1, true);
+}
+
+static void test_added_meanwhile(void **state)
+{
+	uint64_t before = n_commits();
+
+	for (uint64_t i = 0; i < 3; i++) {
+		add_many(1 + i * 10, 10 + i * 10);
+		until(was_told("b"));
+		check_receipts("b");
+		assert_int_equal(n_commits(), before + 1 + i);
+		*o.told = '\0';
+	}
+	check_reopened();
+}
+
+static void test_flush_meanwhile(void **state)
+{
+	add_many(1, 20);
+	assert_true(store_flush(o.store, 30000));
+	assert_true(was_told("20+ a0 b0r "));
+	check_reopened();
+}
+
+static void test_the_end_meanwhile(void **state)
+{
+	add_many(1, 20);
+	check_reopened();
+	assert_true(was_told("20+ a0 b0r "));
+}
+
+/* They have gone, but it was begun. */
+static void test_nobody_waits_any_more(void **state)
+{
+	add_many(1, 20);
+	receipt_revoke(waits[1].receipt);
+	list_remove(&waits[0].link);
+	list_remove(&waits[1].link);
+	until(was_told("20+"));
+	check_receipts("");
+	check_reopened();
+}
+
+static void test_a_bad_disk_meanwhile(void **state)
+{
+	static const int errors[] = { ENOSPC, EIO };
+
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+		uint64_t first = 1 + i * 15;
+
+		assert_int_equal(put(first), 0);
+		assert_true(store_flush(o.store, 30000));
+		*o.told = '\0';
+		disk_fail(1, UINT32_MAX, errors[i]);
+		add_many(first + 1, first + 10);
+		drop(first);
+		until(was_told("b"));
+		assert_true(was_told(i ? "a-5 b-5 " : "a-28 b-28 "));
+		check_receipts("");
+		disk_works();
+		until(state_of() == STORE_WORKS);
+		check_reopened();
+	}
+}
+
+/* One of the first is a file that cannot be put there, so that the thread fails while more
+ * is added. */
+static void test_it_fails_before_the_rest_is_there(void **state)
+{
+	static const char body[] = "body";
+	int fd = memfd_create("body", MFD_CLOEXEC);
+
+	assert_int_equal(write(fd, body, sizeof(body)), sizeof(body));
+	assert_int_equal(workers_new(&o.workers, &o.loop), 0);
+	blobs_init(&o.blobs, o.workers);
+	assert_int_equal(blobs_open(&o.blobs, disk_directory), 0);
+	blobs_begin(&o.blobs, 7);
+	o.blob[1] = blob_new_fd(&o.blobs, 0, fd, sizeof(body), sizeof(body), false, true);
+	blob_name(o.blob[1]);
+	disk_fail(1, 1, ENOSPC);
+	add_many(1, 20);
+	until(was_told("b"));
+	assert_true(was_told("1- 2- 3- 4- 5- "));
+	assert_true(was_told("20- a-28 b-28 "));
+	until(state_of() == STORE_WORKS);
+	check_receipts("");
+	check_reopened();
+}
+
+static void test_no_memory_for_a_record_meanwhile(void **state)
+{
+	struct store_report report;
+
+	assert_int_equal(put(1), 0);
+	assert_true(store_flush(o.store, 30000));
+	*o.told = '\0';
+	add_many(2, 12);
+	fail_allocation(1);
+	for (int i = 0; i < 5000; i++)
+		store_drop_message(o.store, 1, 5000, NULL);
+	assert_true(allocation_failed());
+	o.there[1] = o.storing[1] = false;
+	until(state_of() == STORE_BROKEN);
+	store_describe(o.store, &report);
+	assert_string_equal(report.error, strerror(ENOMEM));
+	until(state_of() == STORE_WORKS);
+	assert_true(was_told("b0 "));
+	check_receipts("");
+	check_reopened();
+}
+
 #define TEST(name) \
 	cmocka_unit_test_setup_teardown(name, setup_receipts, teardown_receipts)
 
@@ -230,6 +363,13 @@ int main(void)
 		TEST(test_all_is_to_be_written_anew),
 		TEST(test_the_batch_ends_before_the_wait),
 		TEST(test_more_than_fits),
+		TEST(test_added_meanwhile),
+		TEST(test_flush_meanwhile),
+		TEST(test_the_end_meanwhile),
+		TEST(test_nobody_waits_any_more),
+		TEST(test_a_bad_disk_meanwhile),
+		TEST(test_it_fails_before_the_rest_is_there),
+		TEST(test_no_memory_for_a_record_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
