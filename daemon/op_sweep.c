@@ -138,8 +138,12 @@ static void on_end(struct request *request, const char *why)
 		return;
 	}
 	fault_set(fault, strcmp(why, "cancelled") ? FAULT_SHUTTING_DOWN : FAULT_TIMEOUT,
-		  "%s; what was done stays done", why);
-	sweep_finish(s, fault);
+		  "%s; what was done stays done%s", why,
+		  request->storing ? ", but was not yet on the disk" : "");
+	if (request->storing) /* it is all over but for that */
+		sweep_reply(s, fault);
+	else
+		sweep_finish(s, fault);
 }
 
 struct sweep_options {

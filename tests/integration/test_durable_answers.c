@@ -169,6 +169,53 @@ static void test_among_other_frames(void **state)
 		hear_any();
 }
 
+struct bytes_said {
+	char data[1000];
+	size_t size;
+};
+
+static void append(struct bytes_said *all, const char *header, const char *body)
+{
+	size_t size;
+	char *frame = frame_encode(&size, body, strlen(body), "%s", with_quotes(header));
+
+	assert_true(all->size + size <= sizeof(all->data));
+	memcpy(all->data + all->size, frame, size);
+	all->size += size;
+}
+
+/* It has swept, and waits for the disk as those behind it do: they wait on. */
+static void test_a_sweep_is_cancelled(void **state)
+{
+	begin();
+	for (int i = 0; i < 20; i++) {
+		struct bytes_said all = { .size = 0 };
+		struct client *sweeper = client_connect();
+		bool told[23] = { false };
+
+		for (int k = 0; k < 3; k++)
+			send_text(c, "q", "x");
+		append(&all, "{'op':'purge','id':10,'name':'q'}", "");
+		append(&all, "{'op':'send','id':20,'queue':'r'}", "x");
+		append(&all, "{'op':'send','id':21,'queue':'r'}", "x");
+		append(&all, "{'op':'cancel','id':22,'request':10}", "");
+		say_bytes(sweeper, all.data, all.size);
+		for (int k = 0; k < 4; k++) {
+			struct frame *f = hear(sweeper);
+			int64_t re = json_int(f->header, "re");
+
+			assert_false(told[re]);
+			told[re] = true;
+			if (re == 10 && json_has(f->header, "error"))
+				assert_int_equal(json_int(f->header, "purged"), 3);
+		}
+		assert_int_equal(requests_of_mine(), 0);
+		client_close(sweeper);
+	}
+	assert_int_equal(queue_count("r", "ready"), 40);
+	assert_int_equal(queue_count("q", "ready"), 0);
+}
+
 /* While the thread is at it. */
 static void test_the_end(void **state)
 {
@@ -214,6 +261,7 @@ int main(void)
 		it(test_what_was_answered_is_no_request),
 		it(test_cancelled_at_any_moment),
 		it(test_among_other_frames),
+		it(test_a_sweep_is_cancelled),
 		it(test_the_end),
 		it(test_last_words),
 	};
