@@ -698,6 +698,8 @@ bool database_shrink(struct database *db)
 		r = run_text(db, text);
 		if (r < 0 && r != -ENOSPC)
 			note_background(db, db->last);
+		else if (r == 0)
+			database_after_commit(db); /* or the log grows with all of it */
 		db->shrinks = r == 0;
 		return db->shrinks;
 	}

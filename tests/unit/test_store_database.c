@@ -511,15 +511,55 @@ static int setup(void **state)
 	return disk_setup(state);
 }
 
+/* Giving space back does not take more of it meanwhile. */
+static void test_space_is_given_back(void **state)
+{
+	enum { MANY = 12000, BODY = 4000 };
+	const off_t most = 9 << 20; /* the log's usual length, and one step */
+	struct stat st;
+	off_t before;
+
+	open_it();
+	begin();
+	for (uint64_t i = 1; i <= MANY; i++) {
+		struct message_record m = record(i, BODY);
+
+		assert_int_equal(database_put_message(db, &m, false), 0);
+	}
+	commit();
+	begin();
+	for (uint64_t i = 1; i <= MANY; i++)
+		if (i % 4)
+			assert_int_equal(database_drop_message(db, i, BODY), 0);
+	commit();
+	assert_int_equal(database_checkpoint(db), 0);
+	assert_int_equal(stat(disk_path("ipcd.db"), &st), 0);
+	before = st.st_size;
+	while (database_shrink(db)) {
+		assert_int_equal(stat(disk_path("ipcd.db-wal"), &st), 0);
+		assert_true(st.st_size <= most);
+	}
+	assert_int_equal(stat(disk_path("ipcd.db"), &st), 0);
+	assert_true(st.st_size < before / 2);
+	close_it();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		on_disk(test_messages),	      on_disk(test_empty_texts_and_none),
-		on_disk(test_largest_values), on_disk(test_set_and_drop),
-		on_disk(test_rollback),	      on_disk(test_the_same_once_more),
-		on_disk(test_names),	      on_disk(test_dedups),
-		on_disk(test_head),	      on_disk(test_count_of_commits),
-		on_disk(test_files),	      on_disk(test_a_file_that_is_not_there),
+		on_disk(test_messages),
+		on_disk(test_empty_texts_and_none),
+		on_disk(test_largest_values),
+		on_disk(test_set_and_drop),
+		on_disk(test_rollback),
+		on_disk(test_the_same_once_more),
+		on_disk(test_names),
+		on_disk(test_dedups),
+		on_disk(test_head),
+		on_disk(test_count_of_commits),
+		on_disk(test_files),
+		on_disk(test_a_file_that_is_not_there),
+		on_disk(test_space_is_given_back),
 	};
 
 	return cmocka_run_group_tests_name("store_database", tests, NULL, NULL);
