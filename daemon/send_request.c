@@ -150,6 +150,7 @@ static void on_settled(struct confirm *confirm, uint64_t number, const char *out
 	(void)number;
 	s->confirms = false;
 	s->outcome = outcome;
+	s->unstored = confirm->stored && s->request.storing;
 	if (confirm->stored && !s->request.storing)
 		await_disk(s, false);
 	answer(s);
@@ -167,6 +168,11 @@ static void on_stored(struct store_wait *wait, int result)
 	uint64_t failures = s->request.peer->server->broker.store_failures;
 
 	stop_storing(s);
+	if (result == 0 && s->unstored) {
+		s->unstored = false;
+		await_disk(s, false);
+		return;
+	}
 	if (result < 0 && !wait->for_send)
 		refuse_unstored_outcome(s, result);
 	else if (result == -ENOSPC)

@@ -24,6 +24,8 @@ struct send_request {
 	bool waits;    /* for room */
 	bool confirms; /* registered for the outcome */
 	bool answered; /* by its receipt, see request_begin_storing() */
+	bool unstored; /* the outcome came before the message was known to be stored, and is
+			  itself on its way to the disk */
 	bool duplicate;
 	uint64_t number;
 	const char *outcome;
