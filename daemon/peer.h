@@ -156,7 +156,7 @@ void request_begin_storing(struct request *request, struct store_wait *wait,
 			   bool with_header);
 
 /* From now on nobody but the loop answers it. False: it has been answered, and is to be ended
- * without a word. Once. */
+ * without a word; this is said once. */
 bool request_claim(struct request *request);
 
 /* It waits no longer, if it did. True: it has been answered, with that header. */

@@ -22,11 +22,11 @@
 enum {
 	LAZY_MS = 20,	      /* records for which nobody waits gather so long … */
 	LAZY_ENTRIES = 10000, /* … or until there are so many */
-	AHEAD_FIRST = 4, /* with so many for which somebody waits the thread begins … */
-	AHEAD_MORE = 16, /* … and with so many more it goes on */
-	RETRY_MS = 1000, /* after a failure */
-	IDLE_MS = 1000,	 /* behind the last task, before space is given back … */
-	IDLE_STEP_MS = 20, /* … in steps */
+	AHEAD_FIRST = 4,      /* with so many, if somebody waits, the thread begins … */
+	AHEAD_MORE = 16,      /* … and with so many more it goes on */
+	RETRY_MS = 1000,      /* after a failure */
+	IDLE_MS = 1000,	      /* behind the last task, before space is given back … */
+	IDLE_STEP_MS = 20,    /* … in steps */
 	STACK_BYTES = 512 * 1024,
 };
 
@@ -39,7 +39,9 @@ enum task {
 };
 
 struct store {
-	struct storage storage; /* the thread's while it has a task */
+	/* The thread's while it has a task; but from `committed` on it leaves alone what
+	 * note_commits() reads. */
+	struct storage storage;
 	struct loop *loop;
 	const struct store_ops *ops;
 	void *owner;
@@ -54,6 +56,9 @@ struct store {
 	uint64_t cursor;	/* of the dump into a new file */
 	uint64_t last_write_ms; /* before this start */
 	bool found_clean, damaged, dumping, dumped, must_renew;
+	bool telling;	    /* what came of a task: none is begun by who is told */
+	size_t n_announced; /* entries of the open batch, when the thread was last woken */
+	struct batch *following;  /* what gathers when the open batch is closed */
 	struct blob **held_blobs; /* until the new file is complete */
 	size_t n_held_blobs, held_blobs_capacity;
 	uint64_t commits, last_commit_us, longest_commit_us;
@@ -67,13 +72,12 @@ struct store {
 	bool has_thread;
 	pthread_mutex_t mutex;
 	pthread_cond_t change;
-	enum task task; /* under the mutex, as what follows */
+	enum task task; /* what follows is handed over under the mutex */
 	atomic_bool
 		committed; /* what is being written is on the disk, see store_catch_up() */
 	atomic_bool done;  /* the task has ended, its result is to be fetched */
 	bool prompt; /* receipts are sent: it is not a file that is still incomplete */
-	size_t n_announced; /* entries of the open batch, before the thread was last woken */
-	bool open;	    /* more is still added to what is being written */
+	bool open;   /* more is still added to what is being written */
 	struct list writing;
 	uint64_t next_number;
 	bool clean;   /* this is the last one */
@@ -273,9 +277,12 @@ static void announce(struct store *store)
 /* What has gathered: the thread begins with it while the loop adds more. */
 static void write_soon(struct store *store)
 {
-	if (is_busy(store) || store->state != STORE_WORKS || store->must_renew ||
-	    store->gathering->n < AHEAD_FIRST || !list_is_empty(&store->carried) ||
-	    list_is_empty(&store->gathering->waits))
+	if (is_busy(store) || store->telling || store->state != STORE_WORKS ||
+	    store->must_renew || store->gathering->n < AHEAD_FIRST ||
+	    !list_is_empty(&store->carried) || list_is_empty(&store->gathering->waits))
+		return;
+	store->following = get_batch(store);
+	if (!store->following)
 		return;
 	store->open = true;
 	store->n_announced = store->gathering->n;
@@ -291,7 +298,7 @@ static void write_now(struct store *store)
 	if (!store->open &&
 	    (is_busy(store) || (store->state == STORE_BROKEN && !store->dumping)))
 		return;
-	next = get_batch(store);
+	next = store->open ? TAKE_PTR(store->following) : get_batch(store);
 	if (!next) {
 		be_lazy(store); /* it gathers on */
 		return;
@@ -635,12 +642,14 @@ static void fetch_result(struct store *store)
 	if (task == TASK_WRITE ? outcome != STORAGE_WRITTEN : result < 0)
 		memcpy(store->error, store->storage.error, sizeof(store->error));
 	note_commits(store);
+	store->telling = true;
 	if (task == TASK_WRITE) {
 		tell_written(store, outcome);
 		after_write(store, outcome);
 	} else {
 		after_anew(store, task, result);
 	}
+	store->telling = false;
 	write_soon(store);
 	if (!list_is_empty(&store->gathering->waits))
 		loop_defer_until_idle(store->loop, &store->submit);
