@@ -465,7 +465,7 @@ int dispatch_body(struct peer *peer, const struct frame *frame,
 	*ret_what = STREAM_BODY_KEEP;
 	if (r) /* told when all of it is there */
 		return 0;
-	if (has_id && peer_find_request(peer, id)) {
+	if (has_id && peer_claim_request(peer, id)) {
 		fault_set(&server->fault, FAULT_BAD_REQUEST, "id %llu is still in use",
 			  (unsigned long long)id);
 		return err_origin(-EPROTO);
@@ -526,7 +526,7 @@ int dispatch_frame(struct peer *peer, const struct frame *frame)
 		peer_refuse(peer, false, 0, NULL, &server->fault);
 		return 0;
 	}
-	if (has_id && peer_find_request(peer, id)) {
+	if (has_id && peer_claim_request(peer, id)) {
 		fault_set(&server->fault, FAULT_BAD_REQUEST, "id %llu is still in use",
 			  (unsigned long long)id);
 		return err_origin(-EPROTO);

@@ -92,7 +92,7 @@ int op_cancel(struct call *call)
 		return FAULT;
 	if (r == 0)
 		return call_missing(call, KEY_REQUEST);
-	request = peer_find_request(call->peer, id);
+	request = peer_claim_request(call->peer, id);
 	if (!request)
 		return fault_set(call->fault, FAULT_NOT_FOUND,
 				 "no request with id %llu is open on this connection",

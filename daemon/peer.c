@@ -706,7 +706,7 @@ void peer_accept(struct server *server, int fd_taken)
 
 /* ---- requests ---- */
 
-struct request *peer_find_request(const struct peer *peer, uint64_t id)
+struct request *peer_claim_request(const struct peer *peer, uint64_t id)
 {
 	struct map_node *node = map_find(&peer->requests, map_u64(id));
 	struct request *request = node ? CONTAINER_OF(node, struct request, node) : NULL;

@@ -137,8 +137,9 @@ struct bytes *peer_get_from(struct peer *peer);
 
 /* ---- requests ---- */
 
-/* It is claimed, see request_claim(); one that has been answered already is ended. */
-struct request *peer_find_request(const struct peer *peer, uint64_t id);
+/* The open one with this id, which is claimed, see request_claim(). NULL: there is none, also
+ * when it had been answered: then it is ended by this. */
+struct request *peer_claim_request(const struct peer *peer, uint64_t id);
 
 /* Those that have not been answered. */
 size_t peer_n_requests(const struct peer *peer);
