@@ -5,7 +5,8 @@
  * leases belong to the connection: they outlive the request that brought them.
  *
  * A delivery's header is the prefix that is its own (re, size, message, lease, attempt),
- * then what is made once: the sender's "from", the queue's name, the sender's meta.
+ * then what is made once: what is known of a file, the sender's "from", the queue's name, the
+ * sender's meta. Clients rely on that order, see libipc/wire/opening.h.
  */
 
 #include "op_receive.h"
@@ -35,17 +36,19 @@ struct receive {
 static int put_header_rest(struct buf *out, const struct message *m)
 {
 	const struct buf *fragment = &m->share->queue->fragment;
-	int r = buf_append(out, m->from->data, m->from->size);
+	int r = 0;
 
+	if (m->more && m->more->file) {
+		r = buf_append(out, m->more->file, m->more->file_size);
+		if (r == 0)
+			r = buf_append(out, ",", 1);
+	}
+	if (r == 0)
+		r = buf_append(out, m->from->data, m->from->size);
 	if (r == 0)
 		r = buf_append(out, ",", 1);
 	if (r == 0)
 		r = buf_append(out, fragment->data, fragment->size);
-	if (r == 0 && m->more && m->more->file) {
-		r = buf_append(out, ",", 1);
-		if (r == 0)
-			r = buf_append(out, m->more->file, m->more->file_size);
-	}
 	if (r == 0 && m->meta_size) {
 		r = buf_append_string(out, ",\"meta\":");
 		if (r == 0)

@@ -21,7 +21,7 @@ static struct ipc_client *client_new(void)
 
 	if (!client)
 		return NULL;
-	stream_init(&client->stream, -1, CLIENT_BODY_MAX);
+	client_init_stream(client, -1);
 	map_init(&client->requests);
 	list_init(&client->open);
 	list_init(&client->done);
@@ -181,6 +181,7 @@ struct ipc_client *ipc_client_close(struct ipc_client *client)
 	map_deinit(&client->requests);
 	buf_deinit(&client->header);
 	reader_free(client->reader);
+	message_parser_unref(client->parser);
 	json_writer_free(client->writer);
 	free(client->socket);
 	free(client->server);

@@ -240,12 +240,21 @@ static int handle_notice(struct ipc_client *client, const struct frame *frame)
 	return 0;
 }
 
-static int handle_frame(struct ipc_client *client, const struct frame *frame)
+static int get_id(const struct frame *frame, uint64_t *ret_id, struct fault *fault)
+{
+	if (frame->header)
+		return header_get_u64(frame->header, KEY_RE, 1, LIMIT_NUMBER_MAX, ret_id,
+				      fault);
+	*ret_id = frame->opening.re;
+	return 1;
+}
+
+static int handle_frame(struct ipc_client *client, struct frame *frame)
 {
 	struct map_node *node;
 	struct fault fault;
 	uint64_t id = 0;
-	int r = header_get_u64(frame->header, KEY_RE, 1, LIMIT_NUMBER_MAX, &id, &fault);
+	int r = get_id(frame, &id, &fault);
 
 	if (r < 0)
 		return err_trace(protocol_error(client, fault.text));
@@ -259,6 +268,13 @@ static int handle_frame(struct ipc_client *client, const struct frame *frame)
 	if (!node)
 		return 0; /* cancelled, or given up */
 	struct ipc_request *request = CONTAINER_OF(node, struct ipc_request, node);
+	if (!frame->header && !request_knows_opening(request, frame)) {
+		r = stream_parse_header(client->reader, frame, &fault);
+		if (r == -ENOMEM)
+			return err_trace(r);
+		if (r < 0)
+			return err_trace(protocol_error(client, fault.text));
+	}
 	return err_trace(request->ops->on_frame(request, frame));
 }
 

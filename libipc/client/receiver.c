@@ -246,7 +246,7 @@ static bool is_stop(const struct ipc_receiver *receiver, const char *why, size_t
 	       is_resumable(receiver);
 }
 
-static int receiver_on_frame(struct ipc_request *request, const struct frame *frame)
+static int on_parsed(struct ipc_request *request, const struct frame *frame)
 {
 	struct ipc_receiver *receiver =
 		CONTAINER_OF(request, struct ipc_receiver, request);
@@ -280,6 +280,19 @@ static int receiver_on_frame(struct ipc_request *request, const struct frame *fr
 	return err_trace(begin_message(receiver, frame, more));
 }
 
+static int receiver_on_frame(struct ipc_request *request, const struct frame *frame)
+{
+	struct ipc_receiver *receiver =
+		CONTAINER_OF(request, struct ipc_receiver, request);
+
+	if (frame->header)
+		return err_trace(on_parsed(request, frame));
+	if (receiver->partial)
+		return client_error_set(&request->client->error, err_origin(-EPROTO),
+					"a message in the middle of another");
+	return err_trace(begin_message(receiver, frame, false));
+}
+
 static void receiver_on_lost(struct ipc_request *request, int error)
 {
 	struct ipc_receiver *receiver =
@@ -289,7 +302,8 @@ static void receiver_on_lost(struct ipc_request *request, int error)
 	end_receiver(receiver, "lost", strlen("lost"));
 }
 
-static const struct request_ops receiver_ops = { receiver_on_frame, receiver_on_lost };
+static const struct request_ops receiver_ops = { receiver_on_frame, receiver_on_lost,
+						 OPENING_DELIVERY };
 
 int receiver_put_request(struct ipc_receiver *receiver)
 {

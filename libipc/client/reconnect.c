@@ -117,7 +117,7 @@ static int give_back(struct ipc_client *client)
 
 static void begin_connection(struct ipc_client *client, int fd)
 {
-	stream_init(&client->stream, fd, CLIENT_BODY_MAX);
+	client_init_stream(client, fd);
 	client->reconnect.old_fd = fd_close(client->reconnect.old_fd);
 	client->reconnect.connected_ns = clock_ns(CLOCK_MONOTONIC);
 	client->connection++;

@@ -271,7 +271,7 @@ static int decode_news(struct ipc_request *request, const struct header *header)
 	return 0;
 }
 
-static int call_on_frame(struct ipc_request *request, const struct frame *frame)
+static int call_on_parsed(struct ipc_request *request, const struct frame *frame)
 {
 	struct ipc_client *client = request->client;
 	const char *body = frame->body_block ? frame->body_block->data : frame->body;
@@ -306,7 +306,16 @@ static int call_on_frame(struct ipc_request *request, const struct frame *frame)
 	return 0;
 }
 
-const struct request_ops request_call_ops = { call_on_frame, call_on_lost };
+static int call_on_frame(struct ipc_request *request, const struct frame *frame)
+{
+	if (frame->header)
+		return err_trace(call_on_parsed(request, frame));
+	request->reply.number = frame->opening.message;
+	request_finish(request);
+	return 0;
+}
+
+const struct request_ops request_call_ops = { call_on_frame, call_on_lost, OPENING_SENT };
 
 /* ---- waiting ---- */
 

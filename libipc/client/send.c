@@ -44,6 +44,7 @@ static int begin_send(struct ipc_request *request, const char *queue,
 
 	if (r < 0)
 		return err_trace(r);
+	message_complete(message); /* one that was received is sent on */
 	json_put_text(w, "queue", queue);
 	if (message->priority != LIMIT_PRIORITY_DEFAULT)
 		json_put_u64(w, "priority", message->priority);

@@ -291,10 +291,21 @@ static int check_batches(const struct stream *s, struct fault *fault)
 	return err_origin(-EPROTO);
 }
 
+int stream_parse_header(struct reader *r, struct frame *frame, struct fault *fault)
+{
+	uint64_t body_size;
+	int result = parse_header(r, frame->header_text, (uint32_t)frame->header_size,
+				  &body_size, fault);
+
+	frame->header = &r->header;
+	return err_trace(result);
+}
+
 /* A frame that lies whole in the reader. */
 static int next_in_place(struct stream *s, struct reader *r, struct frame *frame,
 			 struct fault *fault)
 {
+	struct opening opening = { OPENING_NONE };
 	uint32_t header_size;
 	uint64_t body_size;
 	int result;
@@ -306,13 +317,18 @@ static int next_in_place(struct stream *s, struct reader *r, struct frame *frame
 		return err_trace(result);
 	if (r->size < 4 + (size_t)header_size)
 		return 0;
-	result = parse_header(r, r->data + 4, header_size, &body_size, fault);
+	if (s->scans)
+		opening = opening_scan(r->data + 4, header_size);
+	body_size = opening.size;
+	if (!opening.kind)
+		result = parse_header(r, r->data + 4, header_size, &body_size, fault);
 	if (result < 0)
 		return err_trace(result);
 	if (body_size > r->size - 4 - header_size)
 		return 0;
 	*frame = (struct frame){
-		.header = &r->header,
+		.header = opening.kind ? NULL : &r->header,
+		.opening = opening,
 		.header_text = r->data + 4,
 		.header_size = header_size,
 		.body = body_size ? r->data + 4 + header_size : NULL,
@@ -322,7 +338,8 @@ static int next_in_place(struct stream *s, struct reader *r, struct frame *frame
 	r->size -= 4 + header_size + body_size;
 	if (body_size > s->body_max)
 		frame->body = NULL;
-	result = claim_fds(s, &r->header, &s->frame_fds, &frame->fds_lost, fault);
+	if (frame->header)
+		result = claim_fds(s, &r->header, &s->frame_fds, &frame->fds_lost, fault);
 	frame->fds = s->frame_fds;
 	return result < 0 ? err_trace(result) : STREAM_E_FRAME;
 }

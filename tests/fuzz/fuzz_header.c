@@ -4,7 +4,7 @@
  * Any bytes as a header. The parser is held against a second one, written here in the
  * plainest way from RFC 8259 and the protocol: both accept the same texts. What is accepted
  * is read the same by a parser that was used before and by a fresh one, and written out and
- * read again is the same.
+ * read again is the same. An opening that is known says what the parser says.
  */
 
 #include <stdio.h>
@@ -12,6 +12,7 @@
 
 #include "base/utf8.h"
 #include "wire/header.h"
+#include "wire/opening.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -375,10 +376,36 @@ static void ask_all(const struct header *h)
 	}
 }
 
+static void check_number(const struct header *h, enum header_key key, uint64_t expected)
+{
+	struct fault fault;
+	uint64_t number = 0;
+
+	CHECK(header_get_u64(h, key, 0, LIMIT_NUMBER_MAX, &number, &fault) >= 0);
+	CHECK(number == expected);
+}
+
+static void check_opening(const struct header *h, const struct opening *opening)
+{
+	const char *lease = NULL;
+	size_t size = 0;
+	struct fault fault;
+
+	check_number(h, KEY_RE, opening->re);
+	check_number(h, KEY_SIZE, opening->size);
+	check_number(h, KEY_MESSAGE, opening->message);
+	check_number(h, KEY_ATTEMPT, opening->attempt);
+	CHECK(header_get_string(h, KEY_LEASE, 1, LIMIT_HEADER_MAX, &lease, &size,
+				&fault) == (opening->kind == OPENING_DELIVERY));
+	CHECK(size == opening->lease_size);
+	CHECK(!size || !memcmp(lease, opening->lease, size));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct json *used, *commented;
 	const char *text = (const char *)data;
+	struct opening opening;
 	struct header header;
 	struct json *fresh;
 	int r;
@@ -395,6 +422,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	CHECK(json_parse(fresh, text, size) == r);
 	CHECK(!strcmp(json_error(used), json_error(fresh)));
 	CHECK((r == 0) == plain_accepts(text, size));
+	opening = opening_scan(text, size);
+	CHECK(r == 0 || opening.kind != OPENING_SENT);
+	if (r == 0 && opening.kind)
+		check_opening(&header, &opening);
 	if (r == 0) {
 		check_tape(used, text, size);
 		check_same(used, fresh, true);

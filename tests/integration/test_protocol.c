@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "wire/limits.h"
+#include "wire/opening.h"
 
 static void test_hello(void **state)
 {
@@ -429,6 +430,45 @@ static void test_cancel_of_nothing(void **state)
 	hear_nothing(other);
 }
 
+static enum opening_kind opening_of(const struct frame *f)
+{
+	return opening_scan(f->header, strlen(f->header)).kind;
+}
+
+/* By their beginning, see ipc-protocol(7); what needs more than that has another one. */
+static void test_openings(void **state)
+{
+	static const struct {
+		const char *keys, *text;
+		enum opening_kind kind;
+	} sends[] = {
+		{ "", "body", OPENING_DELIVERY },
+		{ "", "", OPENING_DELIVERY },
+		{ ",'meta':{'a':[1]}", "body", OPENING_DELIVERY },
+		{ ",'priority':2", "body", OPENING_NONE },
+		{ ",'filename':'a'", "body", OPENING_NONE },
+		{ ",'mode':420", "body", OPENING_NONE },
+		{ ",'md5':'841a2d689ad86bd1611447453c22c6fc'", "body", OPENING_NONE },
+	};
+	struct client *c;
+	struct frame *f;
+
+	start();
+	c = client_connect();
+	for (size_t i = 0; i < sizeof(sends) / sizeof(*sends); i++) {
+		say_text(c, sends[i].text, "{'op':'send','id':1,'queue':'q'%s}",
+			 with_quotes(sends[i].keys));
+		assert_int_equal(opening_of(hear_reply(c, 1)), OPENING_SENT);
+		say(c, "{'op':'receive','id':1,'queue':'q','max':1,'peek':true}");
+		assert_int_equal(opening_of(hear_delivery(c, 1, sends[i].text)),
+				 OPENING_NONE);
+		hear(c);
+		f = take(c, "q", sends[i].text);
+		assert_int_equal(opening_of(f), sends[i].kind);
+		settle(c, "ack", f, "");
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -450,6 +490,7 @@ int main(void)
 		it(test_hostile_text_in_errors),
 		it(test_shut_down_for_writing),
 		it(test_cancel_of_nothing),
+		it(test_openings),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

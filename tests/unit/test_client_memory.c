@@ -279,6 +279,39 @@ static void test_receive_one(void **state)
 	sweep(receive_one, say_one);
 }
 
+static void say_plain(struct fake *f)
+{
+	fake_say_body(f,
+		      "{\"re\":2,\"size\":1,\"message\":1,\"lease\":\"" LEASE
+		      "\",\"attempt\":1,\"from\":{\"uid\":7,\"user\":\"ann\"},"
+		      "\"queue\":\"q\\u00e4\",\"meta\":{\"a\":1}}",
+		      "x", 1);
+	fake_say(f, "{\"re\":2,\"end\":\"max\"}");
+}
+
+/* Who has a message can ask it everything. */
+static int receive_plain(struct fake *f)
+{
+	struct ipc_message *message;
+	int r = ipc_receive(f->client, "q", 0, &message);
+	long left = fail_at;
+
+	if (r < 0)
+		return r;
+	assert_string_equal(ipc_message_get_from(message, NULL, NULL, NULL), "ann");
+	assert_string_equal(ipc_message_get_queue(message), "q\xc3\xa4");
+	assert_string_equal(ipc_message_get_meta(message), "{\"a\":1}");
+	assert_int_equal(fail_at, left);
+	ipc_message_free(message);
+	return r;
+}
+
+static void test_receive_plain(void **state)
+{
+	(void)state;
+	sweep(receive_plain, say_plain);
+}
+
 /* ---- callbacks, settings, another connection ---- */
 
 static unsigned int n_messages, n_ends;
@@ -459,6 +492,7 @@ int main(void)
 		cmocka_unit_test(test_async),
 		cmocka_unit_test(test_receive),
 		cmocka_unit_test(test_receive_one),
+		cmocka_unit_test(test_receive_plain),
 		cmocka_unit_test(test_callbacks),
 		cmocka_unit_test(test_create),
 		cmocka_unit_test(test_unknown_setting),

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "wire/opening.h"
+
+#include <string.h>
+
+#include "wire/limits.h"
+
+struct scan {
+	const char *at, *end;
+};
+
+static bool skip(struct scan *s, const char *text, size_t size)
+{
+	if ((size_t)(s->end - s->at) < size || memcmp(s->at, text, size))
+		return false;
+	s->at += size;
+	return true;
+}
+
+#define SKIP(s, text) skip(s, text, sizeof(text) - 1)
+
+/* 1 .. LIMIT_NUMBER_MAX, or 0 .. where zero is allowed, as JSON has it: no zero in front. */
+static bool take_number(struct scan *s, bool allow_zero, uint64_t *ret_number)
+{
+	const char *begin = s->at;
+	uint64_t number = 0;
+
+	while (s->at < s->end && *s->at >= '0' && *s->at <= '9' && s->at - begin < 16)
+		number = number * 10 + (uint64_t)(*s->at++ - '0');
+	if (s->at == begin || (*begin == '0' && s->at - begin > 1) ||
+	    number > LIMIT_NUMBER_MAX || (!number && !allow_zero))
+		return false;
+	*ret_number = number;
+	return true;
+}
+
+static bool take_hex(struct scan *s, struct opening *opening)
+{
+	opening->lease = s->at;
+	while (s->at < s->end &&
+	       ((*s->at >= '0' && *s->at <= '9') || (*s->at >= 'a' && *s->at <= 'f')))
+		s->at++;
+	opening->lease_size = (size_t)(s->at - opening->lease);
+	return opening->lease_size > 0;
+}
+
+static bool take_delivery(struct scan *s, struct opening *opening)
+{
+	return SKIP(s, ",\"lease\":\"") && take_hex(s, opening) &&
+	       SKIP(s, "\",\"attempt\":") && take_number(s, true, &opening->attempt) &&
+	       SKIP(s, ",\"from\":{");
+}
+
+struct opening opening_scan(const char *header, size_t size)
+{
+	struct scan s = { header, header + size };
+	struct opening opening = { OPENING_NONE };
+	bool has_size;
+
+	if (!SKIP(&s, "{\"re\":") || !take_number(&s, false, &opening.re))
+		return opening;
+	has_size = SKIP(&s, ",\"size\":");
+	if (has_size && !take_number(&s, true, &opening.size))
+		return opening;
+	if (!SKIP(&s, ",\"message\":") || !take_number(&s, false, &opening.message))
+		return opening;
+	if (!has_size && s.end - s.at == 1 && *s.at == '}')
+		opening.kind = OPENING_SENT;
+	else if (take_delivery(&s, &opening))
+		opening.kind = OPENING_DELIVERY;
+	return opening;
+}

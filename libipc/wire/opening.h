@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WIRE_OPENING_H
+#define WIRE_OPENING_H
+
+/*
+ * How the two headers begin that a busy client gets most of, recognised without parsing them:
+ *
+ *	{"re":7,"message":41}
+ *	{"re":4,["size":5,]"message":41,"lease":"09d1…","attempt":1,"from":{…
+ *
+ * ipc-protocol(7) promises that order, and that what changes how a frame is to be read
+ * (fds, more, error, end, what is known of a file) stands in front of "from". So who trusts
+ * the daemon knows by this where the frame ends, whose it is, and what acknowledges it. All
+ * that differs in a single byte is no such opening, and is parsed.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum opening_kind {
+	OPENING_NONE,
+	OPENING_SENT,	  /* the answer to a send: nothing follows */
+	OPENING_DELIVERY, /* the rest of the header is not looked at */
+};
+
+struct opening {
+	enum opening_kind kind;
+	uint64_t re, size, message, attempt;
+	const char *lease; /* in the header; without a character that JSON would escape */
+	size_t lease_size;
+};
+
+struct opening opening_scan(const char *header, size_t size);
+
+#endif

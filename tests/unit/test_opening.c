@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Headers recognised by how they begin: never another meaning than the parser's. */
+
+#include "unit/base.h"
+
+#include "wire/header.h"
+#include "wire/opening.h"
+
+#define FROM "\"from\":{\"uid\":7,\"user\":\"ann\"},\"queue\":\"q\"}"
+#define DELIVERY \
+	"{\"re\":4,\"size\":5,\"message\":41,\"lease\":\"09af\",\"attempt\":2," FROM
+#define SENT "{\"re\":9007199254740991,\"message\":12}"
+
+static struct json *json;
+
+static int open_parser(void **state)
+{
+	return json_new(&json, LIMIT_HEADER_MAX, false);
+}
+
+static int close_parser(void **state)
+{
+	json = json_free(json);
+	return 0;
+}
+
+static void test_delivery(void **state)
+{
+	struct opening o = opening_scan(DELIVERY, strlen(DELIVERY));
+
+	assert_int_equal(o.kind, OPENING_DELIVERY);
+	assert_int_equal(o.re, 4);
+	assert_int_equal(o.size, 5);
+	assert_int_equal(o.message, 41);
+	assert_int_equal(o.attempt, 2);
+	assert_int_equal(o.lease_size, 4);
+	assert_memory_equal(o.lease, "09af", 4);
+}
+
+static void test_sent(void **state)
+{
+	struct opening o = opening_scan(SENT, strlen(SENT));
+
+	assert_int_equal(o.kind, OPENING_SENT);
+	assert_int_equal(o.re, 9007199254740991);
+	assert_int_equal(o.size, 0);
+	assert_int_equal(o.message, 12);
+}
+
+static void test_others(void **state)
+{
+	static const char *const others[] = {
+		"",
+		"{",
+		"{\"re\":1}",
+		"{\"re\":01,\"message\":1}",
+		"{\"re\":0,\"message\":1}",
+		"{\"re\":-1,\"message\":1}",
+		"{\"re\":1.0,\"message\":1}",
+		"{\"re\":9007199254740992,\"message\":1}",
+		"{\"re\":10000000000000000,\"message\":1}",
+		"{\"re\":1,\"message\":1,\"duplicate\":true}",
+		"{\"re\":1,\"message\":\"no\",\"error\":\"denied\"}",
+		"{\"re\":1,\"size\":0,\"message\":1}",
+		"{\"re\":1,\"message\":1} ",
+		"{\"re\": 1,\"message\":1}",
+		"{\"re\":1,\"message\":1",
+		"{\"re\":4,\"fds\":1,\"message\":41,\"lease\":\"0\",\"attempt\":1," FROM,
+		"{\"re\":4,\"size\":5,\"more\":true,\"message\":41,\"lease\":\"0\","
+		"\"attempt\":1," FROM,
+		"{\"re\":4,\"message\":41,\"state\":\"dead\",\"attempt\":1," FROM,
+		"{\"re\":4,\"message\":41,\"lease\":\"\",\"attempt\":1," FROM,
+		"{\"re\":4,\"message\":41,\"lease\":\"\\u0030\",\"attempt\":1," FROM,
+		"{\"re\":4,\"message\":41,\"lease\":\"0\",\"attempt\":1,\"priority\":0," FROM,
+		"{\"re\":4,\"message\":41,\"lease\":\"0\",\"attempt\":1,\"file_size\":1," FROM,
+		"{\"re\":4,\"message\":41,\"lease\":\"0\",\"attempt\":1}",
+	};
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+		if (opening_scan(others[i], strlen(others[i])).kind)
+			fail_msg("%s", others[i]);
+}
+
+static uint64_t number_of(const struct header *h, enum header_key key)
+{
+	struct fault fault;
+	uint64_t value = 0;
+
+	assert_true(header_get_u64(h, key, 0, LIMIT_NUMBER_MAX, &value, &fault) >= 0);
+	return value;
+}
+
+static void check_agrees(const char *text, size_t size)
+{
+	struct opening o = opening_scan(text, size);
+	struct header h;
+
+	if (!o.kind || header_parse(&h, json, text, size) < 0)
+		return;
+	assert_int_equal(number_of(&h, KEY_RE), o.re);
+	assert_int_equal(number_of(&h, KEY_SIZE), o.size);
+	assert_int_equal(number_of(&h, KEY_MESSAGE), o.message);
+	assert_int_equal(number_of(&h, KEY_ATTEMPT), o.attempt);
+	assert_int_equal(header_has(&h, KEY_LEASE), o.kind == OPENING_DELIVERY);
+}
+
+/* Every byte changed to every other, and every beginning: from memory of that size. */
+static void check_changes(const char *text)
+{
+	size_t size = strlen(text);
+	char *copy = malloc(size);
+
+	for (size_t at = 0; at < size; at++) {
+		memcpy(copy, text, size);
+		for (int c = 0; c < 256; c++) {
+			copy[at] = (char)c;
+			check_agrees(copy, size);
+		}
+	}
+	free(copy);
+	for (size_t cut = 1; cut < size; cut++) {
+		copy = malloc(cut);
+		memcpy(copy, text, cut);
+		assert_int_not_equal(opening_scan(copy, cut).kind, OPENING_SENT);
+		free(copy);
+	}
+}
+
+static void test_changed(void **state)
+{
+	check_changes(DELIVERY);
+	check_changes(SENT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_delivery),
+		cmocka_unit_test(test_sent),
+		cmocka_unit_test(test_others),
+		cmocka_unit_test(test_changed),
+	};
+
+	return cmocka_run_group_tests(tests, open_parser, close_parser);
+}
