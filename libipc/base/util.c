@@ -34,35 +34,45 @@ int fd_reopen(int fd, int flags)
 
 size_t format_u64(char out[static 20], uint64_t value)
 {
-	char digits[20];
-	size_t n = 0;
+	static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+				    "25262728293031323334353637383940414243444546474849"
+				    "50515253545556575859606162636465666768697071727374"
+				    "75767778798081828384858687888990919293949596979899";
+	char digits[20], *at = digits + sizeof(digits);
+	size_t n;
 
-	do {
-		digits[sizeof(digits) - ++n] = (char)('0' + value % 10);
-		value /= 10;
-	} while (value);
-	memcpy(out, digits + sizeof(digits) - n, n);
+	for (; value >= 100; value /= 100)
+		memcpy(at -= 2, pairs + value % 100 * 2, 2);
+	if (value >= 10)
+		memcpy(at -= 2, pairs + value * 2, 2);
+	else
+		*--at = (char)('0' + value);
+	n = (size_t)(digits + sizeof(digits) - at);
+	memcpy(out, at, n);
 	return n;
+}
+
+static void put_hex(char *out, size_t n, uint64_t value)
+{
+	static const char hex[] = "0123456789abcdef";
+
+	for (; n; value >>= 4)
+		out[--n] = hex[value & 15];
 }
 
 void format_hex64(char out[static 16], uint64_t value)
 {
-	static const char hex[] = "0123456789abcdef";
-
-	for (int i = 15; i >= 0; i--, value >>= 4)
-		out[i] = hex[value & 15];
+	put_hex(out, 16, value);
 }
 
 size_t format_hex(char out[static 16], uint64_t value)
 {
-	char all[16];
-	size_t zeros = 0;
+	size_t n = 1;
 
-	format_hex64(all, value);
-	while (zeros < 15 && all[zeros] == '0')
-		zeros++;
-	memcpy(out, all + zeros, 16 - zeros);
-	return 16 - zeros;
+	while (n < 16 && value >> 4 * n)
+		n++;
+	put_hex(out, n, value);
+	return n;
 }
 
 bool parse_hex(const char *text, size_t length, uint64_t *ret_value)

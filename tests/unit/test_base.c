@@ -50,20 +50,29 @@ static void test_fd_close_keeps_errno(void **state)
 	assert_int_equal(errno, EAGAIN);
 }
 
-static void test_format_u64(void **state)
+static void check_formatted(uint64_t value)
 {
-	static const uint64_t values[] = {
-		0, 9, 10, 99, 100, UINT32_MAX, INT64_MAX, UINT64_MAX - 1, UINT64_MAX
-	};
 	char text[24], expected[24];
 
-	for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
-		size_t n = format_u64(text, values[i]);
+	text[format_u64(text, value)] = '\0';
+	snprintf(expected, sizeof(expected), "%llu", (unsigned long long)value);
+	assert_string_equal(text, expected);
+	text[format_hex(text, value)] = '\0';
+	snprintf(expected, sizeof(expected), "%llx", (unsigned long long)value);
+	assert_string_equal(text, expected);
+}
 
-		text[n] = '\0';
-		snprintf(expected, sizeof(expected), "%llu",
-			 (unsigned long long)values[i]);
-		assert_string_equal(text, expected);
+static void test_format(void **state)
+{
+	for (uint64_t value = 0; value < 2000; value++)
+		check_formatted(value);
+	for (uint64_t power = 1; power <= UINT64_MAX / 10; power *= 10) {
+		check_formatted(power - 1);
+		check_formatted(power * 10 + 7);
+	}
+	for (int bit = 0; bit < 64; bit++) {
+		check_formatted(1ull << bit);
+		check_formatted(UINT64_MAX >> bit);
 	}
 }
 
@@ -355,7 +364,7 @@ int main(void)
 		cmocka_unit_test(test_take),
 		cmocka_unit_test(test_cleanup_closes_and_frees),
 		cmocka_unit_test(test_fd_close_keeps_errno),
-		cmocka_unit_test(test_format_u64),
+		cmocka_unit_test(test_format),
 		cmocka_unit_test(test_hex64),
 		cmocka_unit_test(test_parse_u64),
 		cmocka_unit_test(test_saturation),
