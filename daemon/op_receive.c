@@ -72,12 +72,47 @@ struct way {
 	uint64_t size, first; /* bytes; first: of the first piece */
 };
 
+static size_t format_lease(char out[static 32], const struct peer *peer,
+			   const struct message *m)
+{
+	format_hex64(out, message_token(&peer->server->broker, m->number, m->deliveries,
+					peer->who.uid));
+	return 16 + format_hex(out + 16, m->deliveries);
+}
+
+/* Most of them. */
+static int begin_plain(struct peer *peer, uint64_t id, const struct message *m,
+		       const struct way *way)
+{
+	struct buf *header = &peer->server->header;
+	char lease[32];
+	struct opening plain = { .kind = OPENING_DELIVERY,
+				 .re = id,
+				 .size = way->size,
+				 .message = m->number,
+				 .attempt = m->attempts,
+				 .lease = lease,
+				 .lease_size = format_lease(lease, peer, m) };
+
+	header->size = 0;
+	return err_trace(opening_put(header, &plain));
+}
+
+static bool is_plain(const struct message *m, bool peek, const struct way *way)
+{
+	return !peek && !way->fd && way->first == way->size &&
+	       m->priority == LIMIT_PRIORITY_DEFAULT;
+}
+
 static int begin_delivery(struct peer *peer, uint64_t id, const struct message *m,
 			  bool peek, const struct way *way)
 {
-	struct json_writer *w = peer_begin(peer, true, id);
+	struct json_writer *w;
 	char lease[32];
 
+	if (is_plain(m, peek, way))
+		return err_trace(begin_plain(peer, id, m, way));
+	w = peer_begin(peer, true, id);
 	if (way->fd)
 		json_put_u64(w, "fds", 1);
 	else if (way->size != UINT64_MAX)
@@ -92,10 +127,7 @@ static int begin_delivery(struct peer *peer, uint64_t id, const struct message *
 		if (m->more && m->more->history_size)
 			put_history(w, m->more);
 	} else {
-		format_hex64(lease, message_token(&peer->server->broker, m->number,
-						  m->deliveries, peer->who.uid));
-		json_put_string(w, "lease", lease,
-				16 + format_hex(lease + 16, m->deliveries));
+		json_put_string(w, "lease", lease, format_lease(lease, peer, m));
 	}
 	json_put_u64(w, "attempt", m->attempts);
 	if (m->priority != LIMIT_PRIORITY_DEFAULT)

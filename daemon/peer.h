@@ -184,6 +184,9 @@ struct json_writer *peer_begin(struct peer *peer, bool has_id, uint64_t id);
 /* Ends what peer_begin() began and writes the frame. */
 void peer_end(struct peer *peer);
 
+/* The frame of the header in server->header, or the end where r says that it failed. */
+void peer_put_made(struct peer *peer, int r);
+
 /* A frame without body, whose header was made before. */
 void peer_put(struct peer *peer, const char *header, size_t size);
 

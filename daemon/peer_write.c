@@ -92,27 +92,25 @@ struct json_writer *peer_begin(struct peer *peer, bool has_id, uint64_t id)
 	return server->writer;
 }
 
-void peer_end(struct peer *peer)
+void peer_put_made(struct peer *peer, int r)
 {
-	int r = json_writer_end(peer->server->writer);
-
 	if (r < 0)
 		peer_fail(peer, r);
 	else
 		write_header(peer);
 }
 
+void peer_end(struct peer *peer)
+{
+	peer_put_made(peer, json_writer_end(peer->server->writer));
+}
+
 void peer_put(struct peer *peer, const char *header, size_t size)
 {
 	struct buf *out = &peer->server->header;
-	int r;
 
 	out->size = 0;
-	r = buf_append(out, header, size);
-	if (r < 0)
-		peer_fail(peer, r);
-	else
-		write_header(peer);
+	peer_put_made(peer, buf_append(out, header, size));
 }
 
 void peer_refuse(struct peer *peer, bool has_id, uint64_t id, const char *op,

@@ -49,19 +49,29 @@ void send_requests_drop_spare(struct server *server)
 
 /* ---- answers ---- */
 
-static void begin_answer(struct peer *peer, uint64_t id, uint64_t number, bool duplicate,
-			 const char *outcome)
+/* In server->header. 0 or -ENOMEM. */
+static int make_answer(struct peer *peer, uint64_t id, uint64_t number, bool duplicate,
+		       const char *outcome)
 {
-	const struct broker *broker = &peer->server->broker;
-	struct json_writer *w = peer_begin(peer, true, id);
+	const struct store *store = peer->server->broker.store;
+	bool promised = !store || store_keeps_promises(store);
+	struct opening plain = { .kind = OPENING_SENT, .re = id, .message = number };
+	struct buf *header = &peer->server->header;
+	struct json_writer *w;
 
+	if (!duplicate && !outcome && promised) {
+		header->size = 0;
+		return err_trace(opening_put(header, &plain));
+	}
+	w = peer_begin(peer, true, id);
 	json_put_u64(w, "message", number);
 	if (duplicate)
 		json_put_bool(w, "duplicate", true);
 	if (outcome)
 		json_put_text(w, "outcome", outcome);
-	if (broker->store && !store_keeps_promises(broker->store))
+	if (!promised)
 		json_put_bool(w, "durable", false);
+	return err_trace(json_writer_end(w));
 }
 
 static void stop_storing(struct send_request *s)
@@ -114,32 +124,28 @@ static void answer(struct send_request *s)
 {
 	if (s->request.storing || (s->options.wants_outcome && !s->outcome))
 		return;
-	if (s->request.has_id && !s->answered) {
-		begin_answer(s->request.peer, s->request.id, s->number, s->duplicate,
-			     s->outcome);
-		peer_end(s->request.peer);
-	}
+	if (s->request.has_id && !s->answered)
+		peer_put_made(s->request.peer,
+			      make_answer(s->request.peer, s->request.id, s->number,
+					  s->duplicate, s->outcome));
 	send_request_free(s);
 }
 
 static void on_stored(struct store_wait *wait, int result);
 
 /* When it is known now already what the answer will be, if all goes well. */
-static bool make_answer(struct send_request *s, bool for_send)
+static bool foresee_answer(const struct send_request *s, bool for_send)
 {
-	struct peer *peer = s->request.peer;
-
 	if (!s->request.has_id || !for_send || s->duplicate || s->options.wants_outcome)
 		return false;
-	begin_answer(peer, s->request.id, s->number, false, NULL);
-	return json_writer_end(peer->server->writer) == 0;
+	return make_answer(s->request.peer, s->request.id, s->number, false, NULL) == 0;
 }
 
 static void await_disk(struct send_request *s, bool for_send)
 {
 	s->failures = s->request.peer->server->broker.store_failures;
 	s->stored = (struct store_wait){ .for_send = for_send, .done = on_stored };
-	request_begin_storing(&s->request, &s->stored, make_answer(s, for_send));
+	request_begin_storing(&s->request, &s->stored, foresee_answer(s, for_send));
 }
 
 /* Told when it is on the disk: what was told to be over does not come again. */
@@ -361,9 +367,8 @@ int send_message(struct call *call, struct send_request *opened, struct queue *q
 	}
 	if (s)
 		accepted(s, number, r == QUEUE_DUPLICATE);
-	else if (call->has_id) {
-		begin_answer(call->peer, call->id, number, r == QUEUE_DUPLICATE, NULL);
-		peer_end(call->peer);
-	}
+	else if (call->has_id)
+		peer_put_made(call->peer, make_answer(call->peer, call->id, number,
+						      r == QUEUE_DUPLICATE, NULL));
 	return 0;
 }

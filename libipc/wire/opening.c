@@ -4,7 +4,10 @@
 
 #include <string.h>
 
+#include "base/err.h"
 #include "wire/limits.h"
+
+/* ---- reading ---- */
 
 struct scan {
 	const char *at, *end;
@@ -70,4 +73,48 @@ struct opening opening_scan(const char *header, size_t size)
 	else if (take_delivery(&s, &opening))
 		opening.kind = OPENING_DELIVERY;
 	return opening;
+}
+
+/* ---- writing ---- */
+
+enum { PUT_MAX = 256 }; /* all texts, four numbers and the lease */
+
+static char *put(char *at, const char *text, size_t size)
+{
+	memcpy(at, text, size);
+	return at + size;
+}
+
+#define PUT(at, text) put(at, text, sizeof(text) - 1)
+
+static char *put_number(char *at, uint64_t number)
+{
+	return at + format_u64(at, number);
+}
+
+static char *put_delivery(char *at, const struct opening *opening)
+{
+	at = put_number(PUT(at, ",\"size\":"), opening->size);
+	at = put_number(PUT(at, ",\"message\":"), opening->message);
+	at = put(PUT(at, ",\"lease\":\""), opening->lease, opening->lease_size);
+	return PUT(put_number(PUT(at, "\",\"attempt\":"), opening->attempt), ",");
+}
+
+static char *put_sent(char *at, const struct opening *opening)
+{
+	return PUT(put_number(PUT(at, ",\"message\":"), opening->message), "}");
+}
+
+int opening_put(struct buf *out, const struct opening *opening)
+{
+	int r = buf_reserve(out, PUT_MAX);
+	char *at;
+
+	if (r < 0)
+		return err_trace(r);
+	at = put_number(PUT(out->data + out->size, "{\"re\":"), opening->re);
+	at = opening->kind == OPENING_SENT ? put_sent(at, opening)
+					   : put_delivery(at, opening);
+	out->size = (size_t)(at - out->data);
+	return 0;
 }

@@ -3,20 +3,18 @@
 #define WIRE_OPENING_H
 
 /*
- * How the two headers begin that a busy client gets most of, recognised without parsing them:
+ * How the two headers begin that there are most of, written and recognised without yajl:
  *
  *	{"re":7,"message":41}
  *	{"re":4,["size":5,]"message":41,"lease":"09d1…","attempt":1,"from":{…
  *
  * ipc-protocol(7) promises that order, and that what changes how a frame is to be read
- * (fds, more, error, end, what is known of a file) stands in front of "from". So who trusts
- * the daemon knows by this where the frame ends, whose it is, and what acknowledges it. All
- * that differs in a single byte is no such opening, and is parsed.
+ * (fds, more, error, end, what is known of a file) stands in front of "from". So a client, who
+ * trusts the daemon, knows by this where the frame ends, whose it is, and what acknowledges
+ * it. All that differs in a single byte is no such opening, and is parsed.
  */
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "base/buf.h"
 
 enum opening_kind {
 	OPENING_NONE,
@@ -27,10 +25,16 @@ enum opening_kind {
 struct opening {
 	enum opening_kind kind;
 	uint64_t re, size, message, attempt;
-	const char *lease; /* in the header; without a character that JSON would escape */
-	size_t lease_size;
+	const char *lease; /* hexadecimal; not NUL-ended */
+	size_t lease_size; /* at most OPENING_LEASE_MAX where it is to be written */
 };
 
+enum { OPENING_LEASE_MAX = 64 };
+
 struct opening opening_scan(const char *header, size_t size);
+
+/* Appends the whole answer to a send, or what comes in front of "from" in a delivery. 0 or
+ * -ENOMEM. */
+int opening_put(struct buf *out, const struct opening *opening) MUST_CHECK;
 
 #endif

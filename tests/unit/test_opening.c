@@ -133,13 +133,80 @@ static void test_changed(void **state)
 	check_changes(SENT);
 }
 
+/* ---- written ---- */
+
+static const uint64_t numbers[] = { 1, 9, 10, 99, 100, 101, 12345678, LIMIT_NUMBER_MAX };
+
+/* As the writer would write it, but for the end. */
+static void write_by_yajl(struct buf *out, const struct opening *o)
+{
+	struct json_writer *w;
+	char lease[OPENING_LEASE_MAX + 1];
+
+	assert_int_equal(json_writer_new(&w), 0);
+	json_writer_begin(w, out);
+	json_put_u64(w, "re", o->re);
+	if (o->kind == OPENING_DELIVERY)
+		json_put_u64(w, "size", o->size);
+	json_put_u64(w, "message", o->message);
+	if (o->kind == OPENING_DELIVERY) {
+		snprintf(lease, sizeof(lease), "%.*s", (int)o->lease_size, o->lease);
+		json_put_text(w, "lease", lease);
+		json_put_u64(w, "attempt", o->attempt);
+		assert_int_equal(json_writer_end_open(w), 0);
+	} else {
+		assert_int_equal(json_writer_end(w), 0);
+	}
+	json_writer_free(w);
+}
+
+static void check_written(const struct opening *o)
+{
+	_cleanup_buf_ struct buf ours = BUF_INIT, yajls = BUF_INIT;
+	struct opening read;
+
+	assert_int_equal(opening_put(&ours, o), 0);
+	write_by_yajl(&yajls, o);
+	assert_int_equal(ours.size, yajls.size);
+	assert_memory_equal(ours.data, yajls.data, ours.size);
+	if (o->kind == OPENING_DELIVERY)
+		assert_int_equal(buf_append_string(&ours, FROM), 0);
+	read = opening_scan(ours.data, ours.size);
+	assert_int_equal(read.kind, o->kind);
+	assert_int_equal(read.re, o->re);
+	assert_int_equal(read.size, o->size);
+	assert_int_equal(read.message, o->message);
+	assert_int_equal(read.attempt, o->attempt);
+	assert_int_equal(read.lease_size, o->lease_size);
+}
+
+static void test_written(void **state)
+{
+	static const char lease[] =
+		"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+	enum { N = sizeof(numbers) / sizeof(*numbers) };
+
+	for (int i = 0; i < N * N; i++) {
+		uint64_t re = numbers[i % N], message = numbers[i / N];
+
+		check_written(&(struct opening){
+			.kind = OPENING_SENT, .re = re, .message = message });
+		check_written(&(struct opening){ .kind = OPENING_DELIVERY,
+						 .re = re,
+						 .size = message,
+						 .message = message,
+						 .attempt = re - 1,
+						 .lease = lease,
+						 .lease_size = 1 + (size_t)i });
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_delivery),
-		cmocka_unit_test(test_sent),
-		cmocka_unit_test(test_others),
-		cmocka_unit_test(test_changed),
+		cmocka_unit_test(test_delivery), cmocka_unit_test(test_sent),
+		cmocka_unit_test(test_others),	 cmocka_unit_test(test_changed),
+		cmocka_unit_test(test_written),
 	};
 
 	return cmocka_run_group_tests(tests, open_parser, close_parser);
