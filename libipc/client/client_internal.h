@@ -103,6 +103,7 @@ struct ipc_request {
 	const struct request_ops *ops;
 	enum request_state state;
 	uint64_t id;
+	bool is_whole; /* its header was made without the writer */
 	struct map_node node;
 	struct list link;
 	struct heap_node timeout; /* in client->timeouts, if it has a deadline */
@@ -141,6 +142,9 @@ void request_deinit(struct ipc_request *request);
  * without a callback first waits for the connection, where it comes again. 0, -ENOMEM or
  * -ECONNRESET. Without request_put() it must be ended again. */
 int request_begin(struct ipc_request *request, const char *op) MUST_CHECK;
+
+/* The same for one whose header the caller makes in client->header, and which is_whole. */
+int request_begin_whole(struct ipc_request *request) MUST_CHECK;
 
 /* Ends the header and puts it and the body into the output. Ends the request if it fails. */
 int request_put(struct ipc_request *request, const void *body,
@@ -337,6 +341,8 @@ uint64_t client_ms_until(uint64_t deadline_ns);
 /* A header without an id, for what is not answered; members go to client->writer. */
 void client_begin(struct ipc_client *client, const char *op);
 int client_put(struct ipc_client *client, const void *body, size_t body_size) MUST_CHECK;
+int client_put_whole(struct ipc_client *client, const void *body,
+		     size_t body_size) MUST_CHECK;
 
 /* The same for a frame that carries fds, taken if it succeeds. */
 int client_put_fds(struct ipc_client *client, struct fdset **fds) MUST_CHECK;
@@ -454,7 +460,7 @@ int client_message_decode(struct ipc_client *client, const struct frame *frame,
 void message_read_header(struct ipc_message *message);
 static inline void message_complete(const struct ipc_message *message)
 {
-	/* all are made by malloc(3): none is really const */
+	/* none is really const */
 	if (message->parser)
 		message_read_header((struct ipc_message *)(uintptr_t)message);
 }

@@ -154,6 +154,13 @@ int client_put(struct ipc_client *client, const void *body, size_t body_size)
 	return err_trace(r < 0 ? r : put_ended(client, body, body_size));
 }
 
+int client_put_whole(struct ipc_client *client, const void *body, size_t body_size)
+{
+	trace_frame(client, TRACE_OUT, client->header.data, client->header.size,
+		    body_size);
+	return err_trace(put_ended(client, body, body_size));
+}
+
 int client_put_fds(struct ipc_client *client, struct fdset **fds)
 {
 	int r = end_header(client, 0);

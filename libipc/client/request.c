@@ -32,7 +32,7 @@ void request_deinit(struct ipc_request *request)
 	buf_deinit(&request->body);
 }
 
-int request_begin(struct ipc_request *request, const char *op)
+int request_begin_whole(struct ipc_request *request)
 {
 	struct ipc_client *client = request->client;
 	int r = request->callback || !client->failure
@@ -49,14 +49,28 @@ int request_begin(struct ipc_request *request, const char *op)
 	map_add(&client->requests, &request->node, map_u64(request->id));
 	list_add_tail(&client->open, &request->link);
 	request->state = REQUEST_OPEN;
-	client_begin(client, op);
-	json_put_u64(client->writer, "id", request->id);
+	request->is_whole = true;
+	client->header.size = 0;
+	return 0;
+}
+
+int request_begin(struct ipc_request *request, const char *op)
+{
+	int r = request_begin_whole(request);
+
+	if (r < 0)
+		return err_trace(r);
+	request->is_whole = false;
+	client_begin(request->client, op);
+	json_put_u64(request->client->writer, "id", request->id);
 	return 0;
 }
 
 int request_put(struct ipc_request *request, const void *body, size_t body_size)
 {
-	int r = client_put(request->client, body, body_size);
+	struct ipc_client *client = request->client;
+	int r = request->is_whole ? client_put_whole(client, body, body_size)
+				  : client_put(client, body, body_size);
 
 	if (r < 0)
 		request_end(request);

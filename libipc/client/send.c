@@ -34,17 +34,49 @@ static int check_arguments(struct ipc_client *client, const char *queue, int64_t
 	return err_trace(r ? r : check_flags(client, flags));
 }
 
+static bool is_plain(const struct payload *payload, int64_t wait_ms, unsigned int flags)
+{
+	const struct ipc_message *message = payload->message;
+
+	return payload->kind == PAYLOAD_BYTES && !message->file && !wait_ms &&
+	       !(flags & IPC_SEND_WAIT_ACKED) &&
+	       message->priority == LIMIT_PRIORITY_DEFAULT && !message->delay_ms &&
+	       message->ttl_ms == IPC_FOREVER && !message->dedup_id && !message->meta;
+}
+
+/* Most of them. */
+static int begin_plain(struct ipc_request *request, const char *queue, size_t queue_size,
+		       const struct payload *payload)
+{
+	struct ipc_client *client = request->client;
+	int r = request_begin_whole(request);
+
+	if (r < 0)
+		return err_trace(r);
+	r = opening_put_send(&client->header, request->id, queue, queue_size,
+			     payload->size);
+	if (r < 0) {
+		request_end(request);
+		return client_error_set(&client->error, r, "no memory for a request");
+	}
+	return 0;
+}
+
 /* Begins the request; one of request_put() and request_put_fds() ends it. */
 static int begin_send(struct ipc_request *request, const char *queue,
 		      const struct payload *payload, int64_t wait_ms, unsigned int flags)
 {
 	const struct ipc_message *message = payload->message;
 	struct json_writer *w = request->client->writer;
-	int r = request_begin(request, "send");
+	size_t queue_size = strlen(queue);
+	int r;
 
+	message_complete(message); /* one that was received is sent on */
+	if (is_plain(payload, wait_ms, flags) && opening_is_name(queue, queue_size))
+		return err_trace(begin_plain(request, queue, queue_size, payload));
+	r = request_begin(request, "send");
 	if (r < 0)
 		return err_trace(r);
-	message_complete(message); /* one that was received is sent on */
 	json_put_text(w, "queue", queue);
 	if (message->priority != LIMIT_PRIORITY_DEFAULT)
 		json_put_u64(w, "priority", message->priority);

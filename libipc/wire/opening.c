@@ -77,7 +77,12 @@ struct opening opening_scan(const char *header, size_t size)
 
 /* ---- writing ---- */
 
-enum { PUT_MAX = 256 }; /* all texts, four numbers and the lease */
+enum {
+	TEXTS_MAX = 64, /* all that are not given */
+	NUMBERS_MAX = 4 * 20,
+	PUT_MAX = TEXTS_MAX + NUMBERS_MAX +
+		  LIMIT_NAME_MAX, /* or a lease, which is shorter */
+};
 
 static char *put(char *at, const char *text, size_t size)
 {
@@ -115,6 +120,36 @@ int opening_put(struct buf *out, const struct opening *opening)
 	at = put_number(PUT(out->data + out->size, "{\"re\":"), opening->re);
 	at = opening->kind == OPENING_SENT ? put_sent(at, opening)
 					   : put_delivery(at, opening);
+	out->size = (size_t)(at - out->data);
+	return 0;
+}
+
+bool opening_is_name(const char *text, size_t size)
+{
+	for (size_t i = 0; i < size; i++) {
+		char c = text[i];
+
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+		      (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-' ||
+		      c == '@'))
+			return false;
+	}
+	return true;
+}
+
+int opening_put_send(struct buf *out, uint64_t id, const char *queue, size_t queue_size,
+		     uint64_t body_size)
+{
+	int r = buf_reserve(out, PUT_MAX);
+	char *at;
+
+	if (r < 0)
+		return err_trace(r);
+	at = put_number(PUT(out->data + out->size, "{\"op\":\"send\",\"id\":"), id);
+	at = PUT(put(PUT(at, ",\"queue\":\""), queue, queue_size), "\"");
+	if (body_size)
+		at = put_number(PUT(at, ",\"size\":"), body_size);
+	at = PUT(at, "}");
 	out->size = (size_t)(at - out->data);
 	return 0;
 }

@@ -12,6 +12,9 @@
  * (fds, more, error, end, what is known of a file) stands in front of "from". So a client, who
  * trusts the daemon, knows by this where the frame ends, whose it is, and what acknowledges
  * it. All that differs in a single byte is no such opening, and is parsed.
+ *
+ * The request that there is most of is written in the same way. The daemon, who trusts
+ * nobody, parses all requests.
  */
 
 #include "base/buf.h"
@@ -36,5 +39,13 @@ struct opening opening_scan(const char *header, size_t size);
 /* Appends the whole answer to a send, or what comes in front of "from" in a delivery. 0 or
  * -ENOMEM. */
 int opening_put(struct buf *out, const struct opening *opening) MUST_CHECK;
+
+/* Is it made of bytes that a name may have? Not whether it is a good one. */
+bool opening_is_name(const char *text, size_t size);
+
+/* The whole header of a send without options; the queue as above, of LIMIT_NAME_MAX bytes at
+ * most. 0 or -ENOMEM. */
+int opening_put_send(struct buf *out, uint64_t id, const char *queue, size_t queue_size,
+		     uint64_t body_size) MUST_CHECK;
 
 #endif

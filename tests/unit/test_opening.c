@@ -77,7 +77,7 @@ static void test_others(void **state)
 		"{\"re\":4,\"message\":41,\"lease\":\"0\",\"attempt\":1}",
 	};
 
-	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
 		if (opening_scan(others[i], strlen(others[i])).kind)
 			fail_msg("%s", others[i]);
 }
@@ -184,7 +184,7 @@ static void test_written(void **state)
 {
 	static const char lease[] =
 		"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-	enum { N = sizeof(numbers) / sizeof(*numbers) };
+	enum { N = ARRAY_SIZE(numbers) };
 
 	for (int i = 0; i < N * N; i++) {
 		uint64_t re = numbers[i % N], message = numbers[i / N];
@@ -201,12 +201,67 @@ static void test_written(void **state)
 	}
 }
 
+static void test_send(void **state)
+{
+	static const char *const queues[] = { "q", "@ann.in-box_7", "Az09._-@" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(queues) * ARRAY_SIZE(numbers); i++) {
+		_cleanup_buf_ struct buf ours = BUF_INIT, yajls = BUF_INIT;
+		const char *queue = queues[i % ARRAY_SIZE(queues)];
+		uint64_t number = numbers[i / ARRAY_SIZE(queues)], size = i ? number : 0;
+		struct json_writer *w;
+
+		assert_true(opening_is_name(queue, strlen(queue)));
+		assert_int_equal(
+			opening_put_send(&ours, number, queue, strlen(queue), size), 0);
+		assert_int_equal(json_writer_new(&w), 0);
+		json_writer_begin(w, &yajls);
+		json_put_text(w, "op", "send");
+		json_put_u64(w, "id", number);
+		json_put_text(w, "queue", queue);
+		if (size)
+			json_put_u64(w, "size", size);
+		assert_int_equal(json_writer_end(w), 0);
+		json_writer_free(w);
+		assert_int_equal(ours.size, yajls.size);
+		assert_memory_equal(ours.data, yajls.data, ours.size);
+	}
+}
+
+/* The longest that there is has room. */
+static void test_long_name(void **state)
+{
+	_cleanup_buf_ struct buf out = BUF_INIT;
+	char queue[LIMIT_NAME_MAX];
+
+	memset(queue, 'q', sizeof(queue));
+	assert_int_equal(opening_put_send(&out, LIMIT_NUMBER_MAX, queue, sizeof(queue),
+					  UINT64_MAX),
+			 0);
+	assert_true(out.size > sizeof(queue) + 40);
+	assert_int_equal(json_parse(json, out.data, out.size), 0);
+}
+
+static void test_names(void **state)
+{
+	for (int c = 0; c < 256; c++) {
+		char byte = (char)c;
+		bool ours = opening_is_name(&byte, 1);
+
+		assert_int_equal(ours, c && strchr("abcdefghijklmnopqrstuvwxyz"
+						   "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+						   "0123456789._-@",
+						   c));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_delivery), cmocka_unit_test(test_sent),
-		cmocka_unit_test(test_others),	 cmocka_unit_test(test_changed),
-		cmocka_unit_test(test_written),
+		cmocka_unit_test(test_delivery),  cmocka_unit_test(test_sent),
+		cmocka_unit_test(test_others),	  cmocka_unit_test(test_changed),
+		cmocka_unit_test(test_written),	  cmocka_unit_test(test_send),
+		cmocka_unit_test(test_long_name), cmocka_unit_test(test_names),
 	};
 
 	return cmocka_run_group_tests(tests, open_parser, close_parser);
