@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "commits.h"
 #include "database_internal.h"
+#include "log_file.h"
 #include "record_sum.h"
 #include "spool.h"
 
@@ -288,12 +289,15 @@ static int on_log_grown(void *arg, sqlite3 *sqlite, const char *name, int pages)
 
 static int open_sqlite(struct database *db, unsigned int *ret_other)
 {
+	const char *layer = log_file_layer();
 	int rc, r;
 
+	if (!layer)
+		return err_origin(-ENOMEM);
 	rc = sqlite3_open_v2(db->path, &db->sqlite,
 			     SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
 				     SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW,
-			     NULL);
+			     layer);
 	if (rc != SQLITE_OK)
 		return err_trace(database_failed(db, rc));
 	sqlite3_extended_result_codes(db->sqlite, 1);
