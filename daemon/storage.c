@@ -422,6 +422,11 @@ void storage_write_ahead(struct storage *s, const struct batch *batch)
 		s->ahead_result = write_batch(s->db, batch, true, &s->ahead_entry);
 }
 
+bool storage_is_behind(const struct storage *s, const struct batch *batch)
+{
+	return s->ahead && s->ahead_result == 0 && batch_next(batch, s->ahead_entry);
+}
+
 static int begin(struct storage *s, bool sends)
 {
 	if (!s->ahead)

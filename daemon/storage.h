@@ -75,6 +75,9 @@ void storage_sweep(struct storage *s, bool (*keep)(void *arg, uint64_t blob), vo
  * that are there. When all are, storage_write() must follow, which says what came of it. */
 void storage_write_ahead(struct storage *s, const struct batch *batch);
 
+/* Has the batch entries that storage_write_ahead() would write now? */
+bool storage_is_behind(const struct storage *s, const struct batch *batch);
+
 /* One transaction of all batches (struct batch.link) in their order. */
 enum storage_outcome storage_write(struct storage *s, struct list *batches);
 

@@ -3,6 +3,7 @@
 #include "store.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@ enum {
 	LAZY_ENTRIES = 10000, /* … or until there are so many */
 	AHEAD_FIRST = 4,      /* with so many, if somebody waits, the thread begins … */
 	AHEAD_MORE = 16,      /* … and with so many more it goes on */
+	WATCH_NS = 15000,     /* it waits awake for the loop before it sleeps */
 	RETRY_MS = 1000,      /* after a failure */
 	IDLE_MS = 1000,	      /* behind the last task, before space is given back … */
 	IDLE_STEP_MS = 20,    /* … in steps */
@@ -77,7 +79,8 @@ struct store {
 		committed; /* what is being written is on the disk, see store_catch_up() */
 	atomic_bool done;  /* the task has ended, its result is to be fetched */
 	bool prompt; /* receipts are sent: it is not a file that is still incomplete */
-	bool open;   /* more is still added to what is being written */
+	atomic_bool open; /* more is still added to what is being written */
+	bool watches;	  /* waiting awake takes no processor from the loop */
 	struct list writing;
 	uint64_t next_number;
 	bool clean;   /* this is the last one */
@@ -97,19 +100,34 @@ const char *store_state_name(enum store_state state)
 
 /* ---- the thread ---- */
 
+/* The loop adds the next records, or closes the batch, within microseconds, mostly; waking
+ * who sleeps takes longer, on both sides. */
+static bool watch_loop(const struct store *store, const struct batch *batch)
+{
+	uint64_t until = clock_ns(CLOCK_MONOTONIC) + WATCH_NS;
+
+	if (!store->watches)
+		return false;
+	while (store->open && !storage_is_behind(&store->storage, batch))
+		if (clock_ns(CLOCK_MONOTONIC) >= until)
+			return false;
+	return true;
+}
+
 /* What is there, and what comes, until the batch is closed. */
 static void write_ahead(struct store *store)
 {
-	pthread_mutex_lock(&store->mutex);
+	const struct batch *batch = LIST_FIRST(&store->writing, struct batch, link);
+
 	while (store->open) {
-		pthread_mutex_unlock(&store->mutex);
-		storage_write_ahead(&store->storage,
-				    LIST_FIRST(&store->writing, struct batch, link));
+		storage_write_ahead(&store->storage, batch);
+		if (watch_loop(store, batch))
+			continue;
 		pthread_mutex_lock(&store->mutex);
 		if (store->open)
 			pthread_cond_wait(&store->change, &store->mutex);
+		pthread_mutex_unlock(&store->mutex);
 	}
-	pthread_mutex_unlock(&store->mutex);
 }
 
 static void send_receipts(struct store *store)
@@ -973,6 +991,13 @@ const struct store_head *store_get_head(const struct store *store)
 	return &store->storage.head;
 }
 
+static bool has_two_processors(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 1;
+}
+
 static int start_thread(struct store *store)
 {
 	pthread_attr_t attr;
@@ -981,6 +1006,7 @@ static int start_thread(struct store *store)
 
 	if (r)
 		return err_origin(-r);
+	store->watches = has_two_processors();
 	sigfillset(&all);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
