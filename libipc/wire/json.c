@@ -114,17 +114,22 @@ static int on_boolean(void *ctx, int value)
 
 static bool parse_int64(const char *text, size_t size, int64_t *ret_value)
 {
+	enum { DIGITS_MAX = 19 }; /* and none in front that is zero: 64 bits are enough */
 	bool negative = size && text[0] == '-';
-	int64_t value = 0;
+	uint64_t value = 0;
 
+	if (size - negative > DIGITS_MAX)
+		return false;
 	for (size_t i = negative; i < size; i++) {
-		int digit = text[i] - '0';
+		unsigned int digit = (unsigned char)text[i] - (unsigned int)'0';
 
-		if (digit < 0 || digit > 9 || __builtin_mul_overflow(value, 10, &value) ||
-		    __builtin_add_overflow(value, negative ? -digit : digit, &value))
+		if (digit > 9)
 			return false;
+		value = value * 10 + digit;
 	}
-	*ret_value = value;
+	if (value > (uint64_t)INT64_MAX + negative)
+		return false;
+	*ret_value = (int64_t)(negative ? 0 - value : value);
 	return true;
 }
 
