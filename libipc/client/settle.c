@@ -48,13 +48,25 @@ static bool is_of_this_connection(const struct ipc_client *client,
 	return message->connection == client->connection;
 }
 
+static int put_plain_ack(struct ipc_client *client, const struct ipc_message *message)
+{
+	int r;
+
+	client->header.size = 0;
+	r = opening_put_ack(&client->header, message->number);
+	if (r < 0)
+		return client_error_set(&client->error, r, "no memory for a request");
+	return err_trace(client_put_whole(client, NULL, 0));
+}
+
 static int put_ack(struct ipc_client *client, const struct ipc_message *message)
 {
+	leases_end(&client->reconnect.leases, message->number);
+	if (is_of_this_connection(client, message))
+		return err_trace(put_plain_ack(client, message));
 	client_begin(client, verdicts[IPC_VERDICT_ACK]);
 	json_put_u64(client->writer, "message", message->number);
-	if (!is_of_this_connection(client, message))
-		json_put_text(client->writer, "lease", message->lease);
-	leases_end(&client->reconnect.leases, message->number);
+	json_put_text(client->writer, "lease", message->lease);
 	return err_trace(client_put(client, NULL, 0));
 }
 

@@ -153,3 +153,16 @@ int opening_put_send(struct buf *out, uint64_t id, const char *queue, size_t que
 	out->size = (size_t)(at - out->data);
 	return 0;
 }
+
+int opening_put_ack(struct buf *out, uint64_t message)
+{
+	int r = buf_reserve(out, PUT_MAX);
+	char *at;
+
+	if (r < 0)
+		return err_trace(r);
+	at = put_number(PUT(out->data + out->size, "{\"op\":\"ack\",\"message\":"),
+			message);
+	out->size = (size_t)(PUT(at, "}") - out->data);
+	return 0;
+}

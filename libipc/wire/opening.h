@@ -13,7 +13,7 @@
  * trusts the daemon, knows by this where the frame ends, whose it is, and what acknowledges
  * it. All that differs in a single byte is no such opening, and is parsed.
  *
- * The request that there is most of is written in the same way. The daemon, who trusts
+ * The two requests that there are most of are written in the same way. The daemon, who trusts
  * nobody, parses all requests.
  */
 
@@ -47,5 +47,8 @@ bool opening_is_name(const char *text, size_t size);
  * most. 0 or -ENOMEM. */
 int opening_put_send(struct buf *out, uint64_t id, const char *queue, size_t queue_size,
 		     uint64_t body_size) MUST_CHECK;
+
+/* The whole header of an ack by number. 0 or -ENOMEM. */
+int opening_put_ack(struct buf *out, uint64_t message) MUST_CHECK;
 
 #endif

@@ -228,6 +228,20 @@ static void test_send(void **state)
 	}
 }
 
+static void test_ack(void **state)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		_cleanup_buf_ struct buf out = BUF_INIT;
+		char expected[64];
+
+		assert_int_equal(opening_put_ack(&out, numbers[i]), 0);
+		snprintf(expected, sizeof(expected), "{\"op\":\"ack\",\"message\":%llu}",
+			 (unsigned long long)numbers[i]);
+		assert_int_equal(out.size, strlen(expected));
+		assert_memory_equal(out.data, expected, out.size);
+	}
+}
+
 /* The longest that there is has room. */
 static void test_long_name(void **state)
 {
@@ -258,10 +272,11 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_delivery),  cmocka_unit_test(test_sent),
-		cmocka_unit_test(test_others),	  cmocka_unit_test(test_changed),
-		cmocka_unit_test(test_written),	  cmocka_unit_test(test_send),
-		cmocka_unit_test(test_long_name), cmocka_unit_test(test_names),
+		cmocka_unit_test(test_delivery), cmocka_unit_test(test_sent),
+		cmocka_unit_test(test_others),	 cmocka_unit_test(test_changed),
+		cmocka_unit_test(test_written),	 cmocka_unit_test(test_send),
+		cmocka_unit_test(test_ack),	 cmocka_unit_test(test_long_name),
+		cmocka_unit_test(test_names),
 	};
 
 	return cmocka_run_group_tests(tests, open_parser, close_parser);
