@@ -3,7 +3,8 @@
 #define DAEMON_DATABASE_H
 
 /*
- * The file behind the store: SQLite, and only this module knows it. In the state directory
+ * The file behind the store: SQLite, which only this module and log_file.h know. In the state
+ * directory
  *
  *	ipcd.db, ipcd.db-wal	tables head, names, messages, bodies, dedup
  *	spool/ID		bodies that are blobs, see spool.h

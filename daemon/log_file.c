@@ -8,14 +8,15 @@
 
 #include "base/util.h"
 
-enum { GATHER_BYTES = 128 * 1024 };
+/* A page of SQLite's has 64 KiB at most; and its own layer writes less than 128 KiB at once. */
+enum { GATHER_BYTES = 120 * 1024 };
 
 struct log_file {
 	sqlite3_file base;
 	sqlite3_file *below; /* in the memory behind this */
 	sqlite3_int64 at;    /* where what has gathered belongs */
 	int n;
-	char *gathered; /* NULL: nothing is */
+	char *gathered;
 };
 
 static const char layer_name[] = "ipcd";
@@ -30,25 +31,39 @@ static sqlite3_file *below_of(sqlite3_file *base)
 	return log_file_of(base)->below;
 }
 
+/* Before something else is done. What cannot be written stays: the transaction goes on for
+ * SQLite, if the other is what fails. */
+static int write_first(struct log_file *log)
+{
+	int rc = SQLITE_OK;
+
+	if (log->n)
+		rc = log->below->pMethods->xWrite(log->below, log->gathered, log->n,
+						  log->at);
+	if (rc == SQLITE_OK)
+		log->n = 0;
+	return rc;
+}
+
+/* For a write or sync, which ends the transaction if it fails. */
 static int write_gathered(struct log_file *log)
 {
-	int n = log->n;
+	int rc = write_first(log);
 
 	log->n = 0;
-	return n ? log->below->pMethods->xWrite(log->below, log->gathered, n, log->at)
-		 : SQLITE_OK;
+	return rc;
 }
 
 /* ---- what SQLite does with the log ---- */
 
+/* What has not been synced belongs to no commit. */
 static int log_close(sqlite3_file *base)
 {
 	struct log_file *log = log_file_of(base);
-	int written = write_gathered(log);
 	int rc = log->below->pMethods->xClose(log->below);
 
 	sqlite3_free(log->gathered);
-	return written == SQLITE_OK ? rc : written;
+	return rc;
 }
 
 static int log_write(sqlite3_file *base, const void *data, int size, sqlite3_int64 at)
@@ -71,7 +86,7 @@ static int log_write(sqlite3_file *base, const void *data, int size, sqlite3_int
 
 static int log_read(sqlite3_file *base, void *data, int size, sqlite3_int64 at)
 {
-	int rc = write_gathered(log_file_of(base));
+	int rc = write_first(log_file_of(base));
 	sqlite3_file *below = below_of(base);
 
 	return rc == SQLITE_OK ? below->pMethods->xRead(below, data, size, at) : rc;
@@ -79,7 +94,7 @@ static int log_read(sqlite3_file *base, void *data, int size, sqlite3_int64 at)
 
 static int log_truncate(sqlite3_file *base, sqlite3_int64 size)
 {
-	int rc = write_gathered(log_file_of(base));
+	int rc = write_first(log_file_of(base));
 	sqlite3_file *below = below_of(base);
 
 	return rc == SQLITE_OK ? below->pMethods->xTruncate(below, size) : rc;
@@ -95,7 +110,7 @@ static int log_sync(sqlite3_file *base, int flags)
 
 static int log_size(sqlite3_file *base, sqlite3_int64 *ret_size)
 {
-	int rc = write_gathered(log_file_of(base));
+	int rc = write_first(log_file_of(base));
 	sqlite3_file *below = below_of(base);
 
 	return rc == SQLITE_OK ? below->pMethods->xFileSize(below, ret_size) : rc;
@@ -149,7 +164,7 @@ static const sqlite3_io_methods log_methods = {
 
 /* ---- the layer ---- */
 
-static sqlite3_vfs *below;
+static sqlite3_vfs *layer_below;
 
 /* Behind struct log_file, aligned as SQLite's own memory. */
 enum { BELOW_AT = (sizeof(struct log_file) + 15) / 16 * 16 };
@@ -163,7 +178,7 @@ static int open_log(sqlite3_vfs *layer, const char *name, struct log_file *log, 
 
 	*log = (struct log_file){ 0 };
 	if (gathered)
-		rc = below->xOpen(layer, name, file, flags, ret_flags);
+		rc = layer_below->xOpen(layer, name, file, flags, ret_flags);
 	if (rc != SQLITE_OK) {
 		sqlite3_free(gathered);
 		return rc;
@@ -176,7 +191,7 @@ static int layer_open(sqlite3_vfs *layer, const char *name, sqlite3_file *file, 
 		      int *ret_flags)
 {
 	if (!(flags & SQLITE_OPEN_WAL))
-		return below->xOpen(layer, name, file, flags, ret_flags);
+		return layer_below->xOpen(layer, name, file, flags, ret_flags);
 	return open_log(layer, name, (struct log_file *)file, flags, ret_flags);
 }
 
@@ -186,10 +201,10 @@ static void register_layer(void)
 {
 	static sqlite3_vfs layer;
 
-	below = sqlite3_vfs_find(NULL);
-	if (!below)
+	layer_below = sqlite3_vfs_find(NULL);
+	if (!layer_below)
 		return;
-	layer = *below; /* but for opening it is the same */
+	layer = *layer_below; /* but for opening it is the same */
 	layer.pNext = NULL;
 	layer.zName = layer_name;
 	layer.szOsFile += BELOW_AT;

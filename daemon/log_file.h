@@ -5,9 +5,9 @@
 /*
  * SQLite writes each page of its write-ahead log with two system calls. Here the log is a
  * file that gathers what is appended and writes it in one piece: before it is synced, and
- * before anything else is done with it. A failure to write is so reported by the next
- * operation, at the latest by the sync that ends the commit; what was gathered is gone then,
- * as it is with a write that fails at once. All other files are the system's own.
+ * before anything else is done with it. The sync that ends a commit has all of it before it,
+ * or fails; only with synchronous=FULL is there such a sync. All other files are the system's
+ * own.
  */
 
 /* The name of the layer for sqlite3_open_v2(), above SQLite's default one. NULL: without

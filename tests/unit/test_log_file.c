@@ -186,6 +186,79 @@ static void test_failures(void **state)
 	}
 }
 
+/* A statement that fails while it reads is no end of the transaction for SQLite: what it
+ * then commits is there. */
+static void test_failed_read(void **state)
+{
+	for (unsigned long n = 1; n < 40; n++) {
+		int64_t rows;
+
+		disk_make();
+		open_it();
+		must("PRAGMA cache_size=5");
+		must("BEGIN");
+		insert(1, 200);
+		disk_fail(n, n, ENOSPC);
+		(void)run("UPDATE t SET body=printf('%02000d', n) WHERE n%2");
+		disk_works();
+		(void)run("INSERT INTO t VALUES(201, printf('%02000d', 201))");
+		if (run("COMMIT") != SQLITE_OK)
+			(void)run("ROLLBACK");
+		rows = ask("SELECT count(*) FROM t");
+		check_rows((int)rows);
+		close_it();
+		check_file((int)rows);
+	}
+}
+
+/* What was too much for the disk is forgotten with its commit: there is room for less. */
+static void test_less_has_room(void **state)
+{
+	unsigned long calls;
+
+	open_it();
+	insert(1, 10);
+	must("BEGIN");
+	insert(11, 40);
+	disk_fail(1, 1000, ENOSPC);
+	assert_int_equal(run("COMMIT"), SQLITE_FULL);
+	disk_works();
+	calls = disk.calls;
+	(void)run("ROLLBACK");
+	insert(11, 1);
+	assert_int_equal(disk.calls - calls, 2);
+	check_rows(11);
+	close_it();
+	check_file(11);
+}
+
+/* As many pages as are gathered at once, and more, of each size. */
+static void test_sizes(void **state)
+{
+	static const int pages[] = { 512, 1024, 4096, 32768, 65536 };
+
+	for (int i = 0; i < 5; i++) {
+		char sql[64];
+
+		for (int rows = 1; rows < 200; rows += 1 + rows / 8) {
+			disk_make();
+			snprintf(sql, sizeof(sql), "PRAGMA page_size=%d", pages[i]);
+			assert_int_equal(sqlite3_open_v2(disk_path("db"), &db,
+							 SQLITE_OPEN_READWRITE |
+								 SQLITE_OPEN_CREATE,
+							 NULL),
+					 SQLITE_OK);
+			must(sql);
+			must("CREATE TABLE t(n INTEGER PRIMARY KEY, body BLOB)");
+			assert_int_equal(sqlite3_close(db), SQLITE_OK);
+			open_it();
+			insert(1, rows);
+			close_it();
+			check_file(rows);
+		}
+	}
+}
+
 static void test_no_memory(void **state)
 {
 	const char *layer = log_file_layer();
@@ -209,9 +282,10 @@ int main(void)
 {
 #define on_disk(test) cmocka_unit_test_setup_teardown(test, disk_setup, disk_teardown)
 	const struct CMUnitTest tests[] = {
-		on_disk(test_one_call),	  on_disk(test_read_again),
-		on_disk(test_brought_in), on_disk(test_failures),
-		on_disk(test_no_memory),
+		on_disk(test_one_call),	   on_disk(test_read_again),
+		on_disk(test_brought_in),  on_disk(test_failures),
+		on_disk(test_failed_read), on_disk(test_less_has_room),
+		on_disk(test_sizes),	   on_disk(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
