@@ -24,7 +24,7 @@ enum {
 	LAZY_MS = 20,	      /* records for which nobody waits gather so long … */
 	LAZY_ENTRIES = 10000, /* … or until there are so many */
 	AHEAD_FIRST = 4,      /* with so many, if somebody waits, the thread begins … */
-	AHEAD_MORE = 16,      /* … and with so many more it goes on */
+	AHEAD_MORE = 16,      /* … and with so many more it is woken, if it sleeps */
 	WATCH_NS = 15000,     /* it waits awake for the loop before it sleeps */
 	RETRY_MS = 1000,      /* after a failure */
 	IDLE_MS = 1000,	      /* behind the last task, before space is given back … */
@@ -74,7 +74,7 @@ struct store {
 	bool has_thread;
 	pthread_mutex_t mutex;
 	pthread_cond_t change;
-	enum task task; /* what follows is handed over under the mutex */
+	enum task task; /* what follows is handed over under the mutex, or by `open` */
 	atomic_bool
 		committed; /* what is being written is on the disk, see store_catch_up() */
 	atomic_bool done;  /* the task has ended, its result is to be fetched */
