@@ -5,8 +5,8 @@
  * leases belong to the connection: they outlive the request that brought them.
  *
  * A delivery's header is the prefix that is its own (re, size, message, lease, attempt),
- * then what is made once: what is known of a file, the sender's "from", the queue's name, the
- * sender's meta. Clients rely on that order, see libipc/wire/opening.h.
+ * then what is made once: the sender's "from", the queue's name, the sender's meta. Clients
+ * recognise one that has only that by its text, see libipc/wire/plain.h.
  */
 
 #include "op_receive.h"
@@ -36,19 +36,17 @@ struct receive {
 static int put_header_rest(struct buf *out, const struct message *m)
 {
 	const struct buf *fragment = &m->share->queue->fragment;
-	int r = 0;
+	int r = buf_append(out, m->from->data, m->from->size);
 
-	if (m->more && m->more->file) {
-		r = buf_append(out, m->more->file, m->more->file_size);
-		if (r == 0)
-			r = buf_append(out, ",", 1);
-	}
-	if (r == 0)
-		r = buf_append(out, m->from->data, m->from->size);
 	if (r == 0)
 		r = buf_append(out, ",", 1);
 	if (r == 0)
 		r = buf_append(out, fragment->data, fragment->size);
+	if (r == 0 && m->more && m->more->file) {
+		r = buf_append(out, ",", 1);
+		if (r == 0)
+			r = buf_append(out, m->more->file, m->more->file_size);
+	}
 	if (r == 0 && m->meta_size) {
 		r = buf_append_string(out, ",\"meta\":");
 		if (r == 0)
@@ -86,16 +84,15 @@ static int begin_plain(struct peer *peer, uint64_t id, const struct message *m,
 {
 	struct buf *header = &peer->server->header;
 	char lease[32];
-	struct opening plain = { .kind = OPENING_DELIVERY,
-				 .re = id,
-				 .size = way->size,
-				 .message = m->number,
-				 .attempt = m->attempts,
-				 .lease = lease,
-				 .lease_size = format_lease(lease, peer, m) };
+	struct plain plain = { .re = id,
+			       .size = way->size,
+			       .message = m->number,
+			       .attempt = m->attempts,
+			       .lease = lease,
+			       .lease_size = format_lease(lease, peer, m) };
 
 	header->size = 0;
-	return err_trace(opening_put(header, &plain));
+	return err_trace(plain_put_delivery(header, &plain));
 }
 
 static bool is_plain(const struct message *m, bool peek, const struct way *way)

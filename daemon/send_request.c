@@ -55,13 +55,12 @@ static int make_answer(struct peer *peer, uint64_t id, uint64_t number, bool dup
 {
 	const struct store *store = peer->server->broker.store;
 	bool promised = !store || store_keeps_promises(store);
-	struct opening plain = { .kind = OPENING_SENT, .re = id, .message = number };
 	struct buf *header = &peer->server->header;
 	struct json_writer *w;
 
 	if (!duplicate && !outcome && promised) {
 		header->size = 0;
-		return err_trace(opening_put(header, &plain));
+		return err_trace(plain_put_sent(header, id, number));
 	}
 	w = peer_begin(peer, true, id);
 	json_put_u64(w, "message", number);

@@ -181,7 +181,6 @@ struct ipc_client *ipc_client_close(struct ipc_client *client)
 	map_deinit(&client->requests);
 	buf_deinit(&client->header);
 	reader_free(client->reader);
-	message_parser_unref(client->parser);
 	json_writer_free(client->writer);
 	free(client->socket);
 	free(client->server);

@@ -83,12 +83,12 @@ struct ipc_reply {
 struct ipc_request;
 
 struct request_ops {
-	/* A frame with its id, whose header is parsed unless it has the opening below. 0, or
+	/* A frame with its id, whose header is parsed unless it is of the kind below. 0, or
 	 * the error that ends the client. */
 	int (*on_frame)(struct ipc_request *request, const struct frame *frame);
 	/* The client has ended; the request is not open any more. */
 	void (*on_lost)(struct ipc_request *request, int error);
-	enum opening_kind opening;
+	enum plain_kind plain;
 };
 
 enum request_state {
@@ -125,11 +125,10 @@ struct ipc_request {
 /* For requests with one answer. */
 extern const struct request_ops request_call_ops;
 
-/* Is this opening all that it wants to know of the header? */
-static inline bool request_knows_opening(const struct ipc_request *request,
-					 const struct frame *frame)
+static inline bool request_knows_plain(const struct ipc_request *request,
+				       const struct frame *frame)
 {
-	return frame->opening.kind == request->ops->opening && !request->decode &&
+	return frame->plain.kind == request->ops->plain && !request->decode &&
 	       !request->count_key;
 }
 
@@ -271,7 +270,6 @@ void trace_frame(const struct ipc_client *client, enum trace_direction direction
 struct ipc_client {
 	struct stream stream;
 	struct reader *reader;
-	struct message_parser *parser; /* NULL until a message needs it */
 	struct json_writer *writer;
 	struct buf header; /* being written */
 
@@ -411,14 +409,6 @@ int client_decode_list(struct ipc_request *request,
 
 struct message_file;
 
-/* Of a client and its messages, which may live longer. */
-struct message_parser {
-	struct json *json;
-	unsigned int n_refs;
-};
-
-struct message_parser *message_parser_unref(struct message_parser *parser);
-
 struct ipc_message {
 	struct list link; /* on its receiver until fetched */
 	const char *body; /* in block, in joined, behind text, or the caller's */
@@ -434,12 +424,6 @@ struct ipc_message {
 	pid_t pid;
 	/* Only meta and history may be NULL. They lie in text; meta of one to be sent in own_meta. */
 	const char *lease, *queue, *user, *state, *reason, *meta, *history;
-	/* Who asks for what a delivery says from "from" on is mostly nobody. Until then it is
-	 * here, see message_complete(). */
-	struct message_parser *parser; /* NULL: nothing is left to be read */
-	const char *header;
-	size_t header_size;
-
 	struct message_file *file; /* see file.h; NULL: nothing of a file */
 	ipc_progress_fn progress;  /* or NULL */
 	void *progress_userdata;
@@ -455,15 +439,6 @@ void client_message_init(struct ipc_message *message);
  * the stream, as is a descriptor. 0, -ENOMEM, or -EPROTO with client->error saying why. */
 int client_message_decode(struct ipc_client *client, const struct frame *frame,
 			  bool with_body, struct ipc_message **ret_message) MUST_CHECK;
-
-/* Before queue, user, uid, gid, pid, priority and meta are looked at. */
-void message_read_header(struct ipc_message *message);
-static inline void message_complete(const struct ipc_message *message)
-{
-	/* none is really const */
-	if (message->parser)
-		message_read_header((struct ipc_message *)(uintptr_t)message);
-}
 
 /* Puts a nack: it was not handled, but that is nobody's fault. */
 int client_give_back(struct ipc_client *client,

@@ -252,7 +252,7 @@ static int get_id(const struct frame *frame, uint64_t *ret_id, struct fault *fau
 	if (frame->header)
 		return header_get_u64(frame->header, KEY_RE, 1, LIMIT_NUMBER_MAX, ret_id,
 				      fault);
-	*ret_id = frame->opening.re;
+	*ret_id = frame->plain.re;
 	return 1;
 }
 
@@ -275,7 +275,7 @@ static int handle_frame(struct ipc_client *client, struct frame *frame)
 	if (!node)
 		return 0; /* cancelled, or given up */
 	struct ipc_request *request = CONTAINER_OF(node, struct ipc_request, node);
-	if (!frame->header && !request_knows_opening(request, frame)) {
+	if (!frame->header && !request_knows_plain(request, frame)) {
 		r = stream_parse_header(client->reader, frame, &fault);
 		if (r == -ENOMEM)
 			return err_trace(r);

@@ -41,7 +41,6 @@ struct ipc_message *ipc_message_free(struct ipc_message *message)
 		list_remove(&message->link);
 		bytes_unref(message->block);
 		message_file_free(message->file);
-		message_parser_unref(message->parser);
 		free(message->joined);
 		free(message->own_meta);
 		free(message->dedup_id);
@@ -79,7 +78,6 @@ int ipc_message_set_meta(struct ipc_message *message, const char *json)
 	char *copy = NULL;
 	int r;
 
-	message_complete(message);
 	if (size > LIMIT_META_MAX)
 		return err_origin(-EMSGSIZE);
 	if (json) {
@@ -116,7 +114,6 @@ int ipc_message_set_dedup_id(struct ipc_message *message, const char *id)
 
 int ipc_message_set_priority(struct ipc_message *message, unsigned int priority)
 {
-	message_complete(message);
 	if (priority > LIMIT_PRIORITY_MAX)
 		return err_origin(-EINVAL);
 	message->priority = priority;
@@ -158,19 +155,16 @@ uint64_t ipc_message_get_attempt(const struct ipc_message *message)
 
 const char *ipc_message_get_queue(const struct ipc_message *message)
 {
-	message_complete(message);
 	return message->queue;
 }
 
 unsigned int ipc_message_get_priority(const struct ipc_message *message)
 {
-	message_complete(message);
 	return message->priority;
 }
 
 const char *ipc_message_get_meta(const struct ipc_message *message)
 {
-	message_complete(message);
 	return message->meta;
 }
 
@@ -192,7 +186,6 @@ const char *ipc_message_get_history(const struct ipc_message *message)
 const char *ipc_message_get_from(const struct ipc_message *message, uid_t *ret_uid,
 				 gid_t *ret_gid, pid_t *ret_pid)
 {
-	message_complete(message);
 	if (ret_uid)
 		*ret_uid = message->uid;
 	if (ret_gid)

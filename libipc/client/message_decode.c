@@ -3,11 +3,6 @@
 /*
  * A delivery becomes a message: one block of memory has the struct, its texts, each ended
  * by NUL, and a small body. A large body is a block of the stream's, which is taken over.
- *
- * Where the header has an opening that tells enough, it is kept as it came, and parsed when
- * somebody asks for more: parsing costs more than all else a client does with a message. All
- * memory for that is there before, so that it cannot fail; a daemon whose JSON is wrong
- * behind a right opening has said nothing.
  */
 
 #include "client/file.h"
@@ -113,14 +108,6 @@ static const char *put_slice(char **p, struct slice s)
 	return at;
 }
 
-static void set_from(struct ipc_message *m, const struct delivery *d)
-{
-	m->priority = (unsigned int)d->priority;
-	m->uid = (uid_t)d->uid;
-	m->gid = (gid_t)d->gid;
-	m->pid = (pid_t)d->pid;
-}
-
 static struct ipc_message *message_of(const struct delivery *d)
 {
 	size_t size = d->lease.size + d->queue.size + d->user.size + d->state.size +
@@ -133,7 +120,10 @@ static struct ipc_message *message_of(const struct delivery *d)
 	client_message_init(m);
 	m->number = d->number;
 	m->attempt = d->attempt;
-	set_from(m, d);
+	m->priority = (unsigned int)d->priority;
+	m->uid = (uid_t)d->uid;
+	m->gid = (gid_t)d->gid;
+	m->pid = (pid_t)d->pid;
 	p = m->text;
 	m->lease = put_slice(&p, d->lease);
 	m->queue = put_slice(&p, d->queue);
@@ -149,101 +139,6 @@ static struct ipc_message *message_of(const struct delivery *d)
 	return m;
 }
 
-/* ---- a header that is read later ---- */
-
-struct message_parser *message_parser_unref(struct message_parser *parser)
-{
-	if (parser && !--parser->n_refs) {
-		json_free(parser->json);
-		free(parser);
-	}
-	return NULL;
-}
-
-/* The client's, able to parse so much without memory. 0 or -ENOMEM. */
-static int get_parser(struct ipc_client *client, size_t header_size)
-{
-	struct message_parser *parser = client->parser;
-	int r = 0;
-
-	if (!parser) {
-		parser = calloc(1, sizeof(*parser));
-		if (!parser)
-			return err_origin(-ENOMEM);
-		r = json_new(&parser->json, LIMIT_HEADER_MAX, false);
-		parser->n_refs = 1;
-		client->parser = parser;
-	}
-	if (!r)
-		r = json_reserve(parser->json, header_size);
-	if (r < 0)
-		client->parser = message_parser_unref(parser);
-	return err_trace(r);
-}
-
-static const struct delivery nothing_known = { .priority = LIMIT_PRIORITY_DEFAULT,
-					       .uid = (uid_t)-1,
-					       .gid = (gid_t)-1 };
-
-/* Room for what message_read_header() will put there: queue, user and meta. */
-static size_t room_for_texts(const struct frame *frame)
-{
-	return frame->header_size + 3;
-}
-
-static struct ipc_message *message_of_opening(const struct frame *frame)
-{
-	const struct opening *opening = &frame->opening;
-	size_t size =
-		opening->lease_size + 1 + frame->header_size + room_for_texts(frame) + 1;
-	struct ipc_message *m;
-	char *p;
-
-	if (frame->body)
-		size += frame->body_size;
-	m = malloc(sizeof(*m) + size);
-	if (!m)
-		return NULL;
-	client_message_init(m);
-	set_from(m, &nothing_known);
-	m->number = opening->message;
-	m->attempt = opening->attempt;
-	p = m->text;
-	m->lease = put_slice(&p, (struct slice){ opening->lease, opening->lease_size });
-	m->header = p;
-	m->header_size = frame->header_size;
-	memcpy(p, frame->header_text, frame->header_size);
-	p += frame->header_size + room_for_texts(frame);
-	m->body = p;
-	if (frame->body) {
-		m->body = put_slice(&p, (struct slice){ frame->body, frame->body_size });
-		m->body_size = frame->body_size;
-	}
-	return m;
-}
-
-/* The message is complete when this returns, whatever the header says. */
-void message_read_header(struct ipc_message *m)
-{
-	struct message_parser *parser = TAKE_PTR(m->parser);
-	struct delivery d = nothing_known;
-	char *p = m->text + (m->header - m->text) + m->header_size;
-	struct header header;
-	struct fault fault;
-
-	if (header_parse(&header, parser->json, m->header, m->header_size) == 0 &&
-	    get_delivery(&header, &d, &fault) == 0) {
-		set_from(m, &d);
-		m->queue = put_slice(&p, d.queue);
-		m->user = put_slice(&p, d.user);
-		if (d.meta.data)
-			m->meta = put_slice(&p, d.meta);
-	}
-	message_parser_unref(parser);
-}
-
-/* ---- deliveries ---- */
-
 /* The message keeps the first descriptor; a delivery has only one. */
 static void take_fds(struct ipc_client *client, struct message_file *file)
 {
@@ -255,26 +150,34 @@ static void take_fds(struct ipc_client *client, struct message_file *file)
 	file->fd_is_owned = true;
 }
 
-static void take_body(struct ipc_client *client, const struct frame *frame,
-		      struct ipc_message *message)
+static void get_plain(const struct plain *p, struct delivery *d)
 {
-	if (!frame->body_block)
-		return;
-	message->block = stream_steal_body(&client->stream);
-	message->body = message->block->data;
-	message->body_size = frame->body_size;
+	d->number = p->message;
+	d->attempt = p->attempt;
+	d->uid = p->uid;
+	d->gid = p->gid;
+	d->pid = p->pid;
+	d->lease = (struct slice){ p->lease, p->lease_size };
+	d->user = (struct slice){ p->user, p->user_size };
+	d->queue = (struct slice){ p->queue, p->queue_size };
 }
 
-static int decode_parsed(struct ipc_client *client, const struct frame *frame,
-			 bool with_body, struct ipc_message **ret_message)
+int client_message_decode(struct ipc_client *client, const struct frame *frame,
+			  bool with_body, struct ipc_message **ret_message)
 {
 	_cleanup_message_file_ struct message_file *file = NULL;
-	struct delivery d = nothing_known;
+	struct delivery d = { .priority = LIMIT_PRIORITY_DEFAULT,
+			      .uid = (uid_t)-1,
+			      .gid = (gid_t)-1 };
 	struct ipc_message *message;
 	struct fault fault;
-	int r = get_delivery(frame->header, &d, &fault);
+	int r = 0;
 
-	if (!r)
+	if (frame->header)
+		r = get_delivery(frame->header, &d, &fault);
+	else
+		get_plain(&frame->plain, &d);
+	if (!r && frame->header)
 		r = message_file_decode(frame, &file, &fault);
 	if (r == -ENOMEM)
 		return err_trace(r);
@@ -286,39 +189,15 @@ static int decode_parsed(struct ipc_client *client, const struct frame *frame,
 	message = message_of(&d);
 	if (!message)
 		return err_origin(-ENOMEM);
-	if (with_body)
-		take_body(client, frame, message);
+	if (with_body && frame->body_block) {
+		message->block = stream_steal_body(&client->stream);
+		message->body = message->block->data;
+		message->body_size = frame->body_size;
+	}
 	if (file)
 		take_fds(client, file);
 	message->file = TAKE_PTR(file);
+	message->connection = client->connection;
 	*ret_message = message;
 	return 0;
-}
-
-static int decode_opening(struct ipc_client *client, const struct frame *frame,
-			  struct ipc_message **ret_message)
-{
-	struct ipc_message *message;
-	int r = get_parser(client, frame->header_size);
-
-	if (r < 0)
-		return err_trace(r);
-	message = message_of_opening(frame);
-	if (!message)
-		return err_origin(-ENOMEM);
-	message->parser = client->parser;
-	message->parser->n_refs++;
-	*ret_message = message;
-	return 0;
-}
-
-int client_message_decode(struct ipc_client *client, const struct frame *frame,
-			  bool with_body, struct ipc_message **ret_message)
-{
-	int r = frame->header ? decode_parsed(client, frame, with_body, ret_message)
-			      : decode_opening(client, frame, ret_message);
-
-	if (r == 0)
-		(*ret_message)->connection = client->connection;
-	return err_trace(r);
 }

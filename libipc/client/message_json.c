@@ -94,7 +94,6 @@ static void put_from(struct json_writer *w, const struct ipc_message *m)
 
 static void put_header(struct json_writer *w, const struct ipc_message *m)
 {
-	message_complete(m);
 	json_put_u64(w, "message", m->number);
 	json_put_text(w, "queue", m->queue);
 	if (*m->lease)

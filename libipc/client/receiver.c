@@ -303,7 +303,7 @@ static void receiver_on_lost(struct ipc_request *request, int error)
 }
 
 static const struct request_ops receiver_ops = { receiver_on_frame, receiver_on_lost,
-						 OPENING_DELIVERY };
+						 PLAIN_DELIVERY };
 
 int receiver_put_request(struct ipc_receiver *receiver)
 {

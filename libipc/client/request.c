@@ -324,12 +324,12 @@ static int call_on_frame(struct ipc_request *request, const struct frame *frame)
 {
 	if (frame->header)
 		return err_trace(call_on_parsed(request, frame));
-	request->reply.number = frame->opening.message;
+	request->reply.number = frame->plain.message;
 	request_finish(request);
 	return 0;
 }
 
-const struct request_ops request_call_ops = { call_on_frame, call_on_lost, OPENING_SENT };
+const struct request_ops request_call_ops = { call_on_frame, call_on_lost, PLAIN_SENT };
 
 /* ---- waiting ---- */
 

@@ -53,12 +53,10 @@ static int begin_plain(struct ipc_request *request, const char *queue, size_t qu
 
 	if (r < 0)
 		return err_trace(r);
-	r = opening_put_send(&client->header, request->id, queue, queue_size,
-			     payload->size);
-	if (r < 0) {
-		request_end(request);
+	r = plain_put_send(&client->header, request->id, queue, queue_size,
+			   payload->size);
+	if (r < 0)
 		return client_error_set(&client->error, r, "no memory for a request");
-	}
 	return 0;
 }
 
@@ -71,8 +69,7 @@ static int begin_send(struct ipc_request *request, const char *queue,
 	size_t queue_size = strlen(queue);
 	int r;
 
-	message_complete(message); /* one that was received is sent on */
-	if (is_plain(payload, wait_ms, flags) && opening_is_name(queue, queue_size))
+	if (is_plain(payload, wait_ms, flags) && plain_is_name(queue, queue_size))
 		return err_trace(begin_plain(request, queue, queue_size, payload));
 	r = request_begin(request, "send");
 	if (r < 0)

@@ -53,7 +53,7 @@ static int put_plain_ack(struct ipc_client *client, const struct ipc_message *me
 	int r;
 
 	client->header.size = 0;
-	r = opening_put_ack(&client->header, message->number);
+	r = plain_put_ack(&client->header, message->number);
 	if (r < 0)
 		return client_error_set(&client->error, r, "no memory for a request");
 	return err_trace(client_put_whole(client, NULL, 0));

@@ -43,45 +43,6 @@ static void json_fail(struct json *j, int failure, const char *why)
 		snprintf(j->error, sizeof(j->error), "%s", why);
 }
 
-static int reserve_tape(struct json *j, uint32_t n)
-{
-	struct json_value *grown;
-
-	if (n <= j->capacity)
-		return 0;
-	grown = realloc(j->tape, n * sizeof(*grown));
-	if (!grown)
-		return err_origin(-ENOMEM);
-	j->tape = grown;
-	j->capacity = n;
-	return 0;
-}
-
-static int reserve_sorted(struct json *j, size_t n)
-{
-	uint32_t *grown;
-
-	if (n <= j->sorted_capacity)
-		return 0;
-	grown = realloc(j->sorted, n * sizeof(*grown));
-	if (!grown)
-		return err_origin(-ENOMEM);
-	j->sorted = grown;
-	j->sorted_capacity = n;
-	return 0;
-}
-
-/* A value takes two bytes at least, with what is between it and the next, and a member with
- * its key five; what is decoded is shorter than what stood there. */
-int json_reserve(struct json *j, size_t size)
-{
-	int r = reserve_tape(j, (uint32_t)(size / 2 + 1));
-
-	if (r == 0)
-		r = reserve_sorted(j, size / 5 + 1);
-	return err_trace(r < 0 ? r : buf_reserve(&j->strings, size));
-}
-
 static struct json_value *json_add(struct json *j, enum json_type type)
 {
 	struct json_value *v;
@@ -90,10 +51,16 @@ static struct json_value *json_add(struct json *j, enum json_type type)
 		json_fail(j, -EBADMSG, "it is not an object");
 		return NULL;
 	}
-	if (j->n == j->capacity &&
-	    reserve_tape(j, j->capacity ? j->capacity * 2 : TAPE_MIN) < 0) {
-		json_fail(j, -ENOMEM, "no memory");
-		return NULL;
+	if (j->n == j->capacity) {
+		uint32_t capacity = j->capacity ? j->capacity * 2 : TAPE_MIN;
+
+		v = realloc(j->tape, capacity * sizeof(*v));
+		if (!v) {
+			json_fail(j, -ENOMEM, "no memory");
+			return NULL;
+		}
+		j->tape = v;
+		j->capacity = capacity;
 	}
 	if (j->depth && j->tape[j->open[j->depth - 1]].type == JSON_ARRAY)
 		j->tape[j->open[j->depth - 1]].n_members++;
@@ -222,9 +189,15 @@ static bool keys_are_unique(struct json *j, const struct json_value *object)
 	uint32_t few[FEW], *keys = few;
 
 	if (n > FEW) {
-		if (reserve_sorted(j, n) < 0) {
-			json_fail(j, -ENOMEM, "no memory");
-			return false;
+		if (n > j->sorted_capacity) {
+			uint32_t *grown = realloc(j->sorted, n * sizeof(*grown));
+
+			if (!grown) {
+				json_fail(j, -ENOMEM, "no memory");
+				return false;
+			}
+			j->sorted = grown;
+			j->sorted_capacity = n;
 		}
 		keys = j->sorted;
 	}

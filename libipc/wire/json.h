@@ -54,9 +54,6 @@ DEFINE_CLEANUP(struct json *, json_free);
 int json_parse(struct json *j, const char *text, size_t size) MUST_CHECK;
 const char *json_error(const struct json *j);
 
-/* So that no text of so many bytes can fail for memory from now on. 0 or -ENOMEM. */
-int json_reserve(struct json *j, size_t size) MUST_CHECK;
-
 /* For people: the line (from 1; 0: unknown) where the parse stopped, or of value i. */
 size_t json_error_line(const struct json *j);
 size_t json_line(const struct json *j, uint32_t i);

@@ -38,7 +38,7 @@
 #include "base/bytes.h"
 #include "base/fdset.h"
 #include "wire/header.h"
-#include "wire/opening.h"
+#include "wire/plain.h"
 
 enum {
 	STREAM_E_AGAIN = 100, /* the kernel has nothing, or takes nothing, now */
@@ -67,8 +67,8 @@ int reader_new(struct reader **ret_reader) MUST_CHECK;
 struct reader *reader_free(struct reader *r);
 
 struct frame {
-	const struct header *header; /* NULL: only its opening has been looked at */
-	struct opening opening;
+	const struct header *header; /* NULL: it is plain */
+	struct plain plain;
 	const char *header_text; /* raw */
 	size_t header_size;
 	const char *body; /* NULL if body_block is set or there is none */
@@ -110,8 +110,8 @@ struct stream {
 	 * and skips the bytes as they come (frame.body_size says how many). */
 	uint64_t body_max;
 	uint64_t lend_from; /* 0: all bodies come with their frames */
-	/* The other end is trusted: a header with an opening that is known is not parsed where
-	 * its frame lies whole in the reader, see stream_parse_header(). */
+	/* A plain header is not parsed where its frame lies whole in the reader; but see
+	 * stream_parse_header(). */
 	bool scans;
 
 	/* Closes descriptors that nobody took; NULL: fdset_free(). Theirs may block in close. */
@@ -167,8 +167,7 @@ int stream_read(struct stream *s, struct reader *r, int flags,
 int stream_next(struct stream *s, struct reader *r, struct frame *ret_frame,
 		struct fault *fault) MUST_CHECK;
 
-/* Parses the header of which only the opening is known. 0, -EBADMSG (fault says why) or
- * -ENOMEM. */
+/* Parses a plain header all the same. 0, -EBADMSG (fault says why) or -ENOMEM. */
 int stream_parse_header(struct reader *r, struct frame *frame,
 			struct fault *fault) MUST_CHECK;
 

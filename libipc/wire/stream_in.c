@@ -305,7 +305,7 @@ int stream_parse_header(struct reader *r, struct frame *frame, struct fault *fau
 static int next_in_place(struct stream *s, struct reader *r, struct frame *frame,
 			 struct fault *fault)
 {
-	struct opening opening = { OPENING_NONE };
+	struct plain plain = { PLAIN_NONE };
 	uint32_t header_size;
 	uint64_t body_size;
 	int result;
@@ -318,17 +318,17 @@ static int next_in_place(struct stream *s, struct reader *r, struct frame *frame
 	if (r->size < 4 + (size_t)header_size)
 		return 0;
 	if (s->scans)
-		opening = opening_scan(r->data + 4, header_size);
-	body_size = opening.size;
-	if (!opening.kind)
+		plain = plain_scan(r->data + 4, header_size);
+	body_size = plain.size;
+	if (!plain.kind)
 		result = parse_header(r, r->data + 4, header_size, &body_size, fault);
 	if (result < 0)
 		return err_trace(result);
 	if (body_size > r->size - 4 - header_size)
 		return 0;
 	*frame = (struct frame){
-		.header = opening.kind ? NULL : &r->header,
-		.opening = opening,
+		.header = plain.kind ? NULL : &r->header,
+		.plain = plain,
 		.header_text = r->data + 4,
 		.header_size = header_size,
 		.body = body_size ? r->data + 4 + header_size : NULL,

@@ -4,7 +4,7 @@
  * Any bytes as a header. The parser is held against a second one, written here in the
  * plainest way from RFC 8259 and the protocol: both accept the same texts. What is accepted
  * is read the same by a parser that was used before and by a fresh one, and written out and
- * read again is the same. An opening that is known says what the parser says.
+ * read again is the same. A plain one says what the parser says.
  */
 
 #include <stdio.h>
@@ -12,7 +12,7 @@
 
 #include "base/utf8.h"
 #include "wire/header.h"
-#include "wire/opening.h"
+#include "wire/plain.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,12 +26,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* ---- the plain parser: does it accept? ---- */
 
-struct plain {
+struct text {
 	const char *p, *end;
 	int depth;
 };
 
-static bool take(struct plain *t, const char *word)
+static bool take(struct text *t, const char *word)
 {
 	size_t n = strlen(word);
 
@@ -41,14 +41,14 @@ static bool take(struct plain *t, const char *word)
 	return true;
 }
 
-static void skip_blank(struct plain *t)
+static void skip_blank(struct text *t)
 {
 	while (t->p < t->end &&
 	       (*t->p == ' ' || *t->p == '\t' || *t->p == '\n' || *t->p == '\r'))
 		t->p++;
 }
 
-static bool take_digits(struct plain *t)
+static bool take_digits(struct text *t)
 {
 	const char *begin = t->p;
 
@@ -57,7 +57,7 @@ static bool take_digits(struct plain *t)
 	return t->p > begin;
 }
 
-static bool take_number(struct plain *t)
+static bool take_number(struct text *t)
 {
 	take(t, "-");
 	if (!take(t, "0") && !take_digits(t))
@@ -73,7 +73,7 @@ static bool take_number(struct plain *t)
 }
 
 /* The four digits of a \u, or -1. */
-static int take_unit(struct plain *t)
+static int take_unit(struct text *t)
 {
 	int unit = 0;
 
@@ -101,7 +101,7 @@ static void put_point(struct buf *out, int c)
 	CHECK(buf_append(out, t, n) == 0);
 }
 
-static bool take_escape(struct plain *t, struct buf *out)
+static bool take_escape(struct text *t, struct buf *out)
 {
 	static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
 	const char *known = t->end - t->p > 1 && t->p[1] ? strchr(from, t->p[1]) : NULL;
@@ -125,7 +125,7 @@ static bool take_escape(struct plain *t, struct buf *out)
 	return true;
 }
 
-static bool take_string(struct plain *t, struct buf *out)
+static bool take_string(struct text *t, struct buf *out)
 {
 	if (!take(t, "\""))
 		return false;
@@ -142,7 +142,7 @@ static bool take_string(struct plain *t, struct buf *out)
 	return take(t, "\"");
 }
 
-static bool take_value(struct plain *t);
+static bool take_value(struct text *t);
 
 /* Keys lie in one buffer, each with its size in front. */
 static bool is_known_key(const struct buf *keys, const struct buf *key)
@@ -158,7 +158,7 @@ static bool is_known_key(const struct buf *keys, const struct buf *key)
 	return false;
 }
 
-static bool take_member(struct plain *t, struct buf *keys)
+static bool take_member(struct text *t, struct buf *keys)
 {
 	_cleanup_buf_ struct buf key = BUF_INIT;
 
@@ -172,7 +172,7 @@ static bool take_member(struct plain *t, struct buf *keys)
 }
 
 /* What stands between the brackets, which are taken, too. */
-static bool take_list(struct plain *t, const char *close, bool object)
+static bool take_list(struct text *t, const char *close, bool object)
 {
 	_cleanup_buf_ struct buf keys = BUF_INIT;
 
@@ -190,7 +190,7 @@ static bool take_list(struct plain *t, const char *close, bool object)
 	}
 }
 
-static bool take_value(struct plain *t)
+static bool take_value(struct text *t)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT;
 	bool good;
@@ -213,7 +213,7 @@ static bool take_value(struct plain *t)
 
 static bool plain_accepts(const char *text, size_t size)
 {
-	struct plain t = { text, text + size, 0 };
+	struct text t = { text, text + size, 0 };
 
 	if (!utf8_is_valid(text, size))
 		return false;
@@ -385,27 +385,36 @@ static void check_number(const struct header *h, enum header_key key, uint64_t e
 	CHECK(number == expected);
 }
 
-static void check_opening(const struct header *h, const struct opening *opening)
+static void check_string(const struct header *h, enum header_key key, const char *text,
+			 size_t size)
 {
-	const char *lease = NULL;
-	size_t size = 0;
+	const char *found = NULL;
+	size_t found_size = 0;
 	struct fault fault;
 
-	check_number(h, KEY_RE, opening->re);
-	check_number(h, KEY_SIZE, opening->size);
-	check_number(h, KEY_MESSAGE, opening->message);
-	check_number(h, KEY_ATTEMPT, opening->attempt);
-	CHECK(header_get_string(h, KEY_LEASE, 1, LIMIT_HEADER_MAX, &lease, &size,
-				&fault) == (opening->kind == OPENING_DELIVERY));
-	CHECK(size == opening->lease_size);
-	CHECK(!size || !memcmp(lease, opening->lease, size));
+	CHECK(header_get_string(h, key, 0, LIMIT_HEADER_MAX, &found, &found_size,
+				&fault) == 1);
+	CHECK(found_size == size && (!size || !memcmp(found, text, size)));
+}
+
+static void check_plain(const struct header *h, const struct plain *p)
+{
+	check_number(h, KEY_RE, p->re);
+	check_number(h, KEY_SIZE, p->size);
+	check_number(h, KEY_MESSAGE, p->message);
+	check_number(h, KEY_ATTEMPT, p->attempt);
+	CHECK(json_at(h->json, 0)->n_members == (p->kind == PLAIN_SENT ? 2 : 7));
+	if (p->kind == PLAIN_SENT)
+		return;
+	check_string(h, KEY_LEASE, p->lease, p->lease_size);
+	check_string(h, KEY_QUEUE, p->queue, p->queue_size);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct json *used, *commented;
 	const char *text = (const char *)data;
-	struct opening opening;
+	struct plain plain;
 	struct header header;
 	struct json *fresh;
 	int r;
@@ -422,10 +431,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	CHECK(json_parse(fresh, text, size) == r);
 	CHECK(!strcmp(json_error(used), json_error(fresh)));
 	CHECK((r == 0) == plain_accepts(text, size));
-	opening = opening_scan(text, size);
-	CHECK(r == 0 || opening.kind != OPENING_SENT);
-	if (r == 0 && opening.kind)
-		check_opening(&header, &opening);
+	plain = plain_scan(text, size);
+	CHECK(r == 0 || !plain.kind);
+	if (plain.kind)
+		check_plain(&header, &plain);
 	if (r == 0) {
 		check_tape(used, text, size);
 		check_same(used, fresh, true);

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 
 #include "wire/limits.h"
-#include "wire/opening.h"
+#include "wire/plain.h"
 
 static void test_hello(void **state)
 {
@@ -430,25 +430,25 @@ static void test_cancel_of_nothing(void **state)
 	hear_nothing(other);
 }
 
-static enum opening_kind opening_of(const struct frame *f)
+static enum plain_kind kind_of(const struct frame *f)
 {
-	return opening_scan(f->header, strlen(f->header)).kind;
+	return plain_scan(f->header, strlen(f->header)).kind;
 }
 
-/* By their beginning, see ipc-protocol(7); what needs more than that has another one. */
-static void test_openings(void **state)
+/* Those that clients recognise by their text, see wire/plain.h. */
+static void test_plain_headers(void **state)
 {
 	static const struct {
 		const char *keys, *text;
-		enum opening_kind kind;
+		enum plain_kind kind;
 	} sends[] = {
-		{ "", "body", OPENING_DELIVERY },
-		{ "", "", OPENING_DELIVERY },
-		{ ",'meta':{'a':[1]}", "body", OPENING_DELIVERY },
-		{ ",'priority':2", "body", OPENING_NONE },
-		{ ",'filename':'a'", "body", OPENING_NONE },
-		{ ",'mode':420", "body", OPENING_NONE },
-		{ ",'md5':'841a2d689ad86bd1611447453c22c6fc'", "body", OPENING_NONE },
+		{ "", "body", PLAIN_DELIVERY },
+		{ "", "", PLAIN_DELIVERY },
+		{ ",'meta':{'a':[1]}", "body", PLAIN_NONE },
+		{ ",'priority':2", "body", PLAIN_NONE },
+		{ ",'filename':'a'", "body", PLAIN_NONE },
+		{ ",'mode':420", "body", PLAIN_NONE },
+		{ ",'md5':'841a2d689ad86bd1611447453c22c6fc'", "body", PLAIN_NONE },
 	};
 	struct client *c;
 	struct frame *f;
@@ -458,13 +458,12 @@ static void test_openings(void **state)
 	for (size_t i = 0; i < sizeof(sends) / sizeof(*sends); i++) {
 		say_text(c, sends[i].text, "{'op':'send','id':1,'queue':'q'%s}",
 			 with_quotes(sends[i].keys));
-		assert_int_equal(opening_of(hear_reply(c, 1)), OPENING_SENT);
+		assert_int_equal(kind_of(hear_reply(c, 1)), PLAIN_SENT);
 		say(c, "{'op':'receive','id':1,'queue':'q','max':1,'peek':true}");
-		assert_int_equal(opening_of(hear_delivery(c, 1, sends[i].text)),
-				 OPENING_NONE);
+		assert_int_equal(kind_of(hear_delivery(c, 1, sends[i].text)), PLAIN_NONE);
 		hear(c);
 		f = take(c, "q", sends[i].text);
-		assert_int_equal(opening_of(f), sends[i].kind);
+		assert_int_equal(kind_of(f), sends[i].kind);
 		settle(c, "ack", f, "");
 	}
 }
@@ -490,7 +489,7 @@ int main(void)
 		it(test_hostile_text_in_errors),
 		it(test_shut_down_for_writing),
 		it(test_cancel_of_nothing),
-		it(test_openings),
+		it(test_plain_headers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -283,25 +283,20 @@ static void say_plain(struct fake *f)
 {
 	fake_say_body(f,
 		      "{\"re\":2,\"size\":1,\"message\":1,\"lease\":\"" LEASE
-		      "\",\"attempt\":1,\"from\":{\"uid\":7,\"user\":\"ann\"},"
-		      "\"queue\":\"q\\u00e4\",\"meta\":{\"a\":1}}",
+		      "\",\"attempt\":1,\"from\":{\"uid\":7,\"gid\":8,\"pid\":9,"
+		      "\"user\":\"ann\"},\"queue\":\"q\"}",
 		      "x", 1);
 	fake_say(f, "{\"re\":2,\"end\":\"max\"}");
 }
 
-/* Who has a message can ask it everything. */
 static int receive_plain(struct fake *f)
 {
 	struct ipc_message *message;
 	int r = ipc_receive(f->client, "q", 0, &message);
-	long left = fail_at;
 
 	if (r < 0)
 		return r;
-	assert_string_equal(ipc_message_get_from(message, NULL, NULL, NULL), "ann");
-	assert_string_equal(ipc_message_get_queue(message), "q\xc3\xa4");
-	assert_string_equal(ipc_message_get_meta(message), "{\"a\":1}");
-	assert_int_equal(fail_at, left);
+	r = ipc_ack(f->client, message);
 	ipc_message_free(message);
 	return r;
 }

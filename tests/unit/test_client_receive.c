@@ -84,146 +84,47 @@ static void test_receive(void **state)
 	ipc_message_free(m);
 }
 
-#define PLAIN \
-	"{\"re\":%d,\"size\":3,\"message\":41,\"lease\":\"" LEASE "\",\"attempt\":1,"
-
-static struct ipc_message *take_plain(struct fake *f, int re, const char *rest)
+/* Recognised by its text, and the same with a space in it, which is parsed. */
+static void test_plain(void **state)
 {
-	struct ipc_message *m;
-	char header[300];
-
-	snprintf(header, sizeof(header), PLAIN "%s", re, rest);
-	fake_say_body(f, header, "one", 3);
-	assert_int_equal(ipc_receive(f->client, "q", 500, &m), 0);
-	assert_true(fake_hear(f));
-	fake_say(f, "{\"re\":%d,\"end\":\"max\"}", re);
-	assert_int_equal(ipc_client_process(f->client), 1);
-	return m;
-}
-
-static void assert_from_ann(const struct ipc_message *m)
-{
-	uid_t uid;
-	gid_t gid;
-	pid_t pid;
-
-	assert_string_equal(ipc_message_get_from(m, &uid, &gid, &pid), "ann");
-	assert_int_equal(uid, 7);
-	assert_int_equal(gid, 8);
-	assert_int_equal(pid, 9);
-}
-
-static void assert_queue(const struct ipc_message *m)
-{
-	assert_string_equal(ipc_message_get_queue(m), "q\xc3\xa4");
-}
-
-static void assert_meta(const struct ipc_message *m)
-{
-	assert_string_equal(ipc_message_get_meta(m), "{\"a\":1}");
-}
-
-static void assert_priority(const struct ipc_message *m)
-{
-	assert_int_equal(ipc_message_get_priority(m), 7);
-}
-
-static void assert_json(const struct ipc_message *m)
-{
-	char *json;
-
-	assert_int_equal(ipc_message_to_json(m, false, &json), 0);
-	assert_string_equal(json,
-			    "{\"message\":41,\"queue\":\"q\xc3\xa4\",\"lease\":\"" LEASE
-			    "\",\"attempt\":1,\"priority\":7," FROM
-			    ",\"meta\":{\"a\":1},\"size\":3}");
-	free(json);
-}
-
-static void assert_plain(const struct ipc_message *m)
-{
-	assert_body(m, "one");
-	assert_int_equal(ipc_message_get_number(m), 41);
-	assert_int_equal(ipc_message_get_attempt(m), 1);
-	assert_string_equal(ipc_message_get_lease(m), LEASE);
-}
-
-/* Most of a plain delivery's header is read when something of it is asked for, whatever that
- * is, and also after the client. */
-static void test_read_late(void **state)
-{
-	static void (*const ask[])(const struct ipc_message *) = {
-		assert_plain,	 assert_from_ann, assert_queue, assert_meta,
-		assert_priority, assert_json,	  assert_plain,
-	};
-	enum { N = sizeof(ask) / sizeof(*ask) };
-	struct fake *f = *state;
-	struct ipc_message *m[N];
-
-	for (int i = 0; i < N; i++)
-		m[i] = take_plain(f, i + 2,
-				  FROM ",\"queue\":\"q\\u00e4\",\"meta\":{\"a\":1},"
-				       "\"priority\":7}");
-	f->client = ipc_client_close(f->client);
-	for (int i = 0; i < N; i++) {
-		ask[i](m[i]);
-		for (int k = 0; i && k < N; k++)
-			ask[k](m[i]);
-		ipc_message_free(m[i]);
-	}
-}
-
-/* A daemon that cannot write JSON has said nothing, but that is all. */
-static void test_read_late_in_vain(void **state)
-{
-	static const char *const rests[] = {
-		"\"from\":{\"uid\":7}",
-		"\"from\":{\"user\":\"\xff\"}}",
-		"\"from\":{}}}",
-		"\"from\":{},\"re\":4}",
-		"\"from\":{\"uid\":7},\"queue\":5}",
-	};
+	static const char *const spaces[] = { "", " " };
 	struct fake *f = *state;
 
-	for (size_t i = 0; i < sizeof(rests) / sizeof(*rests); i++) {
-		struct ipc_message *m = take_plain(f, (int)i + 2, rests[i]);
-		uid_t uid;
+	for (int i = 0; i < 2; i++) {
+		struct ipc_message *m;
+		char header[300], *json;
 
-		assert_string_equal(ipc_message_get_from(m, &uid, NULL, NULL), "");
-		assert_int_equal(uid, (uid_t)-1);
-		assert_string_equal(ipc_message_get_queue(m), "");
-		assert_null(ipc_message_get_meta(m));
-		assert_int_equal(ipc_message_get_priority(m), 4);
+		snprintf(header, sizeof(header),
+			 "{\"re\":%d,\"size\":3,\"message\":41,\"lease\":\"" LEASE
+			 "\",\"attempt\":2," FROM ",\"queue\":\"q\"%s}",
+			 i + 2, spaces[i]);
+		fake_say_body(f, header, "one", 3);
+		assert_int_equal(ipc_receive(f->client, "q", 500, &m), 0);
+		assert_true(fake_hear(f));
+		fake_say(f, "{\"re\":%d,\"end\":\"max\"}", i + 2);
+		assert_int_equal(ipc_client_process(f->client), 1);
 		assert_body(m, "one");
+		assert_null(ipc_message_get_meta(m));
+		assert_null(ipc_message_get_filename(m));
+		assert_int_equal(ipc_message_to_json(m, false, &json), 0);
+		assert_string_equal(json,
+				    "{\"message\":41,\"queue\":\"q\",\"lease\":\"" LEASE
+				    "\",\"attempt\":2,\"priority\":4," FROM
+				    ",\"size\":3}");
+		free(json);
 		ipc_message_free(m);
 	}
 }
 
-static void test_sent_on(void **state)
-{
-	struct fake *f = *state;
-	struct ipc_message *m =
-		take_plain(f, 2, FROM ",\"queue\":\"q\",\"meta\":{\"a\":1}}");
-
-	fake_say(f, "{\"re\":3,\"message\":42}");
-	assert_int_equal(ipc_send_message(f->client, "other", m, 0, 0, NULL), 0);
-	fake_expect(f, "{\"op\":\"send\",\"id\":3,\"queue\":\"other\","
-		       "\"meta\":{\"a\":1},\"size\":3}");
-	ipc_message_free(m);
-}
-
 /* What only looks like a delivery, or like the answer to a send. */
-static void test_openings_elsewhere(void **state)
+static void test_plain_elsewhere(void **state)
 {
 	struct fake *f = *state;
 	struct ipc_receiver *r = receiver_of(f, 1);
 	struct ipc_message *m;
 	uint64_t number = 0;
 
-	fake_say_body(f,
-		      "{\"re\":2,\"size\":3,\"message\":41,\"lease\":\"" LEASE
-		      "\",\"attempt\":1," FROM "}",
-		      "one", 3);
+	deliver(f, 2, 41, "one");
 	assert_int_equal(ipc_send(f->client, "q", NULL, 0, &number), 0);
 	assert_int_equal(number, 41);
 	fake_say(f, "{\"re\":3,\"message\":42}");
@@ -231,6 +132,21 @@ static void test_openings_elsewhere(void **state)
 	assert_int_equal(ipc_message_get_number(m), 42);
 	ipc_message_free(m);
 	ipc_receiver_free(r);
+}
+
+/* The size decides where the frame ends, wherever it stands. */
+static void test_size_behind(void **state)
+{
+	struct fake *f = *state;
+	struct ipc_message *m;
+
+	fake_say_body(f,
+		      "{\"re\":2,\"message\":41,\"lease\":\"" LEASE
+		      "\",\"attempt\":1," FROM ",\"queue\":\"q\",\"size\":3}",
+		      "one", 3);
+	assert_int_equal(ipc_receive(f->client, "q", 500, &m), 0);
+	assert_body(m, "one");
+	ipc_message_free(m);
 }
 
 static void test_message_without_much(void **state)
@@ -757,10 +673,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		fake_test(test_receive),
-		fake_test(test_read_late),
-		fake_test(test_read_late_in_vain),
-		fake_test(test_sent_on),
-		fake_test(test_openings_elsewhere),
+		fake_test(test_plain),
+		fake_test(test_plain_elsewhere),
+		fake_test(test_size_behind),
 		fake_test(test_message_without_much),
 		cmocka_unit_test(test_json_bodies),
 		fake_test(test_large_body),

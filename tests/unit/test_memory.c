@@ -95,55 +95,6 @@ static void test_parser_settles(void **state)
 	json_free(j);
 }
 
-/* Texts that need the most memory for their size: values, keys, what is decoded. */
-static const char *greedy_text(int kind, size_t n)
-{
-	static const char *const items[] = { "0", "{}", "\"\\n\"" };
-	static char text[20000];
-	char *end = text;
-
-	end += sprintf(end, kind < 3 ? "{\"\":[" : "{");
-	for (size_t i = 0; i < n; i++)
-		end += kind < 3 ? sprintf(end, "%s%s", i ? "," : "", items[kind])
-				: sprintf(end, "%s\"\\u00%02x\":0", i ? "," : "",
-					  (unsigned int)(i % 0x60 + 0x23));
-	sprintf(end, kind < 3 ? "]}" : "}");
-	return text;
-}
-
-static int reserve(void)
-{
-	struct json *j;
-	int r = json_new(&j, LIMIT_HEADER_MAX, false);
-
-	if (r < 0)
-		return r;
-	r = json_reserve(j, 1000);
-	allocation_failed();
-	check_parser(j);
-	json_free(j);
-	return r;
-}
-
-/* What has been reserved is enough, whatever the text. */
-static void test_reserve(void **state)
-{
-	run_failing(reserve);
-	for (int kind = 0; kind < 4; kind++) {
-		for (size_t n = 1; n < 50; n += 1 + n / 4) {
-			const char *text = greedy_text(kind, n);
-			struct json *j;
-
-			assert_int_equal(json_new(&j, LIMIT_HEADER_MAX, false), 0);
-			assert_int_equal(json_reserve(j, strlen(text)), 0);
-			fail_allocation(1);
-			assert_int_equal(json_parse(j, text, strlen(text)), 0);
-			assert_false(allocation_failed());
-			json_free(j);
-		}
-	}
-}
-
 static int write_anew(void)
 {
 	_cleanup_buf_ struct buf out = BUF_INIT;
@@ -319,7 +270,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_json),
 		cmocka_unit_test(test_parser_settles),
-		cmocka_unit_test(test_reserve),
 		cmocka_unit_test(test_writer),
 		cmocka_unit_test(test_reader),
 		TEST(test_input),
