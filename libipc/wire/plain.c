@@ -16,7 +16,7 @@ struct scan {
 
 static bool skip(struct scan *s, const char *text, size_t size)
 {
-	if ((size_t)(s->end - s->at) < size || memcmp(s->at, text, size))
+	if ((size_t)(s->end - s->at) < size || memcmp(s->at, text, size) != 0)
 		return false;
 	s->at += size;
 	return true;
