@@ -278,6 +278,37 @@ static void test_next_frame_gets_no_foreign_one(void **state)
 	expect_end(-EPROTO, FAULT_BAD_FRAME, "does not say");
 }
 
+#define DELIVERY                                                                      \
+	"{\"re\":4,\"size\":0,\"message\":9,\"lease\":\"0\",\"attempt\":1,\"from\":{" \
+	"\"uid\":1,\"gid\":2,\"pid\":3,\"user\":\"ann\"},\"queue\":\"q\"}"
+
+/* Plain headers have none, and take none that belong to others. */
+static void test_among_plain_ones(void **state)
+{
+	_cleanup_buf_ struct buf plain = BUF_INIT, with = BUF_INIT;
+	struct frame frame;
+
+	stream.scans = true;
+	put_frame(&plain, DELIVERY);
+	put_frame(&with, "{\"id\":1,\"fds\":1}");
+	far_write(plain.data, plain.size);
+	far_write_fds(with.data, with.size, files[0], 1);
+	far_write(plain.data, plain.size);
+	expect_frame(&frame);
+	assert_int_equal(frame.plain.kind, PLAIN_DELIVERY);
+	assert_null(frame.fds);
+	expect_frame(&frame);
+	assert_int_equal(frame.fds->n, 1);
+	expect_frame(&frame);
+	assert_int_equal(frame.plain.kind, PLAIN_DELIVERY);
+	assert_null(frame.fds);
+
+	far_write_fds(plain.data, plain.size, files[0], 1);
+	expect_frame(&frame);
+	assert_null(frame.fds);
+	expect_end(-EPROTO, FAULT_BAD_FRAME, "does not say");
+}
+
 static void test_descriptors_in_a_body(void **state)
 {
 	static const size_t body_sizes[] = { 10, 40000, BODY_MAX + 1 };
@@ -552,6 +583,7 @@ int main(void)
 		TEST(test_announced_and_not_sent),
 		TEST(test_sent_and_not_announced),
 		TEST(test_next_frame_gets_no_foreign_one),
+		TEST(test_among_plain_ones),
 		TEST(test_descriptors_in_a_body),
 		TEST(test_two_batches_in_a_header),
 		TEST(test_no_free_descriptors),

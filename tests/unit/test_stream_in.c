@@ -196,6 +196,115 @@ static void test_byte_by_byte(void **state)
 	expect_idle();
 }
 
+/* ---- plain headers ---- */
+
+#define PLAIN_FORMAT                                                                      \
+	"{\"re\":4,\"size\":%zu,\"message\":%u,\"lease\":\"0a\",\"attempt\":1,\"from\":{" \
+	"\"uid\":1,\"gid\":2,\"pid\":3,\"user\":\"ann\"},\"queue\":\"q\"}"
+
+/* Deliveries and an answer, one of them with a space in it. */
+static void put_plain_frames(struct buf *b)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(mixed_sizes); i++) {
+		char header[200], body[5000];
+
+		for (size_t k = 0; k < mixed_sizes[i]; k++)
+			body[k] = body_byte(i + 1, k);
+		snprintf(header, sizeof(header), PLAIN_FORMAT, mixed_sizes[i], i + 1);
+		if (i == 2)
+			strcpy(header + strlen(header) - 1, " }");
+		put_raw_frame(b, header, strlen(header), body, mixed_sizes[i]);
+	}
+	put_frame(b, "{\"re\":4,\"message\":6}");
+}
+
+/* Whether it was recognised or parsed. */
+static void check_plain_frame(struct frame *frame, unsigned int number)
+{
+	uint64_t message = frame->plain.message;
+
+	if (frame->header) {
+		assert_int_equal(frame->plain.kind, PLAIN_NONE);
+		assert_int_equal(header_get_u64(frame->header, KEY_MESSAGE, 1, 100,
+						&message, &fault),
+				 1);
+	} else {
+		assert_int_equal(frame->plain.kind,
+				 number == 6 ? PLAIN_SENT : PLAIN_DELIVERY);
+		assert_int_equal(stream_parse_header(reader, frame, &fault), 0);
+		assert_int_equal(header_has(frame->header, KEY_LEASE), number != 6);
+	}
+	assert_int_equal(message, number);
+	check_body(frame, number, number == 6 ? 0 : mixed_sizes[number - 1]);
+}
+
+static unsigned int n_recognised;
+
+static void take_plain_frames(unsigned int *number)
+{
+	struct frame frame;
+	int r;
+
+	while ((r = next(&frame)) == STREAM_E_FRAME) {
+		n_recognised += !frame.header;
+		check_plain_frame(&frame, ++*number);
+	}
+	assert_int_equal(r, 0);
+}
+
+static void test_plain(void **state)
+{
+	_cleanup_buf_ struct buf b = BUF_INIT;
+
+	put_plain_frames(&b);
+	for (int scans = 0; scans < 2; scans++) {
+		unsigned int number = 0;
+
+		stream.scans = scans;
+		n_recognised = 0;
+		far_write(b.data, b.size);
+		assert_int_equal(read_some(), 0);
+		take_plain_frames(&number);
+		assert_int_equal(number, 6);
+		assert_int_equal(n_recognised, scans ? 5 : 0);
+	}
+	for (size_t split = 1; split < b.size; split++) {
+		unsigned int number = 0;
+
+		far_write(b.data, split);
+		assert_int_equal(read_some(), 0);
+		take_plain_frames(&number);
+		far_write(b.data + split, b.size - split);
+		assert_int_equal(read_some(), 0);
+		take_plain_frames(&number);
+		assert_int_equal(number, 6);
+	}
+	expect_idle();
+}
+
+/* A body beyond the limit is skipped, as it is with a header that is parsed. */
+static void test_plain_body_too_large(void **state)
+{
+	_cleanup_buf_ struct buf b = BUF_INIT;
+	struct frame frame;
+	char header[200], body[100] = "";
+
+	stream.scans = true;
+	snprintf(header, sizeof(header), PLAIN_FORMAT, (size_t)100, 1u);
+	stream.body_max = 99;
+	put_raw_frame(&b, header, strlen(header), body, 100);
+	put_frame(&b, "{\"id\":3}");
+	far_write(b.data, b.size);
+	expect_frame(&frame);
+	assert_int_equal(frame.plain.kind, PLAIN_DELIVERY);
+	assert_int_equal(frame.body_size, 100);
+	assert_null(frame.body);
+	expect_id(3);
+	expect_idle();
+}
+
+/* ---- what is under way ---- */
+
 static void test_is_partial(void **state)
 {
 	_cleanup_buf_ struct buf b = BUF_INIT;
@@ -410,6 +519,8 @@ int main(void)
 		TEST(test_several_frames_in_one_read),
 		TEST(test_split_at_every_byte),
 		TEST(test_byte_by_byte),
+		TEST(test_plain),
+		TEST(test_plain_body_too_large),
 		TEST(test_is_partial),
 		TEST(test_body_sizes),
 		TEST(test_large_body_goes_into_a_block),
