@@ -59,6 +59,7 @@ test_stream_out_LDFLAGS := -Wl,--wrap=sendmsg,--wrap=send,--wrap=ioctl
 test_client_calls_LDFLAGS := -Wl,--wrap=sendmsg,--wrap=send,--wrap=recvmsg,--wrap=poll,--wrap=setsockopt
 test_model_LDFLAGS := -Wl,--wrap=clock_gettime,--wrap=epoll_wait,--wrap=timerfd_settime
 test_client_memory_LDFLAGS := $(WRAP_MEMORY)
+test_client_receive_LDFLAGS := -Wl,--wrap=json_parse
 test_stream_lend_LDFLAGS := $(WRAP_MEMORY)
 test_digest_LDFLAGS := $(WRAP_MEMORY)
 test_client_send_file_LDFLAGS := -Wl,--wrap=memfd_create,--wrap=fcntl,--wrap=pread

@@ -4,6 +4,8 @@
 
 #include "unit/client_fake.h"
 
+#include "wire/json.h"
+
 #define LEASE "0123456789abcdef"
 #define FROM "\"from\":{\"uid\":7,\"gid\":8,\"pid\":9,\"user\":\"ann\"}"
 
@@ -84,6 +86,17 @@ static void test_receive(void **state)
 	ipc_message_free(m);
 }
 
+static unsigned int n_parsed;
+
+int __real_json_parse(struct json *j, const char *text, size_t size);
+int __wrap_json_parse(struct json *j, const char *text, size_t size);
+
+int __wrap_json_parse(struct json *j, const char *text, size_t size)
+{
+	n_parsed++;
+	return __real_json_parse(j, text, size);
+}
+
 /* Recognised by its text, and the same with a space in it, which is parsed. */
 static void test_plain(void **state)
 {
@@ -99,7 +112,9 @@ static void test_plain(void **state)
 			 "\",\"attempt\":2," FROM ",\"queue\":\"q\"%s}",
 			 i + 2, spaces[i]);
 		fake_say_body(f, header, "one", 3);
+		n_parsed = 0;
 		assert_int_equal(ipc_receive(f->client, "q", 500, &m), 0);
+		assert_int_equal(n_parsed, i);
 		assert_true(fake_hear(f));
 		fake_say(f, "{\"re\":%d,\"end\":\"max\"}", i + 2);
 		assert_int_equal(ipc_client_process(f->client), 1);

@@ -511,6 +511,26 @@ static int setup(void **state)
 	return disk_setup(state);
 }
 
+/* Not two calls for each page of the log, see log_file.h. */
+static void test_calls_of_a_commit(void **state)
+{
+	unsigned long calls = 0;
+
+	open_it();
+	for (int round = 0; round < 2; round++) { /* the first makes the log longer */
+		begin();
+		for (uint64_t i = 1; i <= 64; i++) {
+			struct message_record m = record((uint64_t)round * 64 + i, 100);
+
+			assert_int_equal(database_put_message(db, &m, false), 0);
+		}
+		calls = disk.calls;
+		commit();
+	}
+	assert_int_equal(disk.calls - calls, 3); /* the log, its sync, commits */
+	close_it();
+}
+
 /* Giving space back does not take more of it meanwhile. */
 static void test_space_is_given_back(void **state)
 {
@@ -559,6 +579,7 @@ int main(void)
 		on_disk(test_count_of_commits),
 		on_disk(test_files),
 		on_disk(test_a_file_that_is_not_there),
+		on_disk(test_calls_of_a_commit),
 		on_disk(test_space_is_given_back),
 	};
 
