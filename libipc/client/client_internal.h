@@ -103,7 +103,7 @@ struct ipc_request {
 	const struct request_ops *ops;
 	enum request_state state;
 	uint64_t id;
-	bool is_whole; /* its header was made without the writer */
+	bool is_whole; /* its header is made without the writer */
 	struct map_node node;
 	struct list link;
 	struct heap_node timeout; /* in client->timeouts, if it has a deadline */
@@ -125,6 +125,7 @@ struct ipc_request {
 /* For requests with one answer. */
 extern const struct request_ops request_call_ops;
 
+/* Need the header of this frame not be parsed for it? */
 static inline bool request_knows_plain(const struct ipc_request *request,
 				       const struct frame *frame)
 {
@@ -339,6 +340,8 @@ uint64_t client_ms_until(uint64_t deadline_ns);
 /* A header without an id, for what is not answered; members go to client->writer. */
 void client_begin(struct ipc_client *client, const char *op);
 int client_put(struct ipc_client *client, const void *body, size_t body_size) MUST_CHECK;
+
+/* The same with a header that is complete in client->header. */
 int client_put_whole(struct ipc_client *client, const void *body,
 		     size_t body_size) MUST_CHECK;
 
@@ -424,6 +427,7 @@ struct ipc_message {
 	pid_t pid;
 	/* Only meta and history may be NULL. They lie in text; meta of one to be sent in own_meta. */
 	const char *lease, *queue, *user, *state, *reason, *meta, *history;
+
 	struct message_file *file; /* see file.h; NULL: nothing of a file */
 	ipc_progress_fn progress;  /* or NULL */
 	void *progress_userdata;

@@ -123,16 +123,16 @@ static int end_header(struct ipc_client *client, size_t body_size)
 			&client->error, -EMSGSIZE,
 			"the request's header has %zu bytes, the limit is %d",
 			client->header.size, LIMIT_HEADER_MAX);
-	trace_frame(client, TRACE_OUT, client->header.data, client->header.size,
-		    body_size);
 	return 0;
 }
 
-static int put_ended(struct ipc_client *client, const void *body, size_t body_size)
+int client_put_whole(struct ipc_client *client, const void *body, size_t body_size)
 {
 	_cleanup_bytes_ struct bytes *block = NULL;
 	int r = 0;
 
+	trace_frame(client, TRACE_OUT, client->header.data, client->header.size,
+		    body_size);
 	if (body_size > STREAM_BODY_DIRECT) {
 		block = bytes_new_copy(body, body_size);
 		if (!block)
@@ -151,14 +151,7 @@ int client_put(struct ipc_client *client, const void *body, size_t body_size)
 {
 	int r = end_header(client, body_size);
 
-	return err_trace(r < 0 ? r : put_ended(client, body, body_size));
-}
-
-int client_put_whole(struct ipc_client *client, const void *body, size_t body_size)
-{
-	trace_frame(client, TRACE_OUT, client->header.data, client->header.size,
-		    body_size);
-	return err_trace(put_ended(client, body, body_size));
+	return err_trace(r < 0 ? r : client_put_whole(client, body, body_size));
 }
 
 int client_put_fds(struct ipc_client *client, struct fdset **fds)
@@ -168,7 +161,7 @@ int client_put_fds(struct ipc_client *client, struct fdset **fds)
 	if (r < 0)
 		return err_trace(r);
 	stream_put_fds_take(&client->stream, TAKE_PTR(*fds));
-	return err_trace(put_ended(client, NULL, 0));
+	return err_trace(client_put_whole(client, NULL, 0));
 }
 
 static int read_once(struct ipc_client *client, int flags);

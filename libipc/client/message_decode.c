@@ -173,12 +173,13 @@ int client_message_decode(struct ipc_client *client, const struct frame *frame,
 	struct fault fault;
 	int r = 0;
 
-	if (frame->header)
-		r = get_delivery(frame->header, &d, &fault);
-	else
+	if (!frame->header) {
 		get_plain(&frame->plain, &d);
-	if (!r && frame->header)
-		r = message_file_decode(frame, &file, &fault);
+	} else {
+		r = get_delivery(frame->header, &d, &fault);
+		if (!r)
+			r = message_file_decode(frame, &file, &fault);
+	}
 	if (r == -ENOMEM)
 		return err_trace(r);
 	if (r < 0)

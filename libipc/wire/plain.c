@@ -109,8 +109,7 @@ struct plain plain_scan(const char *header, size_t size)
 enum {
 	TEXTS_MAX = 64, /* all that are not given */
 	NUMBERS_MAX = 4 * 20,
-	PUT_MAX = TEXTS_MAX + NUMBERS_MAX +
-		  LIMIT_NAME_MAX, /* or a lease, which is shorter */
+	PUT_MAX = TEXTS_MAX + NUMBERS_MAX + LIMIT_NAME_MAX, /* or a lease */
 };
 
 static char *put(char *at, const char *text, size_t size)
@@ -153,7 +152,7 @@ int plain_put_delivery(struct buf *out, const struct plain *delivery)
 {
 	char *at = begin_put(out);
 
-	assert(delivery->lease_size <= PLAIN_LEASE_MAX);
+	assert(delivery->lease_size <= LIMIT_NAME_MAX);
 	if (!at)
 		return err_origin(-ENOMEM);
 	at = put_number(PUT(at, "{\"re\":"), delivery->re);

@@ -40,14 +40,14 @@ struct plain plain_scan(const char *header, size_t size);
 
 int plain_put_sent(struct buf *out, uint64_t re, uint64_t message) MUST_CHECK;
 
-/* What stands in front of "from", of a lease of PLAIN_LEASE_MAX hexadecimal digits at most. */
-enum { PLAIN_LEASE_MAX = 64 };
+/* What stands in front of "from". The lease has no byte that JSON escapes, and as the names
+ * below LIMIT_NAME_MAX bytes at most. */
 int plain_put_delivery(struct buf *out, const struct plain *delivery) MUST_CHECK;
 
 /* Is it made of bytes that a name may have? Not whether it is a good one. */
 bool plain_is_name(const char *text, size_t size);
 
-/* A send without options to such a name of LIMIT_NAME_MAX bytes at most. */
+/* A send without options to such a name. */
 int plain_put_send(struct buf *out, uint64_t id, const char *queue, size_t queue_size,
 		   uint64_t body_size) MUST_CHECK;
 
