@@ -146,6 +146,7 @@ $B/log/fuzz/fuzz_%.result: $B/tests/fuzz/fuzz_%
 
 $B/log/lint/symbols.result: $(LIBIPC)
 $B/log/lint/tidy.result: TEST_TIMEOUT = 1200
+$B/log/lint/tidy.result: export WARNINGS := $(WARNINGS)
 $B/log/lint/%.result: tests/lint/%.sh
 	$(RUN_TEST) $B/log/lint/$* script bash $<
 

@@ -89,7 +89,7 @@ static bool is_at_end(const struct scan *s)
 struct plain plain_scan(const char *header, size_t size)
 {
 	struct scan s = { header, header + size }, start;
-	struct plain p = { PLAIN_NONE };
+	struct plain p = { .kind = PLAIN_NONE };
 
 	if (!SKIP(&s, "{\"re\":") || !take_number(&s, 1, LIMIT_NUMBER_MAX, &p.re))
 		return p;

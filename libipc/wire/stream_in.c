@@ -305,7 +305,7 @@ int stream_parse_header(struct reader *r, struct frame *frame, struct fault *fau
 static int next_in_place(struct stream *s, struct reader *r, struct frame *frame,
 			 struct fault *fault)
 {
-	struct plain plain = { PLAIN_NONE };
+	struct plain plain = { .kind = PLAIN_NONE };
 	uint32_t header_size;
 	uint64_t body_size;
 	int result;
