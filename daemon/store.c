@@ -2,14 +2,8 @@
 
 #include "store.h"
 
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
@@ -18,37 +12,23 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "log.h"
-#include "storage.h"
+#include "storage_thread.h"
 
 enum {
 	LAZY_MS = 20,	      /* records for which nobody waits gather so long … */
 	LAZY_ENTRIES = 10000, /* … or until there are so many */
-	AHEAD_FIRST = 4,      /* with so many, if somebody waits, the thread begins … */
-	AHEAD_MORE = 16,      /* … and with so many more it is woken, if it sleeps */
-	WATCH_NS = 15000,     /* it waits awake for the loop before it sleeps */
+	AHEAD_FIRST = 4,      /* with so many, if somebody waits, the thread begins */
 	RETRY_MS = 1000,      /* after a failure */
-	IDLE_MS = 1000,	      /* behind the last task, before space is given back … */
-	IDLE_STEP_MS = 20,    /* … in steps */
-	STACK_BYTES = 512 * 1024,
-};
-
-enum task {
-	TASK_NONE,
-	TASK_WRITE,
-	TASK_BEGIN_ANEW,
-	TASK_FINISH_ANEW,
-	TASK_END,
 };
 
 struct store {
-	/* The thread's while it has a task; but from `committed` on it leaves alone what
-	 * note_commits() reads. */
-	struct storage storage;
+	struct storage storage; /* the thread's while that is not idle */
+	struct storage_thread thread;
 	struct loop *loop;
 	const struct store_ops *ops;
 	void *owner;
 	enum store_state state;
-	struct batch *gathering; /* the thread's as well while it is open */
+	struct batch *gathering; /* the thread's first one while that is open */
 	struct list
 		carried; /* batches whose rest is still to be written: the disk is full */
 	struct list spare;	/* batches */
@@ -58,8 +38,9 @@ struct store {
 	uint64_t cursor;	/* of the dump into a new file */
 	uint64_t last_write_ms; /* before this start */
 	bool found_clean, damaged, dumping, dumped, must_renew;
-	bool telling;	    /* what came of a task: none is begun by who is told */
-	size_t n_announced; /* entries of the open batch, when the thread was last woken */
+	bool clean;		  /* the next commit is the last one */
+	bool reserve;		  /* to be made again, if there is space */
+	bool telling;		  /* what came of a task: none is begun by who is told */
 	struct batch *following;  /* what gathers when the open batch is closed */
 	struct blob **held_blobs; /* until the new file is complete */
 	size_t n_held_blobs, held_blobs_capacity;
@@ -68,25 +49,6 @@ struct store {
 	const char *file_system, *warning;
 	struct deferred submit;
 	struct timer lazy, retry;
-	struct source source; /* an eventfd, which is never read: the task is done */
-
-	pthread_t thread;
-	bool has_thread;
-	pthread_mutex_t mutex;
-	pthread_cond_t change;
-	enum task task; /* what follows is handed over under the mutex, or by `open` */
-	atomic_bool
-		committed; /* what is being written is on the disk, see store_catch_up() */
-	atomic_bool done;  /* the task has ended, its result is to be fetched */
-	bool prompt; /* receipts are sent: it is not a file that is still incomplete */
-	atomic_bool open; /* more is still added to what is being written */
-	bool watches;	  /* waiting awake takes no processor from the loop */
-	struct list writing;
-	uint64_t next_number;
-	bool clean;   /* this is the last one */
-	bool reserve; /* to be made again, if there is space */
-	enum storage_outcome outcome;
-	int result;
 };
 
 const char *store_state_name(enum store_state state)
@@ -98,149 +60,17 @@ const char *store_state_name(enum store_state state)
 	return names[state];
 }
 
-/* ---- the thread ---- */
-
-/* The loop adds the next records, or closes the batch, within microseconds, mostly; waking
- * who sleeps takes longer, on both sides. */
-static bool watch_loop(const struct store *store, const struct batch *batch)
-{
-	uint64_t until = clock_ns(CLOCK_MONOTONIC) + WATCH_NS;
-
-	if (!store->watches)
-		return false;
-	while (store->open && !storage_is_behind(&store->storage, batch))
-		if (clock_ns(CLOCK_MONOTONIC) >= until)
-			return false;
-	return true;
-}
-
-/* What is there, and what comes, until the batch is closed. */
-static void write_ahead(struct store *store)
-{
-	const struct batch *batch = LIST_FIRST(&store->writing, struct batch, link);
-
-	while (store->open) {
-		storage_write_ahead(&store->storage, batch);
-		if (watch_loop(store, batch))
-			continue;
-		pthread_mutex_lock(&store->mutex);
-		if (store->open)
-			pthread_cond_wait(&store->change, &store->mutex);
-		pthread_mutex_unlock(&store->mutex);
-	}
-}
-
-static void send_receipts(struct store *store)
-{
-	if (!store->prompt || store->outcome != STORAGE_WRITTEN)
-		return;
-	store->committed = true;
-	LIST_FOREACH(link, &store->writing)
-		receipts_send(LIST_ENTRY(link, struct batch, link)->receipts);
-}
-
-static void do_task(struct store *store, enum task task)
-{
-	struct storage *s = &store->storage;
-
-	switch (task) {
-	case TASK_WRITE:
-		write_ahead(store);
-		s->head.next_number = store->next_number;
-		s->head.clean = store->clean;
-		store->outcome = storage_write(s, &store->writing);
-		send_receipts(store);
-		storage_after_write(s);
-		if (store->reserve && store->outcome == STORAGE_WRITTEN)
-			storage_reserve(s);
-		break;
-	case TASK_BEGIN_ANEW:
-		store->result = storage_begin_anew(s);
-		break;
-	case TASK_FINISH_ANEW:
-		store->result = storage_finish_anew(s);
-		break;
-	case TASK_NONE:
-	case TASK_END:
-		break;
-	}
-}
-
-/* Waits for a task; if none comes for idle_ms (0: for ever) does what there is to do while
- * nobody needs the thread. Returns the next idle_ms. */
-static uint64_t be_idle(struct store *store, uint64_t idle_ms)
-{
-	struct timespec until;
-	uint64_t at = deadline_after(clock_ns(CLOCK_MONOTONIC), idle_ms);
-	bool more;
-
-	if (!idle_ms) {
-		pthread_cond_wait(&store->change, &store->mutex);
-		return 0;
-	}
-	until = (struct timespec){ (time_t)(at / NS_PER_S), (long)(at % NS_PER_S) };
-	if (pthread_cond_timedwait(&store->change, &store->mutex, &until) == 0)
-		return idle_ms;
-	pthread_mutex_unlock(&store->mutex);
-	more = storage_idle(&store->storage);
-	pthread_mutex_lock(&store->mutex);
-	return more ? IDLE_STEP_MS : 0;
-}
-
-static void *thread_main(void *arg)
-{
-	struct store *store = arg;
-	uint64_t one = 1;
-	uint64_t idle_ms = 0;
-
-	prctl(PR_SET_NAME, "ipcd-store");
-	pthread_mutex_lock(&store->mutex);
-	while (store->task != TASK_END) {
-		enum task task = store->task;
-
-		if (task == TASK_NONE || store->done) {
-			idle_ms = be_idle(store, idle_ms);
-			continue;
-		}
-		pthread_mutex_unlock(&store->mutex);
-		do_task(store, task);
-		idle_ms = IDLE_MS;
-		pthread_mutex_lock(&store->mutex);
-		store->done = true;
-		pthread_mutex_unlock(&store->mutex);
-		pthread_cond_broadcast(&store->change);
-		(void)!write(store->source.fd, &one, sizeof(one));
-		pthread_mutex_lock(&store->mutex);
-	}
-	pthread_mutex_unlock(&store->mutex);
-	return NULL;
-}
-
-/* ---- tasks, on the loop's side ---- */
-
 static bool is_busy(const struct store *store)
 {
-	return store->task != TASK_NONE;
+	return !storage_thread_is_idle(&store->thread);
 }
 
-/* The thread is idle. */
-static void begin_task(struct store *store, enum task task)
+static bool is_open(const struct store *store)
 {
-	pthread_mutex_lock(&store->mutex);
-	store->task = task;
-	store->done = false;
-	pthread_mutex_unlock(&store->mutex);
-	pthread_cond_broadcast(&store->change);
+	return storage_thread_is_open(&store->thread);
 }
 
-/* Nothing is added any more to what is being written. */
-static void close_batch(struct store *store)
-{
-	pthread_mutex_lock(&store->mutex);
-	store->open = false;
-	pthread_mutex_unlock(&store->mutex);
-	pthread_cond_broadcast(&store->change);
-}
+/* ---- batches ---- */
 
 /* NULL without memory. */
 static struct batch *get_batch(struct store *store)
@@ -285,13 +115,6 @@ static void relieve(struct store *store)
 	list_splice_tail(&store->loop->deferred, &store->crowd);
 }
 
-/* More of what is open. */
-static void announce(struct store *store)
-{
-	store->n_announced = store->gathering->n;
-	pthread_cond_broadcast(&store->change);
-}
-
 /* What has gathered: the thread begins with it while the loop adds more. */
 static void write_soon(struct store *store)
 {
@@ -302,38 +125,42 @@ static void write_soon(struct store *store)
 	store->following = get_batch(store);
 	if (!store->following)
 		return;
-	store->open = true;
-	store->n_announced = store->gathering->n;
-	list_add_tail(&store->writing, &store->gathering->link);
-	begin_task(store, TASK_WRITE);
+	list_add_tail(&store->thread.batches, &store->gathering->link);
+	storage_thread_open(&store->thread);
 }
 
 /* Everything that is waiting to be written, as one transaction. */
 static void write_now(struct store *store)
 {
+	struct storage_order order;
 	struct batch *next;
+	bool open = is_open(store);
 
-	if (!store->open &&
+	if (!open &&
 	    (is_busy(store) || (store->state == STORE_BROKEN && !store->dumping)))
 		return;
-	next = store->open ? TAKE_PTR(store->following) : get_batch(store);
+	next = open ? TAKE_PTR(store->following) : get_batch(store);
 	if (!next) {
 		be_lazy(store); /* it gathers on */
 		return;
 	}
 	timer_cancel(store->loop, &store->lazy);
-	if (!store->open) {
-		list_splice_tail(&store->writing, &store->carried);
-		list_add_tail(&store->writing, &store->gathering->link);
+	if (!open) {
+		list_splice_tail(&store->thread.batches, &store->carried);
+		list_add_tail(&store->thread.batches, &store->gathering->link);
 	}
 	store->gathering = next;
 	relieve(store);
-	store->next_number = store->ops->next_number(store->owner);
-	store->prompt = !store->dumping && !store->must_renew;
-	if (store->open)
-		close_batch(store);
+	order = (struct storage_order){
+		.next_number = store->ops->next_number(store->owner),
+		.clean = store->clean,
+		.prompt = !store->dumping && !store->must_renew,
+		.reserve = store->reserve,
+	};
+	if (open)
+		storage_thread_close(&store->thread, &order);
 	else
-		begin_task(store, TASK_WRITE);
+		storage_thread_begin(&store->thread, TASK_WRITE, &order);
 }
 
 static bool has_work(const struct store *store)
@@ -500,7 +327,7 @@ static void begin_anew(struct store *store)
 	}
 	store->must_renew = store->dumping = store->dumped = false;
 	store->cursor = 0;
-	begin_task(store, TASK_BEGIN_ANEW);
+	storage_thread_begin(&store->thread, TASK_BEGIN_ANEW, NULL);
 }
 
 static void anew_failed(struct store *store)
@@ -518,7 +345,7 @@ static void dump_more(struct store *store)
 
 	if (store->dumped) {
 		store->dumping = false;
-		begin_task(store, TASK_FINISH_ANEW);
+		storage_thread_begin(&store->thread, TASK_FINISH_ANEW, NULL);
 		return;
 	}
 	while (r == 0 && store->gathering->n < LAZY_ENTRIES)
@@ -580,7 +407,7 @@ static void tell_written(struct store *store, enum storage_outcome outcome)
 	struct list written = LIST_INIT(written);
 	struct batch *batch;
 
-	list_splice_tail(&written, &store->writing);
+	list_splice_tail(&written, &store->thread.batches);
 	while ((batch = LIST_FIRST(&written, struct batch, link))) {
 		list_remove(&batch->link);
 		tell_batch(store, batch, outcome);
@@ -617,7 +444,7 @@ static void after_write(struct store *store, enum storage_outcome outcome)
 	}
 }
 
-static void after_anew(struct store *store, enum task task, int result)
+static void after_anew(struct store *store, enum storage_task task, int result)
 {
 	if (result < 0) {
 		anew_failed(store);
@@ -642,30 +469,22 @@ static void note_commits(struct store *store)
 /* The thread has ended its task, if it has. */
 static void fetch_result(struct store *store)
 {
-	enum storage_outcome outcome = STORAGE_LOST;
-	enum task task = TASK_NONE;
-	int result = 0;
+	struct storage_result result;
+	bool failed;
 
-	pthread_mutex_lock(&store->mutex);
-	if (store->done) { /* else these are the thread's */
-		task = store->task;
-		store->task = TASK_NONE;
-		store->done = store->committed = false;
-		outcome = store->outcome;
-		result = store->result;
-	}
-	pthread_mutex_unlock(&store->mutex);
-	if (task == TASK_NONE)
+	if (!storage_thread_fetch(&store->thread, &result))
 		return;
-	if (task == TASK_WRITE ? outcome != STORAGE_WRITTEN : result < 0)
+	failed = result.task == TASK_WRITE ? result.outcome != STORAGE_WRITTEN
+					   : result.result < 0;
+	if (failed)
 		memcpy(store->error, store->storage.error, sizeof(store->error));
 	note_commits(store);
 	store->telling = true;
-	if (task == TASK_WRITE) {
-		tell_written(store, outcome);
-		after_write(store, outcome);
+	if (result.task == TASK_WRITE) {
+		tell_written(store, result.outcome);
+		after_write(store, result.outcome);
 	} else {
-		after_anew(store, task, result);
+		after_anew(store, result.task, result.result);
 	}
 	store->telling = false;
 	write_soon(store);
@@ -675,23 +494,21 @@ static void fetch_result(struct store *store)
 		be_lazy(store);
 }
 
-static void on_done(struct source *source, uint32_t events)
+static void on_ended(struct storage_thread *thread)
 {
-	(void)events;
-	fetch_result(CONTAINER_OF(source, struct store, source));
+	fetch_result(CONTAINER_OF(thread, struct store, thread));
 }
 
 void store_catch_up(struct store *store)
 {
-	if (store->done) {
+	if (storage_thread_is_done(&store->thread)) {
 		fetch_result(store);
 		return;
 	}
-	if (!atomic_load_explicit(&store->committed, memory_order_acquire))
+	if (!storage_thread_has_committed(&store->thread))
 		return;
-	store->committed = false;
 	note_commits(store);
-	LIST_FOREACH(link, &store->writing) {
+	LIST_FOREACH(link, &store->thread.batches) {
 		struct batch *batch = LIST_ENTRY(link, struct batch, link);
 
 		note_synced(batch, !batch->without_sends);
@@ -747,10 +564,10 @@ static void added(struct store *store)
 		loop_defer(store->loop, &store->submit);
 	else
 		be_lazy(store);
-	if (!store->open)
+	if (is_open(store))
+		storage_thread_announce(&store->thread);
+	else
 		write_soon(store);
-	else if (store->gathering->n - store->n_announced >= AHEAD_MORE)
-		announce(store);
 }
 
 void store_wait(struct store *store, struct store_wait *wait)
@@ -886,10 +703,7 @@ static void store_free(struct store *store)
 	timer_cancel(store->loop, &store->lazy);
 	timer_cancel(store->loop, &store->retry);
 	deferred_cancel(&store->submit);
-	if (store->source.fd >= 0) {
-		source_remove(&store->source);
-		fd_close(store->source.fd);
-	}
+	storage_thread_deinit(&store->thread);
 	storage_close(&store->storage);
 	while ((batch = LIST_FIRST(&store->carried, struct batch, link))) {
 		list_remove(&batch->link);
@@ -904,38 +718,7 @@ static void store_free(struct store *store)
 		batch_deinit(store->gathering);
 	free(store->gathering);
 	release_blobs(store);
-	pthread_mutex_destroy(&store->mutex);
-	pthread_cond_destroy(&store->change);
 	free(store);
-}
-
-static int init_sync(struct store *store)
-{
-	pthread_condattr_t attr;
-	int r = pthread_condattr_init(&attr);
-
-	if (r)
-		return err_origin(-r);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_mutex_init(&store->mutex, NULL); /* these cannot fail on Linux */
-	pthread_cond_init(&store->change, &attr);
-	pthread_condattr_destroy(&attr);
-	return 0;
-}
-
-static int watch_thread(struct store *store)
-{
-	_cleanup_fd_ int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	int r;
-
-	if (fd < 0)
-		return err_origin(-errno);
-	r = source_add(&store->source, store->loop, NULL, fd, EPOLLIN | EPOLLET, on_done);
-	if (r == 0)
-		TAKE_FD(fd);
-	else
-		store->source.fd = -1;
-	return err_trace(r);
 }
 
 int store_open(struct store **ret_store, const char *directory, struct loop *loop,
@@ -946,7 +729,7 @@ int store_open(struct store **ret_store, const char *directory, struct loop *loo
 
 	if (!store)
 		return err_origin(-ENOMEM);
-	r = init_sync(store);
+	r = storage_thread_init(&store->thread, &store->storage, loop, on_ended);
 	if (r < 0) {
 		free(store);
 		return err_trace(r);
@@ -958,13 +741,11 @@ int store_open(struct store **ret_store, const char *directory, struct loop *loo
 	list_init(&store->crowd);
 	list_init(&store->spare);
 	list_init(&store->held);
-	list_init(&store->writing);
 	deferred_init(&store->submit, on_submit);
 	timer_init(&store->lazy, TIMER_MONOTONIC, on_lazy);
 	timer_init(&store->retry, TIMER_MONOTONIC, on_retry);
-	store->source.fd = -1;
 	store->gathering = get_batch(store);
-	r = store->gathering ? watch_thread(store) : -ENOMEM;
+	r = store->gathering ? 0 : err_origin(-ENOMEM);
 	if (r == 0)
 		r = storage_open(&store->storage, directory);
 	if (r < 0) {
@@ -991,44 +772,10 @@ const struct store_head *store_get_head(const struct store *store)
 	return &store->storage.head;
 }
 
-static bool has_two_processors(void)
-{
-	cpu_set_t set;
-
-	return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 1;
-}
-
-static int start_thread(struct store *store)
-{
-	pthread_attr_t attr;
-	sigset_t all, before;
-	int r = pthread_attr_init(&attr);
-
-	if (r)
-		return err_origin(-r);
-	store->watches = has_two_processors();
-	sigfillset(&all);
-	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(&store->thread, &attr, thread_main, store);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attr);
-	store->has_thread = r == 0;
-	return r ? err_origin(-r) : 0;
-}
-
 /* False: not within the time. */
 static bool wait_for_task(struct store *store, uint64_t until_ns)
 {
-	struct timespec until = { (time_t)(until_ns / NS_PER_S),
-				  (long)(until_ns % NS_PER_S) };
-	int r = 0;
-
-	pthread_mutex_lock(&store->mutex);
-	while (store->task != TASK_NONE && !store->done && r == 0)
-		r = pthread_cond_timedwait(&store->change, &store->mutex, &until);
-	pthread_mutex_unlock(&store->mutex);
-	if (r)
+	if (!storage_thread_wait(&store->thread, until_ns))
 		return false;
 	fetch_result(store);
 	return true;
@@ -1039,7 +786,7 @@ bool store_flush(struct store *store, uint64_t wait_ms)
 	uint64_t until = deadline_after(clock_ns(CLOCK_MONOTONIC), wait_ms);
 
 	while (is_busy(store) || (has_work(store) && store->state != STORE_BROKEN)) {
-		if (!is_busy(store) || store->open)
+		if (!is_busy(store) || is_open(store))
 			write_now(store);
 		if (!is_busy(store) || !wait_for_task(store, until))
 			return false;
@@ -1080,19 +827,11 @@ int store_start(struct store *store, bool (*keeps)(void *arg, uint64_t blob), vo
 
 	storage_sweep(s, keeps, arg);
 	storage_reserve(s);
-	r = start_thread(store);
+	r = storage_thread_start(&store->thread);
 	if (r < 0)
 		return err_trace(r);
 	write_start(store);
 	return 0;
-}
-
-static void end_thread(struct store *store)
-{
-	if (!store->has_thread)
-		return;
-	begin_task(store, TASK_END);
-	pthread_join(store->thread, NULL);
 }
 
 enum { CLOSE_WAIT_MS = 30000 };
@@ -1113,7 +852,7 @@ struct store *store_close(struct store *store, bool in_order)
 
 	if (!store)
 		return NULL;
-	if (store->has_thread) {
+	if (store->thread.runs) {
 		store->clean = in_order;
 		written = store_flush(store, CLOSE_WAIT_MS);
 		if (written && !is_busy(store)) {
@@ -1126,7 +865,6 @@ struct store *store_close(struct store *store, bool in_order)
 		if (is_busy(store))
 			return NULL; /* it hangs: the thread ends with the process */
 	}
-	end_thread(store);
 	store_free(store);
 	return NULL;
 }
