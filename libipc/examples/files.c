@@ -11,6 +11,7 @@
 
 #include <ipc/ipc.h>
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -79,6 +80,14 @@ static int settle(struct ipc_client *client, const struct ipc_message *message, 
 	return ipc_nack(client, message, -1, strerror(-saved));
 }
 
+/* Others have given it: no name may drive a terminal. */
+static void print_name(const char *name)
+{
+	for (; *name; name++)
+		putchar(iscntrl((unsigned char)*name) ? '?' : *name);
+	putchar('\n');
+}
+
 /* 0, also if it could not be saved but that was told; or the client's error. */
 static int save(struct ipc_client *client, struct ipc_message *message, int directory)
 {
@@ -88,7 +97,7 @@ static int save(struct ipc_client *client, struct ipc_message *message, int dire
 				     IPC_SAVE_RENAME, &name);
 
 	if (!saved)
-		puts(name);
+		print_name(name);
 	else
 		fprintf(stderr, "message %llu is not saved: %s\n",
 			(unsigned long long)ipc_message_get_number(message),

@@ -59,6 +59,11 @@ small (1)"
 	[ "$(stat -c %a:%y sent/*)" = "$(stat -c %a:%y saved/large.txt saved/small)" ] ||
 		fail "mode or time are others"
 	run 3 receive files -w 0
+	echo x >$'sent/a\e[31m\n'
+	./files send files $'sent/a\e[31m\n' 2>/dev/null || fail 'a name was not sent'
+	./files receive files saved >out || fail "files receive ended with status $?"
+	out_is 'a?[31m?'
+	[ -f $'saved/a\e[31m\n' ] || fail 'saved with another name'
 fi
 
 # ---- epoll: the daemon is restarted under it ----
