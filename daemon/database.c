@@ -535,7 +535,7 @@ static int bind_state(sqlite3_stmt *s, int at, const struct message_record *m)
 {
 	bind_number(s, at++, m->queue);
 	bind_number(s, at++, m->dead);
-	bind_number(s, at++, m->kept);
+	bind_number(s, at++, message_record_flags(m));
 	bind_number(s, at++, m->attempts);
 	bind_number(s, at++, m->deliveries);
 	bind_number(s, at++, m->due_ms);

@@ -2,6 +2,8 @@
 
 #include "history.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -77,6 +79,18 @@ int history_append(char **text, size_t *size, struct json_writer *writer,
 	return 0;
 }
 
+void history_drop(char *text, size_t *size, uint64_t attempt)
+{
+	char start[48];
+	int n = snprintf(start, sizeof(start), "{\"attempt\":%" PRIu64 ",", attempt);
+	size_t last = 0;
+
+	for (size_t at = 0; at < *size; at = next_entry(text, *size, at))
+		last = at;
+	if (*size - last > (size_t)n && !memcmp(text + last, start, (size_t)n))
+		*size = last ? last - strlen(",") : 0;
+}
+
 /* ---- of a message ---- */
 
 /* Who settles a lease that has ended is of the uid that had it. */
@@ -102,7 +116,8 @@ static uint64_t most_of(const char *reason)
 	return 128 + 6 * (uint64_t)(reason ? strlen(reason) : 0);
 }
 
-void history_note(struct message *m, struct message_more *more, const char *reason)
+void history_note(struct message *m, struct message_more *more, const char *reason,
+		  bool noted)
 {
 	struct json_writer *writer = get_writer(m->share->queue->broker);
 	struct history_entry entry = {
@@ -114,6 +129,8 @@ void history_note(struct message *m, struct message_more *more, const char *reas
 
 	if (!writer || !share_has_room_for_more(m, most_of(reason)))
 		return;
+	if (noted && more->history)
+		history_drop(more->history, &more->history_size, m->attempts);
 	take_holder(m, more);
 	entry.has_uid = more->holder_known;
 	entry.uid = more->holder_uid;

@@ -69,6 +69,7 @@ static struct message_record record_of(const struct message *m)
 		.queue = m->share->queue->id,
 		.dead = m->state == MESSAGE_DEAD,
 		.kept = !m->stored,
+		.in_hand = m->in_hand,
 		.attempts = m->attempts,
 		.deliveries = m->deliveries,
 		.due_ms = due_ms(m),

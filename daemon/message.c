@@ -400,6 +400,13 @@ bool message_is_live(const struct message *m)
 	return m->more && m->more->blob && m->more->blob->live;
 }
 
+/* It is to be kept, also one whose time was up in the hands of its receiver. */
+static void end_ttl_for_good(struct message *m)
+{
+	m->expired = false;
+	message_end_ttl(m);
+}
+
 static void message_die(struct message *m, const char *outcome, char *reason)
 {
 	struct queue *q = m->share->queue;
@@ -415,7 +422,7 @@ static void message_die(struct message *m, const char *outcome, char *reason)
 		tell_outcome(m, outcome);
 	message_set_state(m, MESSAGE_DEAD, 0);
 	message_set_reason(m, reason);
-	message_end_ttl(m); /* kept until somebody looks */
+	end_ttl_for_good(m);
 	journal_set(m);
 }
 
@@ -432,9 +439,23 @@ static void message_expire(struct message *m)
 static void end_attempt(struct message *m, const char *reason)
 {
 	struct message_more *more = m->expired ? NULL : more_get(m);
+	bool noted = m->state != MESSAGE_LEASED && !m->in_hand;
 
 	if (more)
-		history_note(m, more, reason);
+		history_note(m, more, reason, noted);
+}
+
+static bool is_used_up(const struct message *m)
+{
+	return m->attempts >= queue_max_attempts(m->share->queue);
+}
+
+/* reason is taken. */
+static void put_off(struct message *m, uint64_t delay_ms, char *reason)
+{
+	message_set_state(m, MESSAGE_DELAYED, delay_ms);
+	message_set_reason(m, reason);
+	journal_set(m);
 }
 
 /* Due again after delay_ms, or dead if that was the last attempt. reason is taken. */
@@ -445,23 +466,39 @@ static void message_return(struct message *m, uint64_t delay_ms, char *reason)
 		message_expire(m);
 		return;
 	}
-	if (m->attempts >= queue_max_attempts(m->share->queue)) {
+	if (is_used_up(m))
 		message_die(m, "dead", reason);
-		return;
-	}
-	message_set_state(m, MESSAGE_DELAYED, delay_ms);
-	message_set_reason(m, reason);
-	journal_set(m);
+	else
+		put_off(m, delay_ms, reason);
+}
+
+bool message_die_if_used_up(struct message *m)
+{
+	const char *reason = message_reason(m);
+
+	if (!is_used_up(m))
+		return false;
+	message_die(m, "dead", reason ? strdup(reason) : NULL);
+	return true;
+}
+
+/* A verdict on what was in hand when the daemon ended: that was an attempt after all. */
+static void resume_attempt(struct message *m)
+{
+	if (m->in_hand)
+		m->attempts++;
 }
 
 void message_nack(struct message *m, uint64_t delay_ms, bool count, char *reason)
 {
 	struct queue *q = m->share->queue;
 
+	resume_attempt(m);
 	q->counters.nacked++;
 	q->broker->counters.nacked++;
 	if (count || reason) /* what does not count is noted only if something was said */
 		end_attempt(m, reason);
+	m->in_hand = false;
 	if (!count && m->attempts)
 		m->attempts--;
 	if (delay_ms == UINT64_MAX)
@@ -474,9 +511,12 @@ void message_reject(struct message *m, char *reason)
 {
 	struct queue *q = m->share->queue;
 
+	resume_attempt(m);
 	q->counters.rejected++;
 	q->broker->counters.rejected++;
+	end_ttl_for_good(m);
 	end_attempt(m, reason);
+	m->in_hand = false;
 	message_die(m, "rejected", reason);
 }
 
@@ -487,6 +527,7 @@ void message_lost(struct message *m, bool left)
 
 	if (q->broker->stopping) { /* whoever has it may acknowledge it after the start */
 		m->attempts--;
+		m->in_hand = true;
 		message_set_state(m, MESSAGE_DELAYED, queue_lost_delay_ms(q));
 		journal_set(m);
 		return;
@@ -506,7 +547,10 @@ void message_lost(struct message *m, bool left)
 		return;
 	}
 	end_attempt(m, lost);
-	message_return(m, queue_lost_delay_ms(q), strdup(lost));
+	if (m->expired || !queue_lost_delay_ms(q))
+		message_return(m, 0, strdup(lost));
+	else /* also if that was the last attempt: whoever had it may come back */
+		put_off(m, queue_lost_delay_ms(q), strdup(lost));
 }
 
 void message_put_back(struct message *m, uint64_t delay_ms)
@@ -522,6 +566,7 @@ void message_spoil(struct message *m)
 {
 	static const char spoiled[] = "its body cannot be read any more";
 
+	end_ttl_for_good(m);
 	end_attempt(m, spoiled);
 	message_die(m, "dead", strdup(spoiled));
 }
@@ -544,9 +589,12 @@ void message_delayed_due(struct broker *broker)
 	uint64_t now = clock_ns(CLOCK_BOOTTIME);
 	struct heap_node *node;
 
-	while ((node = heap_first(&broker->delayed)) && node->key <= now)
-		message_set_state(CONTAINER_OF(node, struct message, place),
-				  MESSAGE_READY, 0);
+	while ((node = heap_first(&broker->delayed)) && node->key <= now) {
+		struct message *m = CONTAINER_OF(node, struct message, place);
+
+		if (!m->attempts || !message_die_if_used_up(m))
+			message_set_state(m, MESSAGE_READY, 0);
+	}
 	broker_arm_timers(broker);
 }
 

@@ -101,7 +101,8 @@ struct message {
 	bool confirm; /* somebody in broker->confirms waits for the outcome */
 	bool expired; /* its ttl ended while it was leased */
 	bool stored;  /* the store has it, or will have */
-	char data[];  /* meta, then a small body */
+	bool in_hand; /* since the daemon was stopped: its last attempt is not in attempts */
+	char data[]; /* meta, then a small body */
 };
 
 /* The one who waits for the outcome of a message. */
@@ -212,6 +213,9 @@ void message_lost(struct message *m, bool left);
 
 /* It could not be handed out now; the attempt does not count. */
 void message_put_back(struct message *m, uint64_t delay_ms);
+
+/* No attempt is left to it: then it is dead. */
+bool message_die_if_used_up(struct message *m);
 
 /* Its body is lost. */
 void message_spoil(struct message *m);

@@ -52,7 +52,7 @@ static void settle_touch(const struct settlement *s, struct message *m)
 }
 
 /* A token is the MAC, then the delivery it is of. One of a later delivery than we know of
- * was given out before ipcd ended without order; if there had been one since, we knew. */
+ * was given out before ipcd ended without order. */
 static bool is_token(const struct settlement *s, struct message *m, uid_t uid)
 {
 	uint64_t mac, delivery;
@@ -63,6 +63,8 @@ static bool is_token(const struct settlement *s, struct message *m, uid_t uid)
 	if (delivery < m->deliveries ||
 	    mac != message_token(&s->call->server->broker, m->number, delivery, uid))
 		return false;
+	if (delivery > m->deliveries)
+		m->in_hand = true;
 	m->deliveries = delivery;
 	return true;
 }

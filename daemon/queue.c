@@ -411,11 +411,21 @@ static struct message *first_not_live(const struct queue *q)
 	return best;
 }
 
-struct message *queue_first_for(const struct queue *q, const struct receiver *r)
+static struct message *first_for(const struct queue *q, const struct receiver *r)
 {
 	struct message *m = queue_first(q);
 
 	return m && !r->takes_live && message_is_live(m) ? first_not_live(q) : m;
+}
+
+struct message *queue_first_for(struct queue *q, const struct receiver *r)
+{
+	struct message *m;
+
+	/* fewer attempts may be allowed by now */
+	while ((m = first_for(q, r)) && m->attempts && message_die_if_used_up(m))
+		;
+	return m;
 }
 
 void queue_dispatch(struct queue *q)

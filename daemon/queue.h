@@ -160,9 +160,10 @@ void waiting_send_cancel(struct waiting_send *waiting);
 
 /* ---- for message.c and receiver.c ---- */
 
-/* The ready message that goes first, or NULL; and of those that this receiver can take. */
+/* The ready message that goes first, or NULL; and of those that this receiver can take,
+ * where those that have no attempt left are dead. */
 struct message *queue_first(const struct queue *queue);
-struct message *queue_first_for(const struct queue *queue, const struct receiver *r);
+struct message *queue_first_for(struct queue *queue, const struct receiver *r);
 
 /* Hands ready messages to hungry receivers, in their order. */
 void queue_dispatch(struct queue *queue);

@@ -80,6 +80,7 @@ void receiver_take(struct receiver *r, struct message *m)
 	m->holder = r;
 	m->deliveries = max_u64(m->deliveries, r->broker->delivery_base) + 1;
 	m->attempts++;
+	m->in_hand = false;
 	m->leased_ns = 0;
 	m->out_end = UINT64_MAX;
 	list_add_tail(&r->leases, &m->link);

@@ -34,12 +34,19 @@ struct message_record {
 
 	uint64_t queue; /* struct name_record.id */
 	bool dead;
-	bool kept; /* of a memory queue, saved at an orderly stop */
+	bool kept;    /* of a memory queue, saved at an orderly stop */
+	bool in_hand; /* see struct message */
 	uint64_t attempts, deliveries;
 	uint64_t due_ms;     /* 0: now */
 	uint64_t expires_ms; /* 0: never; who dies once, and is revived, has no end */
 	struct slice reason, history;
 };
+
+/* The column `kept`. */
+static inline uint64_t message_record_flags(const struct message_record *m)
+{
+	return (uint64_t)m->kept | (uint64_t)m->in_hand << 1;
+}
 
 struct name_record {
 	uint64_t id;

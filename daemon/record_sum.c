@@ -23,10 +23,10 @@ uint64_t record_sum_name(const struct name_record *n)
 
 uint64_t record_sum_state(const struct message_record *m)
 {
-	const uint64_t numbers[] = {
-		m->number,   m->queue,	    m->dead,   m->kept,
-		m->attempts, m->deliveries, m->due_ms, m->expires_ms
-	};
+	const uint64_t numbers[] = { m->number,	  m->queue,
+				     m->dead,	  message_record_flags(m),
+				     m->attempts, m->deliveries,
+				     m->due_ms,	  m->expires_ms };
 
 	return sum_slice(sum_slice(sum_numbers(numbers, sizeof(numbers)), m->reason),
 			 m->history);

@@ -244,6 +244,7 @@ static struct message *make_message(struct restoration *re,
 	m->sent_ms = r->sent_ms;
 	m->attempts = r->attempts;
 	m->deliveries = r->deliveries;
+	m->in_hand = r->in_hand;
 	m->stored = true;
 	if (r->history.size &&
 	    message_set_history(m, r->history.data, r->history.size) < 0)
@@ -269,6 +270,17 @@ static void enter_state(struct restoration *re, struct message *m,
 	if (r->reason.data)
 		message_set_reason(m, strndup(r->reason.data, r->reason.size));
 	message_set_state(m, r->dead ? MESSAGE_DEAD : MESSAGE_DELAYED, delay_ms);
+}
+
+/* After an end without order it may have been handed out anew, of which nothing was noted: a
+ * token of the delivery that was noted could take the work away from who has it. */
+static void forget_old_token(struct message *m)
+{
+	if (!m->deliveries)
+		return;
+	m->deliveries++;
+	m->in_hand = true;
+	journal_set(m);
 }
 
 /* Those of a memory queue were kept for this one start. */
@@ -304,12 +316,27 @@ static int on_message(void *arg, const struct message_record *record)
 	enter_state(re, m, record);
 	if (record->expires_ms)
 		r = message_start_ttl(m, re->broker, left_ms(re, record->expires_ms));
-	if (r == 0)
-		settle_kept(m, record->kept);
-	return err_trace(r);
+	if (r < 0)
+		return err_trace(r);
+	settle_kept(m, record->kept);
+	if (!re->clean)
+		forget_old_token(m);
+	if (m->state == MESSAGE_READY) /* whoever had it had the time to come back */
+		(void)message_die_if_used_up(m);
+	return 0;
 }
 
 /* ---- ids of sends ---- */
+
+/* With its message, of a memory queue; see settle_kept(). Where that is over, the id is to
+ * be known also after an end without order. */
+static bool is_kept(const struct restoration *re, const struct queue *queue,
+		    uint64_t number)
+{
+	const struct message *m = message_find(re->broker, number);
+
+	return !queue_is_durable(queue) && m && !m->stored;
+}
 
 static int on_dedup(void *arg, const struct dedup_record *record)
 {
@@ -333,8 +360,8 @@ static int on_dedup(void *arg, const struct dedup_record *record)
 	r = dedup_add(d, queue, user, record->number, record->sent_ms);
 	if (r < 0)
 		free(d);
-	else if (!queue_is_durable(queue))
-		journal_drop_dedup(d); /* as its message, see settle_kept() */
+	else if (is_kept(re, queue, record->number))
+		journal_drop_dedup(d);
 	user_unref(user);
 	return err_trace(r);
 }

@@ -161,6 +161,107 @@ static void test_each_end_is_noted(void **state)
 	assert_false(json_has(take(c, "r", "x")->header, "history"));
 }
 
+/* A lease that ended, and the verdict that came all the same, are one attempt. */
+static void test_a_late_verdict_is_no_second_entry(void **state)
+{
+	struct client *other;
+	struct frame *f;
+	const char *h;
+
+	start("--limit", "lost_delay=86400000");
+	c = client_connect();
+	other = client_connect();
+	send_text(c, "q", "x");
+	f = take(other, "q", "x");
+	client_close(other);
+	wait_queue_count("q", "delayed", 1);
+	h = look("q")->header;
+	assert_has(h, "\"reason\":\"the receiver's connection ended\"}]");
+	settle(c, "nack", f, ",'delay_ms':0,'reason':'late'");
+	h = look("q")->header;
+	assert_has(h, "\"history\":[{\"attempt\":1,");
+	assert_has(h, "\"reason\":\"late\"}]");
+	assert_null(strstr(h, "connection ended"));
+	settle(c, "reject", take(c, "q", "x"), ",'reason':'never'");
+	assert_has(look("q")->header, "\"reason\":\"late\"},{\"attempt\":2,");
+}
+
+/* ---- which messages are dead ---- */
+
+/* Its time to live was over before: it is kept all the same, with what was said. */
+static void test_rejected_when_its_time_was_up(void **state)
+{
+	struct frame *f;
+
+	start_durable();
+	c = client_connect();
+	for (int i = 0; i < 2; i++) {
+		say_text(c, i ? "y" : "x", "{'op':'send','id':1,'queue':'q','ttl_ms':%d}",
+			 1500 + i);
+		hear_reply(c, 1);
+	}
+	f = take(c, "q", "x");
+	wait_for(queue_count("q", "expired") == 1); /* y, and x before it */
+	settle(c, "reject", f, ",'reason':'no'");
+	assert_int_equal(queue_count("q", "dead"), 1);
+	stop();
+	start_durable();
+	c = client_connect();
+	assert_int_equal(queue_count("q", "dead"), 1);
+	assert_has(look("q")->header, "\"reason\":\"no\"}]");
+	/* revived it has no end */
+	say(c, "{'op':'move','id':1,'name':'q'}");
+	hear_reply(c, 1);
+	settle(c, "nack", take(c, "q", "x"), ",'delay_ms':0");
+	settle(c, "ack", take(c, "q", "x"), "");
+}
+
+/* The last attempt, too, may still be settled by the one who had it. */
+static void test_the_last_attempt_is_lost(void **state)
+{
+	struct client *other;
+	struct frame *f, *g;
+
+	start("--limit", "lost_delay=86400000", "--limit", "max_attempts=1");
+	c = client_connect();
+	other = client_connect();
+	send_text(c, "q", "x");
+	send_text(c, "q", "y");
+	f = take(other, "q", "x");
+	g = take(other, "q", "y");
+	client_close(other);
+	wait_queue_count("q", "delayed", 2);
+	settle(c, "ack", f, "");
+	settle(c, "nack", g, ",'delay_ms':0");
+	assert_int_equal(queue_count("q", "dead"), 1);
+	assert_int_equal(queue_count("q", "acked"), 1);
+	/* who does not come back in time leaves it dead */
+	say(c, "{'op':'create','id':1,'name':'r','lost_delay':1}");
+	hear_reply(c, 1);
+	other = client_connect();
+	send_text(c, "r", "z");
+	take(other, "r", "z");
+	client_close(other);
+	wait_queue_count("r", "dead", 1);
+	assert_string_equal(json_string(look("r")->header, "reason"),
+			    "the receiver's connection ended");
+}
+
+static void test_fewer_attempts_than_before(void **state)
+{
+	start();
+	c = client_connect();
+	send_text(c, "q", "x");
+	send_text(c, "q", "y");
+	for (int i = 0; i < 3; i++)
+		settle(c, "nack", take(c, "q", "x"), ",'delay_ms':0");
+	say(c, "{'op':'set','id':1,'name':'q','max_attempts':3}");
+	hear_reply(c, 1);
+	settle(c, "ack", take(c, "q", "y"), "");
+	take_nothing(c, "q");
+	assert_int_equal(queue_count("q", "dead"), 1);
+}
+
 /* The largest header there can be: it is a frame all the same. */
 static void test_the_largest_header(void **state)
 {
@@ -197,6 +298,10 @@ int main(void)
 		it(test_reason_and_attempt),
 		it(test_who_may_look),
 		it(test_each_end_is_noted),
+		it(test_a_late_verdict_is_no_second_entry),
+		it(test_rejected_when_its_time_was_up),
+		it(test_the_last_attempt_is_lost),
+		it(test_fewer_attempts_than_before),
 		it(test_the_largest_header),
 	};
 

@@ -254,6 +254,26 @@ static void test_memory_queue(void **state)
 	take_nothing(c, "m");
 }
 
+/* What was sent before stays where it was, and so does its id. */
+static void test_durable_no_longer(void **state)
+{
+	uint64_t number;
+
+	start_durable(AT_ONCE);
+	c = client_connect();
+	number = first("q", "id");
+	say(c, "{'op':'set','id':1,'name':'q','durable':false}");
+	hear_reply(c, 1);
+	restart(ORDERLY, AT_ONCE);
+	c = client_connect();
+	again("q", "id", number);
+	restart(CRASH, AT_ONCE);
+	c = client_connect();
+	again("q", "id", number);
+	take(c, "q", "id");
+	take_nothing(c, "q");
+}
+
 static void test_a_deleted_queue_forgets(void **state)
 {
 	start_durable(AT_ONCE);
@@ -275,6 +295,7 @@ int main(void)
 		it(test_ids_per_user),		it(test_with_a_full_queue),
 		it(test_while_the_first_waits), it(test_two_in_one_write),
 		it(test_memory_queue),		it(test_a_deleted_queue_forgets),
+		it(test_durable_no_longer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -121,6 +121,27 @@ static void test_tokens_of_many_starts(void **state)
 		settle_fails(c, "ack", f[i], "lease-lost");
 }
 
+/* After kill -9 nobody knows whether it was handed out anew: the one who has it keeps it. */
+static void test_a_lost_token_before_a_crash(void **state)
+{
+	struct frame *f, *anew;
+
+	start_durable(AT_ONCE);
+	connect_both();
+	send_text(c, "q", "x");
+	f = take(c, "q", "x");
+	client_close(c);
+	anew = take(other, "q", "x");
+	settle_fails(other, "ack", f, "lease-lost");
+	send_text(other, "later", "x"); /* on the disk with all before it */
+	for (int i = 0; i < 2; i++) {
+		restart(i ? ORDERLY : CRASH, AT_ONCE);
+		connect_both();
+		settle_fails(c, "ack", f, "lease-lost");
+	}
+	settle(c, "ack", anew, "");
+}
+
 static void test_a_memory_queue(void **state)
 {
 	struct frame *f;
@@ -173,6 +194,43 @@ static void test_the_end_is_no_attempt(void **state)
 	restart(CRASH, AT_ONCE, "--limit", "max_attempts=2");
 	connect_both();
 	assert_int_equal(json_int(take(c, "q", "x")->header, "attempt"), 2);
+}
+
+/* A verdict on what was in hand before: then it was one. */
+static void test_verdicts_afterwards(void **state)
+{
+	for (enum ending how = 0; how < N_ENDINGS; how++) {
+		struct frame *f;
+
+		start_durable(HELD_BACK);
+		connect_both();
+		send_text(c, "q", "x");
+		settle(c, "nack", take(c, "q", "x"), ",'delay_ms':0");
+		f = take(c, "q", "x");
+		restart(how, HELD_BACK);
+		connect_both();
+		settle(c, "nack", f, ",'delay_ms':0,'count':false,'reason':'s'");
+		f = take(c, "q", "x");
+		assert_int_equal(json_int(f->header, "attempt"), 2);
+		restart(how, HELD_BACK);
+		connect_both();
+		settle(c, "nack", f, ",'delay_ms':0");
+		f = take(c, "q", "x");
+		assert_int_equal(json_int(f->header, "attempt"), 3);
+		restart(how, HELD_BACK);
+		connect_both();
+		settle(c, "reject", f, ",'reason':'no'");
+		say(c, "{'op':'receive','id':1,'queue':'q','dead':true}");
+		f = hear_delivery(c, 1, "x");
+		hear_end(c, 1, "peeked");
+		assert_int_equal(json_int(f->header, "attempt"), 3);
+		assert_non_null(strstr(f->header, "\"reason\":\"s\"},{\"attempt\":2,"));
+		assert_non_null(strstr(f->header, "\"reason\":\"\"},{\"attempt\":3,"));
+		assert_non_null(strstr(f->header, "\"reason\":\"no\"}]"));
+		say(c, "{'op':'purge','id':1,'name':'q','state':'all'}");
+		hear_reply(c, 1);
+		stop();
+	}
 }
 
 /* Who dies with the message in hand again and again: it comes back, counted, and others are
@@ -247,12 +305,19 @@ static void test_lost_before_the_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		it(test_ack_afterwards),	it(test_nack_and_reject_afterwards),
-		it(test_a_used_token),		it(test_handed_out_anew),
-		it(test_tokens_of_many_starts), it(test_a_memory_queue),
-		it(test_a_stranger_afterwards), it(test_the_end_is_no_attempt),
-		it(test_a_consumer_that_dies),	it(test_a_stop_behind_a_crash),
+		it(test_ack_afterwards),
+		it(test_nack_and_reject_afterwards),
+		it(test_a_used_token),
+		it(test_handed_out_anew),
+		it(test_tokens_of_many_starts),
+		it(test_a_memory_queue),
+		it(test_a_stranger_afterwards),
+		it(test_the_end_is_no_attempt),
+		it(test_a_consumer_that_dies),
+		it(test_a_stop_behind_a_crash),
 		it(test_lost_before_the_end),
+		it(test_verdicts_afterwards),
+		it(test_a_lost_token_before_a_crash),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

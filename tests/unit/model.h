@@ -97,7 +97,7 @@ struct model_message {
 	uint64_t due_ns, expires_ns; /* UINT64_MAX: never */
 	uint64_t attempts, deliveries;
 	int holder;
-	bool expired;
+	bool expired, in_hand;
 };
 
 struct model_receiver {
@@ -164,6 +164,7 @@ static void fill_saved(struct saved *s, const struct model_message *m)
 		.dead = m->state == MESSAGE_DEAD,
 		.attempts = m->attempts,
 		.deliveries = m->deliveries,
+		.in_hand = m->in_hand,
 		.due_ns = m->state == MESSAGE_DELAYED ? m->due_ns : 0,
 		.expires_ns = m->expired ? 1 : m->expires_ns,
 	};
@@ -214,18 +215,29 @@ static struct model_message *first_ready(int queue)
 }
 
 /* What giving back does: due after delay, dead when the attempts are used up. */
+static void model_put_off(struct model_message *m, uint64_t delay_ms)
+{
+	m->state = delay_ms ? MESSAGE_DELAYED : MESSAGE_READY;
+	m->due_ns = deadline_after(virtual_ns, delay_ms);
+	save(m);
+}
+
+static void model_die(struct model_message *m)
+{
+	m->state = MESSAGE_DEAD;
+	m->expires_ns = UINT64_MAX;
+	m->expired = false;
+	save(m);
+}
+
 static void model_return(struct model_message *m, uint64_t delay_ms)
 {
 	if (m->expired) {
 		gone(m);
 	} else if (m->attempts >= ATTEMPTS_LIMIT) {
-		m->state = MESSAGE_DEAD;
-		m->expires_ns = UINT64_MAX;
-		save(m);
+		model_die(m);
 	} else {
-		m->state = delay_ms ? MESSAGE_DELAYED : MESSAGE_READY;
-		m->due_ns = deadline_after(virtual_ns, delay_ms);
-		save(m);
+		model_put_off(m, delay_ms);
 	}
 }
 
@@ -264,6 +276,7 @@ static enum delivery deliver(struct receiver *r, struct message *m)
 	if (expected->deliveries < w.broker.delivery_base)
 		expected->deliveries = w.broker.delivery_base;
 	expected->deliveries++;
+	expected->in_hand = false;
 	m->out_end = model->queued += 100;
 	w.tokens[w.n_tokens++ % TOKENS_MAX] =
 		(struct token){ m->number, token_of(m, r->uid), expected->deliveries };

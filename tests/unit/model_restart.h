@@ -131,6 +131,7 @@ static void model_restore(struct model_message *m, const struct saved *s, bool c
 		.expires_ns = UINT64_MAX,
 		.attempts = s->attempts,
 		.deliveries = s->deliveries,
+		.in_hand = s->in_hand,
 	};
 	if (s->expires_ns != UINT64_MAX)
 		m->expires_ns = deadline_after(
@@ -147,9 +148,25 @@ static void model_restore_all(bool clean)
 
 		if (!s->number)
 			continue;
-		model_restore(&w.messages[n++], s, clean);
+		model_restore(&w.messages[n], s, clean);
+		if (!clean &&
+		    s->deliveries) { /* nobody knows whether it was handed out */
+			w.messages[n].deliveries++;
+			w.messages[n].in_hand = true;
+			save(&w.messages[n]);
+		}
 		if (!is_durable(s->queue))
 			s->number = 0; /* kept for this one start */
+		if (w.messages[n].state == MESSAGE_READY &&
+		    w.messages[n].attempts >= ATTEMPTS_LIMIT)
+			model_die(&w.messages[n]);
+		n++;
+	}
+	for (int i = 0; i < IDS_MAX; i++) { /* but for those of messages in memory */
+		struct saved_id *id = &saved_journal.ids[i];
+		const struct model_message *m = id->number ? find(id->number) : NULL;
+
+		id->stored |= !m || is_durable(m->queue);
 	}
 	w.ended = 0 - (uint64_t)n; /* the counters begin anew */
 	saved_commit();		   /* the start has one of its own */
@@ -165,6 +182,7 @@ static void end_in_order(void)
 
 		if (m->number && m->state == MESSAGE_LEASED) {
 			m->attempts--;
+			m->in_hand = true;
 			m->state = MESSAGE_DELAYED;
 			m->due_ns = deadline_after(virtual_ns, LOST_DELAY_MS);
 			save(m);

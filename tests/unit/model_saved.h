@@ -19,7 +19,7 @@ enum { SAVED_MAX = 200, IDS_MAX = 400, DEDUP_WINDOW_MS = 300 };
 struct saved {
 	uint64_t number; /* 0: a free place */
 	int queue, user, priority;
-	bool dead;
+	bool dead, in_hand;
 	uint64_t attempts, deliveries;
 	uint64_t due_ns, expires_ns; /* due 0: at once; expires UINT64_MAX: never */
 };

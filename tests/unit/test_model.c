@@ -148,7 +148,10 @@ static void step_end(void)
 static void model_lose(struct model_message *m, uint64_t sent)
 {
 	if (message_find(&w.broker, m->number)->out_end <= sent) {
-		model_return(m, LOST_DELAY_MS);
+		if (m->expired)
+			gone(m);
+		else /* the last attempt, too: its holder may come back */
+			model_put_off(m, LOST_DELAY_MS);
 		return;
 	}
 	m->attempts--;
@@ -202,15 +205,17 @@ static void give_verdict(struct message *real, struct model_message *m)
 		break;
 	case 2:
 		count = chance(3);
+		m->attempts += m->in_hand;
 		m->attempts -= !count && m->attempts;
+		m->in_hand = false;
 		m->deliveries++;
 		model_return(m, delay_ms);
 		message_nack(real, delay_ms, count, strdup("no"));
 		break;
 	default:
-		m->state = MESSAGE_DEAD;
-		m->expires_ns = UINT64_MAX;
-		save(m);
+		m->attempts += m->in_hand;
+		m->in_hand = false;
+		model_die(m);
 		message_reject(real, strdup("never"));
 	}
 }
@@ -298,7 +303,11 @@ static void step_time(void)
 	for (int i = 0; i < MESSAGES_MAX; i++) {
 		struct model_message *m = &w.messages[i];
 
-		if (m->number && m->state == MESSAGE_DELAYED && m->due_ns <= virtual_ns)
+		if (!m->number || m->state != MESSAGE_DELAYED || m->due_ns > virtual_ns)
+			continue;
+		if (m->attempts >= ATTEMPTS_LIMIT)
+			model_die(m);
+		else
 			m->state = MESSAGE_READY;
 	}
 	message_delayed_due(&w.broker);
