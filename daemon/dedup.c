@@ -107,11 +107,12 @@ void dedup_deinit(struct broker *broker)
 
 /* ---- life ---- */
 
-int dedup_check(const struct broker *broker, const struct user *user, struct fault *fault)
+int dedup_check(const struct broker *broker, const struct user *user,
+		const struct message *m, struct fault *fault)
 {
 	uint64_t max = broker->limits->dedup_ids_per_user;
 
-	if (user->usage.dedups < max)
+	if (!m->more || !m->more->dedup || user->usage.dedups < max)
 		return 0;
 	return fault_set(fault, FAULT_QUOTA,
 			 "%llu ids of this user's sends are remembered already "

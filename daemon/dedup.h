@@ -38,9 +38,9 @@ struct dedup *dedup_new(const char *id, size_t size);
 const struct dedup *dedup_find(const struct queue *queue, const struct user *user,
 			       const char *id, size_t size);
 
-/* Is there room for one more of this user? 0 or FAULT. */
+/* Is there room for the id of this user's message, if it has one? 0 or FAULT. */
 int dedup_check(const struct broker *broker, const struct user *user,
-		struct fault *fault) MUST_CHECK;
+		const struct message *m, struct fault *fault) MUST_CHECK;
 
 /* Known from now on, as that of the message; sent_ms: of the wall clock. 0 or -ENOMEM. */
 int dedup_add(struct dedup *dedup, struct queue *queue, struct user *user,

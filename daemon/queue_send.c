@@ -191,8 +191,8 @@ int queue_send(struct queue *queue, struct user *sender, struct message *message
 		r = check_live(share, message, fault);
 	if (r == 0)
 		r = check_store(queue, fault);
-	if (r == 0 && message->more && message->more->dedup)
-		r = dedup_check(queue->broker, sender, fault);
+	if (r == 0)
+		r = dedup_check(queue->broker, sender, message, fault);
 	if (r == 0)
 		r = enter(share, message, ret_number);
 	if (r)
@@ -254,19 +254,36 @@ static void admit_known(struct waiting_send *w, uint64_t number)
 	w->admitted(w, number, true);
 }
 
+enum chance { CHANCE_NOW, CHANCE_LATER, CHANCE_NONE };
+
+/* None: what holds was changed while it waited. */
+static enum chance chance_of(const struct waiting_send *w, struct fault *fault)
+{
+	const struct share *share = w->share;
+	const struct message *m = w->message;
+
+	if (dedup_check(share->queue->broker, share->user, m, fault))
+		return CHANCE_NONE;
+	if (!check_live(share, m, fault) &&
+	    !check_room(share, message_cost(m), message_file_cost(m), fault))
+		return CHANCE_NOW;
+	return fault->word == FAULT_FULL || fault->word == FAULT_QUOTA ? CHANCE_LATER
+								       : CHANCE_NONE;
+}
+
 /* Waiting sends enter in order. Where the queue is full all wait; where only a user's share
  * is used up, that user's sends are passed over. */
 void queue_admit(struct queue *q)
 {
 	struct fault fault;
-	uint64_t number, file_cost;
+	uint64_t number;
 
 	q->blocked = false;
 	q->admission_round++;
 	LIST_FOREACH_SAFE(link, &q->waiting) {
 		struct waiting_send *w = LIST_ENTRY(link, struct waiting_send, in_queue);
 		struct share *share = w->share;
-		uint64_t cost = message_cost(w->message);
+		enum chance chance;
 
 		if (share->skipped_in == q->admission_round)
 			continue;
@@ -274,22 +291,18 @@ void queue_admit(struct queue *q)
 			admit_known(w, number);
 			continue;
 		}
-		if (message_is_live(w->message) && queue_is_durable(q)) {
-			queue_refuse_live(&fault); /* it was made durable meanwhile */
+		chance = chance_of(w, &fault);
+		if (chance == CHANCE_NONE) {
 			w->refused(w, fault.word, fault.text);
 			continue;
 		}
-		file_cost = message_file_cost(w->message);
-		if (room_in_queue(q, cost, &fault) ||
-		    room_in_queue_for_file(q, file_cost, &fault)) {
-			q->blocked = true;
-			break;
-		}
-		if (room_for_user(share, cost, &fault) ||
-		    room_for_user_file(share, file_cost, &fault) ||
-		    (message_is_live(w->message) && room_for_live(share, &fault))) {
+		if (chance == CHANCE_LATER && fault.word == FAULT_QUOTA) {
 			share->skipped_in = q->admission_round;
 			continue;
+		}
+		if (chance == CHANCE_LATER) {
+			q->blocked = true;
+			break;
 		}
 		if (check_store(q, &fault) || enter(share, w->message, &number) < 0)
 			break; /* no memory, or no disk: they go on waiting */

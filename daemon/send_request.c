@@ -202,8 +202,8 @@ static int await_outcome(struct send_request *s, struct message *m)
 	struct map *confirms = &s->request.peer->server->broker.confirms;
 	int r;
 
-	if (!m) { /* a repeated send, whose first message has ended */
-		s->outcome = "gone";
+	if (!m || m->state == MESSAGE_DEAD) { /* a repeated send, too late to be told */
+		s->outcome = m ? "dead" : "gone";
 		return 0;
 	}
 	r = map_reserve(confirms);
@@ -305,6 +305,8 @@ static int wait_for_room(struct call *call, struct send_request *opened,
 	struct send_request *s = opened;
 	int r = room_to_wait(peer->user, &call->server->limits, &charge, call->fault);
 
+	if (r == 0) /* receiving makes no room for one more id */
+		r = dedup_check(&call->server->broker, peer->user, m, call->fault);
 	if (r)
 		return r;
 	if (peer->n_waiting_sends == LIMIT_WAITING_SENDS_MAX)

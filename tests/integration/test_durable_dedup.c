@@ -161,6 +161,48 @@ static void test_ids_per_user(void **state)
 	first("q", "3");
 }
 
+/* No receiving makes room for an id, so nobody waits for that. */
+static void test_waiting_with_an_id_too_many(void **state)
+{
+	struct client *sender[2];
+
+	start_durable(AT_ONCE, "--limit", "dedup_ids_per_user=2", "--limit",
+		      "queue_messages=2");
+	c = client_connect();
+	first("q", "1");
+	send_text(c, "q", "x");
+	for (int i = 0; i < 2; i++) {
+		sender[i] = client_connect();
+		say_text(sender[i], "y",
+			 "{'op':'send','id':1,'queue':'q','dedup_id':'w%d','wait_ms':-1}",
+			 i);
+		hear_nothing(sender[i]);
+	}
+	settle(c, "ack", take(c, "q", "1"), "");
+	hear_reply(sender[0], 1);
+	hear_error(sender[1], 1, "quota");
+	say_text(c, "x", "{'op':'send','id':5,'queue':'s','dedup_id':'4','wait_ms':-1}");
+	hear_error(c, 5, "quota");
+}
+
+/* It was told that it is dead, and is told nothing any more. */
+static void test_the_outcome_of_a_dead_one(void **state)
+{
+	uint64_t number;
+	struct frame *f;
+
+	start_durable(AT_ONCE);
+	c = client_connect();
+	number = first("q", "id");
+	settle(c, "reject", take(c, "q", "id"), "");
+	say_text(c, "x",
+		 "{'op':'send','id':5,'queue':'q','dedup_id':'id','confirm':'acked'}");
+	f = hear_reply(c, 5);
+	assert_true(is_duplicate(f));
+	assert_int_equal(json_int(f->header, "message"), number);
+	assert_string_equal(json_string(f->header, "outcome"), "dead");
+}
+
 /* ---- room ---- */
 
 static void test_with_a_full_queue(void **state)
@@ -289,13 +331,21 @@ static void test_a_deleted_queue_forgets(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		it(test_across_restarts),	it(test_after_a_lost_reply),
-		it(test_per_queue_and_sender),	it(test_after_the_window),
-		it(test_the_shortest_window),	it(test_the_oldest_go_first),
-		it(test_ids_per_user),		it(test_with_a_full_queue),
-		it(test_while_the_first_waits), it(test_two_in_one_write),
-		it(test_memory_queue),		it(test_a_deleted_queue_forgets),
+		it(test_across_restarts),
+		it(test_after_a_lost_reply),
+		it(test_per_queue_and_sender),
+		it(test_after_the_window),
+		it(test_the_shortest_window),
+		it(test_the_oldest_go_first),
+		it(test_ids_per_user),
+		it(test_with_a_full_queue),
+		it(test_while_the_first_waits),
+		it(test_two_in_one_write),
+		it(test_memory_queue),
+		it(test_a_deleted_queue_forgets),
 		it(test_durable_no_longer),
+		it(test_waiting_with_an_id_too_many),
+		it(test_the_outcome_of_a_dead_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -201,6 +201,31 @@ static void test_waiting_senders_take_turns(void **state)
 	}
 }
 
+/* What can never enter any more does not hold up those behind it. */
+static void test_a_limit_that_is_lowered(void **state)
+{
+	struct client *sender[2], *c;
+	char *large = keep_printf("%060000d", 0);
+
+	start();
+	c = client_connect();
+	say(c, "{'op':'create','id':1,'name':'q','queue_bytes':100000}");
+	hear_reply(c, 1);
+	send_text(c, "q", large);
+	for (int i = 0; i < 2; i++) {
+		sender[i] = client_connect();
+		say_text(sender[i], i ? "small" : large,
+			 "{'op':'send','id':1,'queue':'q','wait_ms':-1}");
+		hear_nothing(sender[i]);
+	}
+	say(c, "{'op':'set','id':1,'name':'q','queue_bytes':50000}");
+	hear_reply(c, 1);
+	hear_error(sender[0], 1, "too-large");
+	settle(c, "ack", take(c, "q", large), "");
+	hear_reply(sender[1], 1);
+	settle(c, "ack", take(c, "q", "small"), "");
+}
+
 /* A full send queue, and the ack that frees it behind it on the same connection. */
 static void test_the_ack_goes_through(void **state)
 {
@@ -575,6 +600,7 @@ int main(void)
 		it(test_a_send_waits_for_room),
 		it(test_order_of_waiting_sends),
 		it(test_waiting_senders_take_turns),
+		it(test_a_limit_that_is_lowered),
 		it(test_the_ack_goes_through),
 		it(test_cancel_a_waiting_send),
 		it(test_a_waiting_sender_goes),
