@@ -515,15 +515,34 @@ struct queue_list {
 	unsigned int n;
 };
 
-static int open_queue(struct call *call, const struct name_ref *ref,
+static int check_open(struct call *call, const struct name_ref *ref,
 		      struct queue **ret_queue)
 {
-	return err_trace(queue_open(&call->server->broker, ref, &call->peer->who,
-				    call->op->right, call->op->verb, ret_queue,
-				    call->fault));
+	bool durable;
+
+	return err_trace(queue_check_open(&call->server->broker, ref, &call->peer->who,
+					  call->op->right, call->op->verb, ret_queue,
+					  &durable, call->fault));
 }
 
-static int get_one_queue(struct call *call, struct queue_list *list)
+/* What is only looked at is not made for that. */
+static int add_queue(struct call *call, const struct name_ref *ref, bool look,
+		     struct queue_list *list)
+{
+	struct queue *queue;
+	int r;
+
+	if (look)
+		r = check_open(call, ref, &queue);
+	else
+		r = queue_open(&call->server->broker, ref, &call->peer->who,
+			       call->op->right, call->op->verb, &queue, call->fault);
+	if (r == 0 && queue)
+		list->subscriptions[list->n++].queue = queue;
+	return err_trace(r);
+}
+
+static int get_one_queue(struct call *call, bool look, struct queue_list *list)
 {
 	struct name_ref ref;
 	int r;
@@ -531,18 +550,25 @@ static int get_one_queue(struct call *call, struct queue_list *list)
 	if (!header_has(call->header, KEY_QUEUE))
 		return call_missing(call, KEY_QUEUES);
 	r = op_name_get(call, KEY_QUEUE, &ref);
-	if (r == 0)
-		r = open_queue(call, &ref, &list->subscriptions[0].queue);
-	if (r == 0)
-		list->n = 1;
-	return err_trace(r);
+	return err_trace(r ? r : add_queue(call, &ref, look, list));
 }
 
-/* All names first: a request that has to wait for the name service has no effect yet. */
-static int check_names(struct call *call, uint32_t at, uint32_t n)
+static int check_name(struct call *call, const struct name_ref *refs, uint32_t n)
+{
+	struct queue *queue;
+
+	for (uint32_t i = 0; i < n; i++)
+		if (!strcmp(refs[i].text, refs[n].text))
+			return fault_set(call->fault, FAULT_BAD_REQUEST,
+					 "%s stands twice in \"queues\"", refs[n].text);
+	return err_trace(check_open(call, &refs[n], &queue));
+}
+
+/* All names first: a request that is refused, or has to wait for the name service, has no
+ * effect yet. */
+static int get_names(struct call *call, uint32_t at, uint32_t n, struct name_ref *refs)
 {
 	const struct json *json = call->header->json;
-	struct name_ref ref;
 
 	for (uint32_t i = 0; i < n; i++, at = json_at(json, at)->next) {
 		const struct json_value *v = json_at(json, at);
@@ -552,27 +578,18 @@ static int check_names(struct call *call, uint32_t at, uint32_t n)
 			return fault_set(call->fault, FAULT_BAD_REQUEST,
 					 "\"queues\" must have strings, not %s",
 					 json_type_name(v->type));
-		r = call_parse_name(call, json_text(json, v), v->size, &ref);
+		r = call_parse_name(call, json_text(json, v), v->size, &refs[i]);
+		if (r == 0)
+			r = check_name(call, refs, i);
 		if (r)
 			return err_trace(r);
 	}
 	return 0;
 }
 
-static int add_queue(struct queue_list *list, struct queue *queue, struct fault *fault)
+static int get_queues(struct call *call, bool look, struct queue_list *list)
 {
-	for (unsigned int i = 0; i < list->n; i++)
-		if (list->subscriptions[i].queue == queue)
-			return fault_set(fault, FAULT_BAD_REQUEST,
-					 "%s stands twice in \"queues\"",
-					 queue->name.text);
-	list->subscriptions[list->n++].queue = queue;
-	return 0;
-}
-
-static int get_queues(struct call *call, struct queue_list *list)
-{
-	const struct json *json = call->header->json;
+	_cleanup_free_ struct name_ref *refs = NULL;
 	uint32_t at, n;
 	int r = header_get_array(call->header, KEY_QUEUES, LIMIT_QUEUES_MAX, &at, &n,
 				 call->fault);
@@ -586,19 +603,13 @@ static int get_queues(struct call *call, struct queue_list *list)
 	if (!list->subscriptions)
 		return err_origin(-ENOMEM);
 	if (r == 0)
-		return err_trace(get_one_queue(call, list));
-	r = check_names(call, at, n);
-	for (uint32_t i = 0; r == 0 && i < n; i++, at = json_at(json, at)->next) {
-		const struct json_value *v = json_at(json, at);
-		struct name_ref ref;
-		struct queue *queue;
-
-		r = call_parse_name(call, json_text(json, v), v->size, &ref);
-		if (r == 0)
-			r = open_queue(call, &ref, &queue);
-		if (r == 0)
-			r = add_queue(list, queue, call->fault);
-	}
+		return err_trace(get_one_queue(call, look, list));
+	refs = calloc(n, sizeof(*refs));
+	if (!refs)
+		return err_origin(-ENOMEM);
+	r = get_names(call, at, n, refs);
+	for (uint32_t i = 0; r == 0 && i < n; i++)
+		r = add_queue(call, &refs[i], look, list);
 	return err_trace(r);
 }
 
@@ -649,7 +660,7 @@ int op_receive(struct call *call)
 	int r = get_options(call, &options);
 
 	if (r == 0)
-		r = get_queues(call, &list);
+		r = get_queues(call, options.peek || options.dead, &list);
 	if (r == 0 && (options.peek || options.dead))
 		r = start_peek(call, &list, &options);
 	else if (r == 0)

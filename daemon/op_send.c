@@ -250,13 +250,18 @@ static int wait_in_line(struct call *call, struct send_parts *parts, struct mess
 
 static int open_and_send(struct call *call, struct send_parts *parts, struct message *m)
 {
+	bool made = !parts->queue;
 	int r = 0;
 
-	if (!parts->queue)
+	if (made)
 		r = queue_open(&call->server->broker, &parts->queue_ref, &call->peer->who,
 			       RIGHT_WRITE, "send to", &parts->queue, call->fault);
-	return r ? err_trace(r)
-		 : err_trace(send_message(call, NULL, parts->queue, m, &parts->options));
+	if (r)
+		return err_trace(r);
+	r = send_message(call, NULL, parts->queue, m, &parts->options);
+	if (r && made)
+		queue_delete(parts->queue);
+	return err_trace(r);
 }
 
 static int send_now(struct call *call, struct send_parts *parts)

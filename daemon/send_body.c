@@ -76,13 +76,14 @@ static void leave_line(struct send_body *b)
 	peer_of(b)->n_preparing--;
 }
 
-static int find_queue(const struct send_body *b, struct queue **ret_queue,
+static int find_queue(const struct send_body *b, struct queue **ret_queue, bool *ret_made,
 		      struct fault *fault)
 {
 	struct peer *peer = peer_of(b);
 	struct broker *broker = &peer->server->broker;
 	struct name *name = name_find(broker, &b->queue);
 
+	*ret_made = !name;
 	if (!b->queue_id)
 		return err_trace(queue_open(broker, &b->queue, &peer->who, RIGHT_WRITE,
 					    "send to", ret_queue, fault));
@@ -107,7 +108,8 @@ static void submit(struct send_body *b)
 	};
 	struct message *m = TAKE_PTR(b->message);
 	struct queue *queue = NULL;
-	int r = find_queue(b, &queue, call.fault);
+	bool made;
+	int r = find_queue(b, &queue, &made, call.fault);
 
 	leave_line(b);
 	send->body = send_body_free(b);
@@ -115,6 +117,8 @@ static void submit(struct send_body *b)
 		r = send_message(&call, send, queue, m, &send->options);
 	if (r)
 		message_free(m);
+	if (r && queue && made)
+		queue_delete(queue);
 	if (r == FAULT)
 		send_request_refuse(send);
 	else if (r < 0)

@@ -188,6 +188,31 @@ static int64_t peer_number(struct client *c)
 	return json_int(hear_reply(c, 1)->header, "peer");
 }
 
+/* Nor does a look, or what is refused, leave a name behind. */
+static void test_refused_requests_make_no_name(void **state)
+{
+	char *large = keep_printf("%02000d", 0);
+	struct client *c;
+
+	start("--limit", "queue_bytes=1024", "--limit", "queue_file_bytes=300000");
+	c = client_connect();
+	say(c, "{'op':'receive','id':1,'queues':['one','ipcd.x']}");
+	hear_error(c, 1, "denied");
+	say(c, "{'op':'receive','id':1,'queues':['one','two','one']}");
+	hear_error(c, 1, "bad-request");
+	say_text(c, large, "{'op':'send','id':1,'queue':'one'}");
+	hear_error(c, 1, "too-large");
+	say_text(c, keep_printf("%0400000d", 0), "{'op':'send','id':1,'queue':'one'}");
+	hear_error(c, 1, "too-large");
+	say(c, "{'op':'receive','id':1,'queue':'one','peek':true}");
+	hear_end(c, 1, "peeked");
+	say(c, "{'op':'receive','id':1,'queues':['one','two'],'dead':true}");
+	hear_end(c, 1, "peeked");
+	assert_null(frame_line(list(c, "names"), 0));
+	take_nothing(c, "one");
+	assert_non_null(frame_line(list(c, "names"), 0));
+}
+
 static void test_peers(void **state)
 {
 	struct client *c, *other;
@@ -284,6 +309,7 @@ int main(void)
 		it(test_what_names_tells),
 		it(test_age_and_rates),
 		it(test_names_of_nothing),
+		it(test_refused_requests_make_no_name),
 		it(test_peers),
 		it(test_disconnect),
 		it(test_stats),
