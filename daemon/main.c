@@ -4,6 +4,7 @@
 
 #include <getopt.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/utf8.h"
 #include "config.h"
 #include "log.h"
 #include "server.h"
@@ -58,6 +60,33 @@ struct options {
 	enum action action;
 };
 
+/* One line, which cannot drive the terminal whatever the arguments and files say. Returns
+ * EXIT_USAGE. */
+static int complain(const char *format, ...) PRINTF_LIKE(1, 2);
+static int complain(const char *format, ...)
+{
+	_cleanup_buf_ struct buf line = BUF_INIT;
+	_cleanup_free_ char *text = NULL;
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vasprintf(&text, format, args);
+	va_end(args);
+	if (n < 0)
+		text = NULL;
+	if (!text || utf8_append_escaped(&line, text, (size_t)n) < 0)
+		fputs("ipcd: no memory\n", stderr);
+	else
+		fprintf(stderr, "ipcd: %.*s\n", (int)line.size, line.data);
+	return EXIT_USAGE;
+}
+
+static int no_memory(void)
+{
+	return complain("no memory");
+}
+
 static int print_limits(const struct limits *limits)
 {
 	for (size_t i = 0; i < limits_table_size; i++) {
@@ -83,37 +112,29 @@ static int set_limit(struct options *o, char *assignment)
 	char **grown = realloc(o->config.limit_arguments,
 			       (o->config.n_limit_arguments + 1) * sizeof(*grown));
 
-	if (!grown) {
-		fputs("ipcd: no memory\n", stderr);
-		return EXIT_USAGE;
-	}
+	if (!grown)
+		return no_memory();
 	o->config.limit_arguments = grown;
 	grown[o->config.n_limit_arguments++] = assignment;
 
 	if (r == 0)
 		return 0;
 	if (r == -ERANGE)
-		fprintf(stderr, "ipcd: --limit %s: must be from %llu to %llu %s\n",
-			assignment, (unsigned long long)info->min,
-			(unsigned long long)info->max, info->unit);
-	else if (r == -ENOENT)
-		fprintf(stderr,
-			"ipcd: --limit %s: no such limit can be set; see ipcd --limits\n",
-			assignment);
-	else
-		fprintf(stderr, "ipcd: --limit %s: expected KEY=NUMBER\n", assignment);
-	return EXIT_USAGE;
+		return complain("--limit %s: must be from %llu to %llu %s", assignment,
+				(unsigned long long)info->min,
+				(unsigned long long)info->max, info->unit);
+	if (r == -ENOENT)
+		return complain("--limit %s: no such limit can be set; see ipcd --limits",
+				assignment);
+	return complain("--limit %s: expected KEY=NUMBER", assignment);
 }
 
 static int set_ready_fd(struct options *o, const char *text)
 {
 	uint64_t fd;
 
-	if (!parse_u64(text, INT_MAX, &fd)) {
-		fprintf(stderr, "ipcd: --ready-fd %s: expected a descriptor's number\n",
-			text);
-		return EXIT_USAGE;
-	}
+	if (!parse_u64(text, INT_MAX, &fd))
+		return complain("--ready-fd %s: expected a descriptor's number", text);
 	o->config.ready_fd = (int)fd;
 	return 0;
 }
@@ -122,13 +143,10 @@ static int set_level(const char *text)
 {
 	enum log_level level;
 
-	if (!log_level_parse(text, &level)) {
-		fprintf(stderr,
-			"ipcd: --log-level %s: expected error, warning, notice, info or "
-			"debug\n",
+	if (!log_level_parse(text, &level))
+		return complain(
+			"--log-level %s: expected error, warning, notice, info or debug",
 			text);
-		return EXIT_USAGE;
-	}
 	log_set_level(level);
 	return 0;
 }
@@ -174,9 +192,21 @@ static int set_option(struct options *o, int option, char *value)
 		fputs(help, stdout);
 		return ANSWERED;
 	default:
-		fputs("ipcd: see ipcd --help\n", stderr);
 		return EXIT_USAGE;
 	}
+}
+
+static int option_error(int c, const char *text)
+{
+	int length = (int)strcspn(text, "=");
+
+	if (c == ':')
+		return complain("option '%s' needs a value; see ipcd --help", text);
+	if (optopt && text[1] == '-')
+		return complain("option '%.*s' takes no value; see ipcd --help", length,
+				text);
+	return complain("unknown or ambiguous option '%.*s'; see ipcd --help", length,
+			text);
 }
 
 static int parse_options(struct options *o, int argc, char **argv)
@@ -198,19 +228,22 @@ static int parse_options(struct options *o, int argc, char **argv)
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
-	int option, r;
+	int option, r = 0;
 
-	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
-		r = set_option(o, option, optarg);
-		if (r)
-			return r;
+	opterr = 0; /* it would print arguments as they are */
+	while (r == 0 && optind < argc) {
+		const char *text = argv[optind];
+
+		option = getopt_long(argc, argv, "+:", table, NULL);
+		if (option == -1)
+			break;
+		r = option == '?' || option == ':' ? option_error(option, text)
+						   : set_option(o, option, optarg);
 	}
-	if (optind < argc) {
-		fprintf(stderr, "ipcd: unexpected argument \"%s\"; see ipcd --help\n",
-			argv[optind]);
-		return EXIT_USAGE;
-	}
-	return 0;
+	if (r == 0 && optind < argc)
+		return complain("unexpected argument \"%s\"; see ipcd --help",
+				argv[optind]);
+	return r;
 }
 
 /* ---- the configuration ---- */
@@ -232,8 +265,7 @@ static int find_config_file(struct options *o)
 			     getenv("HOME") ? getenv("HOME") : "/nonexistent");
 	if (r < 0) {
 		o->config_file = NULL;
-		fputs("ipcd: no memory\n", stderr);
-		return EXIT_USAGE;
+		return no_memory();
 	}
 	o->config.config_file = o->config_file;
 	return 0;
@@ -267,13 +299,10 @@ static int read_config(struct options *o)
 		return r;
 	r = config_load(&o->file, o->config.config_file, o->config.config_must_exist,
 			&errors);
-	if (r < 0) {
-		fprintf(stderr, "ipcd: %.*s", (int)errors.size,
-			errors.size ? errors.data : "");
-		if (!errors.size)
-			fprintf(stderr, "%s\n", strerror(-r));
-		return EXIT_USAGE;
-	}
+	if (r < 0 && errors.size) /* but for the newline at its end */
+		return complain("%.*s", (int)errors.size - 1, errors.data);
+	if (r < 0)
+		return complain("%s", strerror(-r));
 	merge(o);
 	return 0;
 }
@@ -282,10 +311,8 @@ static int dump_config(const struct options *o)
 {
 	_cleanup_buf_ struct buf out = BUF_INIT;
 
-	if (config_dump(&o->file, &out) < 0) {
-		fputs("ipcd: no memory\n", stderr);
-		return EXIT_USAGE;
-	}
+	if (config_dump(&o->file, &out) < 0)
+		return no_memory();
 	fwrite(out.data, 1, out.size, stdout);
 	return fflush(stdout) == 0 ? ANSWERED : EXIT_USAGE;
 }
@@ -312,23 +339,17 @@ static int default_socket(struct options *o)
 	if (o->config.system_mode) {
 		o->socket = strdup(SYSTEM_SOCKET);
 	} else if (!runtime || runtime[0] != '/') {
-		fputs("ipcd: $XDG_RUNTIME_DIR is not set: say where to listen with --socket\n",
-		      stderr);
-		return EXIT_USAGE;
+		return complain(
+			"$XDG_RUNTIME_DIR is not set: say where to listen with --socket");
 	} else if (asprintf(&o->socket, "%s/ipcd/socket", runtime) < 0) {
 		o->socket = NULL;
 	}
-	if (!o->socket) {
-		fputs("ipcd: no memory\n", stderr);
-		return EXIT_USAGE;
-	}
+	if (!o->socket)
+		return no_memory();
 	slash = strrchr(o->socket, '/');
 	*slash = '\0';
-	if (mkdir(o->socket, o->config.system_mode ? 0755 : 0700) < 0 &&
-	    errno != EEXIST) {
-		fprintf(stderr, "ipcd: cannot make %s: %s\n", o->socket, strerror(errno));
-		return EXIT_USAGE;
-	}
+	if (mkdir(o->socket, o->config.system_mode ? 0755 : 0700) < 0 && errno != EEXIST)
+		return complain("cannot make %s: %s", o->socket, strerror(errno));
 	*slash = '/';
 	o->config.socket = o->socket;
 	return 0;
@@ -348,14 +369,6 @@ static int choose_socket(struct options *o)
 	return 0;
 }
 
-static int no_home(void)
-{
-	fputs("ipcd: $HOME is not set: say where to keep messages with --state, or "
-	      "--volatile to keep none\n",
-	      stderr);
-	return EXIT_USAGE;
-}
-
 /* The directory of the user's state, made if it is not there. */
 static int default_state(struct options *o)
 {
@@ -368,15 +381,14 @@ static int default_state(struct options *o)
 		r = asprintf(&o->state, "%s/ipcd", base);
 		o->state = r < 0 ? NULL : o->state;
 	} else if (!home || home[0] != '/') {
-		return no_home();
+		return complain("$HOME is not set: say where to keep messages with "
+				"--state, or --volatile to keep none");
 	} else {
 		r = asprintf(&o->state, "%s/.local/state/ipcd", home);
 		o->state = r < 0 ? NULL : o->state;
 	}
-	if (!o->state) {
-		fputs("ipcd: no memory\n", stderr);
-		return EXIT_USAGE;
-	}
+	if (!o->state)
+		return no_memory();
 	for (char *slash = strchr(o->state + 1, '/'); slash;
 	     slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
@@ -389,12 +401,9 @@ static int default_state(struct options *o)
 
 static int choose_state(struct options *o)
 {
-	if (o->is_volatile && o->config.state) {
-		fputs("ipcd: --volatile keeps nothing, so it does not go with a state "
-		      "directory\n",
-		      stderr);
-		return EXIT_USAGE;
-	}
+	if (o->is_volatile && o->config.state)
+		return complain("--volatile keeps nothing, so it does not go with a "
+				"state directory");
 	return o->is_volatile || o->config.state ? 0 : default_state(o);
 }
 

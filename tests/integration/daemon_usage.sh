@@ -1,0 +1,48 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# What ipcd says when it is used wrongly, or asked something, and where it says it.
+
+. "$(dirname "$0")/lib_cli.sh"
+unset XDG_CONFIG_HOME
+
+# ipcd STATUS ARGUMENT...: must end so; what it prints is in the files out and err
+ipcd() {
+	local wanted=$1
+	shift
+	timeout -k 5 "$DEADLINE" "$IPCD" "$@" >out 2>err
+	status=$?
+	[ $status = "$wanted" ] && return
+	fail "ipcd $*: status $status, not $wanted"
+	sed 's/^/    /' out err
+}
+
+# wrong TEXT ARGUMENT...: status 1, nothing printed, one line with the text on standard error
+wrong() {
+	local text=$1
+	shift
+	ipcd 1 "$@"
+	out_is ''
+	[[ $(wc -l <err) = 1 && $(<err) = 'ipcd: '* ]] || fail "not one line: $(cat err)"
+	err_has "$text"
+}
+
+# ---- text of others cannot drive the terminal ----
+
+esc=$'\e[31m'
+shown='\x1b[31m'
+wrong "unexpected argument \"$shown\"" "$esc"
+wrong "unknown or ambiguous option '--$shown'" "--$esc=1"
+wrong "unknown or ambiguous option '-$shown'" "-$esc"
+wrong "option '--system' takes no value" --system=1
+wrong "option '--socket' needs a value" --socket
+wrong "--limit $shown:" --limit "$esc"
+wrong "--log-level $shown:" --log-level "$esc"
+wrong "--ready-fd $shown:" --ready-fd "$esc"
+wrong "nowhere/$shown: No such file" --check-config --config "nowhere/$esc"
+echo '{"\u001b[31mkey":1}' >key.conf
+wrong "key.conf:1: unknown key \"${shown}key\"" --check-config --config key.conf
+echo '{"mode":"a\nb"}' >mode.conf
+wrong 'not "a\nb"' --config mode.conf
+
+finish
