@@ -228,15 +228,17 @@ static int parse_options(struct options *o, int argc, char **argv)
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
-	int option, r = 0;
+	int option, index = 0, r = 0;
 
 	opterr = 0; /* it would print arguments as they are */
 	while (r == 0 && optind < argc) {
 		const char *text = argv[optind];
 
-		option = getopt_long(argc, argv, "+:", table, NULL);
+		option = getopt_long(argc, argv, "+:", table, &index);
 		if (option == -1)
 			break;
+		if (option != '?' && optarg && !*optarg)
+			return complain("--%s must not be empty", table[index].name);
 		r = option == '?' || option == ':' ? option_error(option, text)
 						   : set_option(o, option, optarg);
 	}

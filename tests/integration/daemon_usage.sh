@@ -45,4 +45,22 @@ wrong "key.conf:1: unknown key \"${shown}key\"" --check-config --config key.conf
 echo '{"mode":"a\nb"}' >mode.conf
 wrong 'not "a\nb"' --config mode.conf
 
+# ---- an empty path would be an abstract socket, which everybody can reach ----
+
+for option in socket state config limit log-level ready-fd; do
+	wrong "--$option must not be empty" --check-config --$option ''
+	wrong "--$option must not be empty" --$option= --help
+done
+
+# ---- a path is one, whatever it begins with ----
+
+for path in @abstract relative; do
+	IPC_SOCKET=$PWD/$path
+	"$IPCD" --volatile --user --socket $path 2>>log &
+	daemon_pid=$!
+	wait_for ipc ping -q
+	stop
+done
+IPC_SOCKET=$DIR/socket
+
 finish
