@@ -151,6 +151,15 @@ static int set_level(const char *text)
 	return 0;
 }
 
+static int set_mode(struct options *o, bool system)
+{
+	if (o->mode_said && o->config.system_mode != system)
+		return complain("--system and --user do not go together");
+	o->config.system_mode = system;
+	o->mode_said = true;
+	return 0;
+}
+
 static int set_option(struct options *o, int option, char *value)
 {
 	switch (option) {
@@ -159,9 +168,7 @@ static int set_option(struct options *o, int option, char *value)
 		return 0;
 	case 'S':
 	case 'u':
-		o->config.system_mode = option == 'S';
-		o->mode_said = true;
-		return 0;
+		return set_mode(o, option == 'S');
 	case 'd':
 		o->config.state = value;
 		return 0;

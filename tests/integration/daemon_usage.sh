@@ -43,7 +43,12 @@ wrong "nowhere/$shown: No such file" --check-config --config "nowhere/$esc"
 echo '{"\u001b[31mkey":1}' >key.conf
 wrong "key.conf:1: unknown key \"${shown}key\"" --check-config --config key.conf
 echo '{"mode":"a\nb"}' >mode.conf
+echo '{}' >empty.conf
 wrong 'not "a\nb"' --config mode.conf
+
+wrong '--system and --user do not go together' --check-config --user --system
+wrong '--system and --user do not go together' --check-config --system --user --user
+ipcd 0 --user --user --check-config --config empty.conf
 
 # ---- an empty path would be an abstract socket, which everybody can reach ----
 
