@@ -50,6 +50,8 @@ static const char help[] =
 	"SIGHUP reads the configuration anew. SIGTERM and SIGINT stop ipcd in order.\n"
 	"See ipcd(8), ipcd.conf(5), ipc(1), ipc-protocol(7).\n";
 
+static const char version[] = "ipcd " IPCD_VERSION "\n";
+
 enum action { SERVE, CHECK_CONFIG, DUMP_CONFIG };
 
 struct options {
@@ -87,9 +89,20 @@ static int no_memory(void)
 	return complain("no memory");
 }
 
+/* All that ipcd is asked for it prints at once, so that no error goes unseen. */
+static int answer(const char *data, size_t size)
+{
+	if (fwrite(data, 1, size, stdout) == size && fflush(stdout) == 0)
+		return ANSWERED;
+	return complain("cannot write: %s", strerror(errno));
+}
+
 static int print_limits(const struct limits *limits)
 {
-	for (size_t i = 0; i < limits_table_size; i++) {
+	_cleanup_buf_ struct buf out = BUF_INIT;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < limits_table_size; i++) {
 		const struct limit_info *info = &limits_table[i];
 		uint64_t value = info->value;
 		bool fixed = info->offset == SIZE_MAX;
@@ -97,10 +110,11 @@ static int print_limits(const struct limits *limits)
 		if (!fixed)
 			memcpy(&value, (const char *)limits + info->offset,
 			       sizeof(value));
-		printf("%-26s %16llu %-12s %s%s\n", info->key, (unsigned long long)value,
-		       info->unit, info->what, fixed ? " (fixed)" : "");
+		r = buf_printf(&out, "%-26s %16llu %-12s %s%s\n", info->key,
+			       (unsigned long long)value, info->unit, info->what,
+			       fixed ? " (fixed)" : "");
 	}
-	return fflush(stdout) == 0 ? ANSWERED : EXIT_USAGE;
+	return r < 0 ? no_memory() : answer(out.data, out.size);
 }
 
 /* Checked now, applied when the file has been read. */
@@ -193,11 +207,9 @@ static int set_option(struct options *o, int option, char *value)
 	case 'r':
 		return set_ready_fd(o, value);
 	case 'V':
-		puts("ipcd " IPCD_VERSION);
-		return ANSWERED;
+		return answer(version, strlen(version));
 	case 'h':
-		fputs(help, stdout);
-		return ANSWERED;
+		return answer(help, strlen(help));
 	default:
 		return EXIT_USAGE;
 	}
@@ -322,8 +334,18 @@ static int dump_config(const struct options *o)
 
 	if (config_dump(&o->file, &out) < 0)
 		return no_memory();
-	fwrite(out.data, 1, out.size, stdout);
-	return fflush(stdout) == 0 ? ANSWERED : EXIT_USAGE;
+	return answer(out.data, out.size);
+}
+
+static int say_checked(const struct options *o)
+{
+	_cleanup_buf_ struct buf out = BUF_INIT;
+	const char *file = o->config.config_file;
+
+	if (utf8_append_escaped(&out, file, strlen(file)) < 0 ||
+	    buf_printf(&out, ": %zu rules, no mistake found\n", o->file.rules.n) < 0)
+		return no_memory();
+	return answer(out.data, out.size);
 }
 
 static int act(struct options *o)
@@ -334,9 +356,7 @@ static int act(struct options *o)
 		return r;
 	if (o->action == DUMP_CONFIG)
 		return dump_config(o);
-	printf("%s: %zu rules, no mistake found\n", o->config.config_file,
-	       o->file.rules.n);
-	return ANSWERED;
+	return say_checked(o);
 }
 
 /* The directory of the user's socket, made if it is not there. */

@@ -68,4 +68,18 @@ for path in @abstract relative; do
 done
 IPC_SOCKET=$DIR/socket
 
+# ---- what cannot be written is an error ----
+
+for option in --help --version --limits --check-config --dump-config; do
+	"$IPCD" $option --config empty.conf >/dev/full 2>err
+	[ $? = 1 ] || fail "$option to a full disk"
+	[ "$(cat err)" = 'ipcd: cannot write: No space left on device' ] || fail "$(cat err)"
+	"$IPCD" $option --config empty.conf >&- 2>err
+	[ $? = 1 ] || fail "$option to nowhere"
+	[ "$(cat err)" = 'ipcd: cannot write: Bad file descriptor' ] || fail "$(cat err)"
+done
+cp empty.conf "$esc"
+ipcd 0 --check-config --config "$esc"
+out_is "$shown: 0 rules, no mistake found"
+
 finish
