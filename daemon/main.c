@@ -2,6 +2,7 @@
 
 /* ipcd: options, then the server. */
 
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -469,11 +470,24 @@ static int serve(struct server_config *config)
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* So that no socket and no file takes the place of a standard stream that was closed, to have
+ * the log written into it. What is opened here instead cannot be written to. */
+static void fill_standard_streams(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDONLY);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	fd_close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	struct options o = { .config = { .ready_fd = -1 } };
 	int r;
 
+	fill_standard_streams();
 	config_init(&o.file);
 	r = parse_options(&o, argc, argv);
 	if (r == 0)

@@ -82,4 +82,23 @@ cp empty.conf "$esc"
 ipcd 0 --check-config --config "$esc"
 out_is "$shown: 0 rules, no mistake found"
 
+# ---- nothing takes the place of a standard stream ----
+
+mkfifo ready
+"$IPCD" --socket "$DIR/socket" --state state --log-level debug --ready-fd 3 \
+	3>ready <&- >&- 2>&- &
+daemon_pid=$!
+read -r -t "$DEADLINE" line <>ready
+[ "$line" = READY ] || fail "ipcd said '$line', not READY"
+run 0 send jobs -m x
+for fd in 0 1 2; do
+	file=$(readlink "/proc/$daemon_pid/fd/$fd")
+	[ "$file" = /dev/null ] || fail "descriptor $fd is $file"
+done
+run 0 receive jobs
+out_is x
+stop
+"$IPCD" --nonsense <&- >&- 2>&-
+[ $? = 1 ] || fail 'a mistake that nobody is told of'
+
 finish
