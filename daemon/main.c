@@ -150,6 +150,10 @@ static int set_ready_fd(struct options *o, const char *text)
 
 	if (!parse_u64(text, INT_MAX, &fd))
 		return complain("--ready-fd %s: expected a descriptor's number", text);
+	if (fd == STDERR_FILENO)
+		return complain("--ready-fd %s: the log goes there", text);
+	if (fcntl((int)fd, F_GETFD) < 0)
+		return complain("--ready-fd %s: %s", text, strerror(errno));
 	o->config.ready_fd = (int)fd;
 	return 0;
 }

@@ -50,6 +50,9 @@ wrong '--system and --user do not go together' --check-config --user --system
 wrong '--system and --user do not go together' --check-config --system --user --user
 ipcd 0 --user --user --check-config --config empty.conf
 
+wrong '--ready-fd 2: the log goes there' --check-config --ready-fd 2
+wrong '--ready-fd 999: Bad file descriptor' --check-config --ready-fd 999
+
 # ---- an empty path would be an abstract socket, which everybody can reach ----
 
 for option in socket state config limit log-level ready-fd; do
