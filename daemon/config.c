@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "listener.h"
 #include "wire/json.h"
 
 enum {
@@ -115,6 +116,16 @@ static int get_path(struct reading *rd, uint32_t at, const char *key, char **ret
 	if (r == 0 && (*ret_path)[0] != '/')
 		return wrong(rd, at, "\"%s\" must be an absolute path, not \"%s\"", key,
 			     *ret_path);
+	return err_trace(r);
+}
+
+static int get_socket(struct reading *rd, uint32_t at, char **ret_path)
+{
+	int r = get_path(rd, at, "socket", ret_path);
+
+	if (r == 0 && strlen(*ret_path) > SOCKET_PATH_MAX)
+		return wrong(rd, at, "\"socket\" must have at most %d bytes, not %zu",
+			     SOCKET_PATH_MAX, strlen(*ret_path));
 	return err_trace(r);
 }
 
@@ -437,7 +448,7 @@ static int read_mode(struct reading *rd, uint32_t at)
 static int read_key(struct reading *rd, uint32_t at)
 {
 	if (is_key(rd, at, "socket"))
-		return err_trace(get_path(rd, at + 1, "socket", &rd->config->socket));
+		return err_trace(get_socket(rd, at + 1, &rd->config->socket));
 	if (is_key(rd, at, "state"))
 		return err_trace(get_path(rd, at + 1, "state", &rd->config->state));
 	if (is_key(rd, at, "mode"))

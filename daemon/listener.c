@@ -9,7 +9,6 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -250,17 +249,16 @@ int listener_adopt(struct listener *l, struct loop *loop, int fd)
 
 int listener_open(struct listener *l, struct loop *loop, const char *path, mode_t mode)
 {
-	size_t max = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
 	_cleanup_fd_ int fd = -1, lock_fd = -1;
 	_cleanup_free_ char *copy = strdup(path);
 	int r;
 
 	if (!copy)
 		return err_origin(-ENOMEM);
-	if (strlen(path) > max) {
+	if (strlen(path) > SOCKET_PATH_MAX) {
 		log_error(
-			"the socket's path has %zu bytes, the kernel takes %zu at most: %s",
-			strlen(path), max, path);
+			"the socket's path has %zu bytes, the kernel takes %d at most: %s",
+			strlen(path), SOCKET_PATH_MAX, path);
 		return err_origin(-ENAMETOOLONG);
 	}
 	r = take_lock(path, &lock_fd);

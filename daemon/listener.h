@@ -13,7 +13,12 @@
  * not know what for. Where even that fails, connections wait in the kernel's queue.
  */
 
+#include <sys/un.h>
+
 #include "loop.h"
+
+/* unix(7): a NUL must fit behind it. */
+enum { SOCKET_PATH_MAX = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1 };
 
 struct listener {
 	struct source source;

@@ -134,6 +134,10 @@ static void test_all_keys(void **state)
 }
 
 /* Each is refused, with its line and a word about it. */
+#define LETTERS_20 "abcdefghijklmnopqrst"
+#define LETTERS_106 LETTERS_20 LETTERS_20 LETTERS_20 LETTERS_20 LETTERS_20 "uvwxyz"
+#define LETTERS_107 LETTERS_106 "_"
+
 static void test_wrong_files(void **state)
 {
 	static const struct {
@@ -207,6 +211,8 @@ static void test_wrong_files(void **state)
 		{ "{ \"socket\": 5 }", 1, "must be a string, not an integer" },
 		{ "{ \"socket\": {} }", 1, "must be a string, not an object" },
 		{ "{ \"socket\": \"\" }", 1, "empty" },
+		{ "{\n\"socket\": \"/" LETTERS_107 "\" }", 2,
+		  "\"socket\" must have at most 107 bytes, not 108" },
 		{ "{ \"state\": \"s\" }", 1, "absolute path" },
 		{ "{ \"state\": true }", 1, "must be a string" },
 		{ "{ \"mode\": \"root\" }", 1, "\"system\" or \"user\"" },
@@ -235,6 +241,12 @@ static void test_wrong_files(void **state)
 			fail_msg("%s: %s", rows[i].text, errors());
 		assert_int_equal(errors()[world.errors.size - 1], '\n');
 	}
+}
+
+static void test_longest_socket(void **state)
+{
+	assert_loads("{ \"socket\": \"/" LETTERS_106 "\" }");
+	assert_int_equal(strlen(world.config.socket), 107);
 }
 
 /* n-1, n, n+1 of both ends of each limit. */
@@ -416,6 +428,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		with_files(test_all_keys),
 		with_files(test_wrong_files),
+		with_files(test_longest_socket),
 		with_files(test_limits_are_exact),
 		with_files(test_bad_utf8),
 		with_files(test_drop_ins),
