@@ -528,6 +528,7 @@ static int load_one(struct config *config, const char *file, struct buf *errors)
 	_cleanup_buf_ struct buf text = BUF_INIT;
 	int r = slurp(file, &text, errors);
 
+	config->n_files++;
 	return err_trace(r < 0 ? r : read_text(config, file, &text, errors));
 }
 

@@ -23,6 +23,7 @@ struct config {
 	enum log_level level;
 	struct limits limits;
 	struct rules rules;
+	size_t n_files; /* that were read, drop-ins included */
 };
 
 /* Defaults, nothing said. */

@@ -346,9 +346,13 @@ static int say_checked(const struct options *o)
 {
 	_cleanup_buf_ struct buf out = BUF_INIT;
 	const char *file = o->config.config_file;
+	int r = utf8_append_escaped(&out, file, strlen(file));
 
-	if (utf8_append_escaped(&out, file, strlen(file)) < 0 ||
-	    buf_printf(&out, ": %zu rules, no mistake found\n", o->file.rules.n) < 0)
+	if (r == 0 && o->file.n_files)
+		r = buf_printf(&out, ": %zu rules, no mistake found\n", o->file.rules.n);
+	else if (r == 0)
+		r = buf_append_string(&out, " is not there: the defaults hold\n");
+	if (r < 0)
 		return no_memory();
 	return answer(out.data, out.size);
 }

@@ -71,6 +71,15 @@ for path in @abstract relative; do
 done
 IPC_SOCKET=$DIR/socket
 
+# ---- a file that need not be there ----
+
+ipcd 0 --user --check-config
+out_is "$DIR/.config/ipcd/ipcd.conf is not there: the defaults hold"
+mkdir -p .config/ipcd/ipcd.conf.d
+echo '{"rules":[{"names":"a"}]}' >.config/ipcd/ipcd.conf.d/a.conf
+ipcd 0 --user --check-config
+out_is "$DIR/.config/ipcd/ipcd.conf: 1 rules, no mistake found"
+
 # ---- what cannot be written is an error ----
 
 for option in --help --version --limits --check-config --dump-config; do
