@@ -493,11 +493,24 @@ static int read_text(struct config *config, const char *file, const struct buf *
 
 /* ---- files ---- */
 
-static int no_file(const char *file, int error, struct buf *errors)
+static int bad_file(const char *file, int error, const char *why, struct buf *errors)
 {
-	int r = buf_printf(errors, "%s: %s\n", file, strerror(-error));
+	int r = buf_printf(errors, "%s: %s\n", file, why);
 
 	return r < 0 ? err_trace(r) : err_origin(error);
+}
+
+static int no_file(const char *file, int error, struct buf *errors)
+{
+	return bad_file(file, error, strerror(-error), errors);
+}
+
+static int too_large(const char *file, struct buf *errors)
+{
+	char why[64];
+
+	snprintf(why, sizeof(why), "it has more than %d bytes", CONFIG_MAX);
+	return bad_file(file, -EFBIG, why, errors);
 }
 
 static int slurp(const char *file, struct buf *text, struct buf *errors)
@@ -509,8 +522,10 @@ static int slurp(const char *file, struct buf *text, struct buf *errors)
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return no_file(file, -errno, errors);
-	if (!S_ISREG(st.st_mode) || st.st_size > CONFIG_MAX)
-		return no_file(file, S_ISREG(st.st_mode) ? -EFBIG : -EINVAL, errors);
+	if (!S_ISREG(st.st_mode))
+		return bad_file(file, -EINVAL, "it is not a regular file", errors);
+	if (st.st_size > CONFIG_MAX)
+		return too_large(file, errors);
 	while (n > 0 && text->size <= CONFIG_MAX) {
 		r = buf_reserve(text, 4096);
 		if (r < 0)
@@ -520,7 +535,7 @@ static int slurp(const char *file, struct buf *text, struct buf *errors)
 			return no_file(file, -errno, errors);
 		text->size += (size_t)n;
 	}
-	return text->size > CONFIG_MAX ? no_file(file, -EFBIG, errors) : 0;
+	return text->size > CONFIG_MAX ? too_large(file, errors) : 0;
 }
 
 static int load_one(struct config *config, const char *file, struct buf *errors)

@@ -334,9 +334,11 @@ static void test_what_is_no_file(void **state)
 	assert_int_equal(load_file(), -ENOENT);
 	assert_int_equal(mkdir(world.file, 0755), 0);
 	assert_int_equal(load_file(), -EINVAL);
+	assert_non_null(strstr(errors(), "it is not a regular file"));
 	assert_int_equal(rmdir(world.file), 0);
 	assert_int_equal(mkfifo(world.file, 0600), 0);
 	assert_int_equal(load_file(), -EINVAL);
+	assert_non_null(strstr(errors(), "it is not a regular file"));
 	assert_int_equal(unlink(world.file), 0);
 	assert_int_equal(symlink("loop", world.file), 0);
 	assert_int_equal(load_file(), -ENOENT);
@@ -357,6 +359,7 @@ static void test_empty_and_huge(void **state)
 	write_file(world.file, text, MAX + 1);
 	free(text);
 	assert_int_equal(load_file(), -EFBIG);
+	assert_non_null(strstr(errors(), "it has more than 1048576 bytes"));
 }
 
 static void test_unreadable(void **state)
