@@ -181,6 +181,20 @@ static int compare_keys(const void *a, const void *b, void *ctx)
 	return compare_strings(ctx, *(const uint32_t *)a, *(const uint32_t *)b);
 }
 
+/* The text goes into one line of a log or a reply: it names the key if that is short. */
+static void fail_twice(struct json *j, const struct json_value *key)
+{
+	enum { SHORT = 64 };
+	char why[SHORT + 64];
+
+	if (key->size > SHORT)
+		snprintf(why, sizeof(why), "a key stands twice in one object");
+	else
+		snprintf(why, sizeof(why), "the key \"%.*s\" stands twice in one object",
+			 (int)key->size, json_text(j, key));
+	json_fail(j, -EBADMSG, why);
+}
+
 /* Few keys are compared each with each, many are sorted: never quadratic in the text. */
 static bool keys_are_unique(struct json *j, const struct json_value *object)
 {
@@ -211,8 +225,7 @@ static bool keys_are_unique(struct json *j, const struct json_value *object)
 		for (uint32_t k = n > FEW ? i - 1 : 0; k < i; k++)
 			if (j->tape[keys[i]].size == j->tape[keys[k]].size &&
 			    !compare_strings(j, keys[i], keys[k])) {
-				json_fail(j, -EBADMSG,
-					  "a key stands twice in one object");
+				fail_twice(j, &j->tape[keys[i]]);
 				return false;
 			}
 	return true;
