@@ -75,6 +75,23 @@ static void put_oldest(struct json_writer *w, struct queue *q)
 			     now_ms > m->sent_ms ? now_ms - m->sent_ms : 0);
 }
 
+/* Those that hold: its own, or the daemon's. */
+static void put_settings(struct json_writer *w, const struct queue *q)
+{
+	size_t n = q->settings.set & SETTING_BACKOFF ? q->settings.n_backoff
+						     : ARRAY_SIZE(limits_backoff_ms);
+
+	json_put_u64(w, "queue_messages", queue_max_messages(q));
+	json_put_u64(w, "queue_bytes", queue_max_bytes(q));
+	json_put_u64(w, "queue_file_bytes", queue_max_file_bytes(q));
+	json_put_u64(w, "max_attempts", queue_max_attempts(q));
+	json_put_u64(w, "lost_delay", queue_lost_delay_ms(q));
+	json_put_array(w, "backoff");
+	for (size_t i = 0; i < n; i++)
+		json_put_u64(w, NULL, queue_backoff_ms(q, i + 1));
+	json_put_end(w);
+}
+
 static int put_queue(struct call *call, struct buf *out, struct name *name)
 {
 	struct json_writer *w = call->server->writer;
@@ -96,9 +113,7 @@ static int put_queue(struct call *call, struct buf *out, struct name *name)
 		json_put_u64(w, message_state_name(i), q->n_in_state[i]);
 	json_put_u64(w, "bytes", q->bytes);
 	json_put_u64(w, "file_bytes", q->file_bytes);
-	json_put_u64(w, "queue_messages", queue_max_messages(q));
-	json_put_u64(w, "queue_bytes", queue_max_bytes(q));
-	json_put_u64(w, "queue_file_bytes", queue_max_file_bytes(q));
+	put_settings(w, q);
 	put_oldest(w, q);
 	put_rate(w, "sent_rate", &q->sent_rate, now_ns);
 	put_rate(w, "acked_rate", &q->acked_rate, now_ns);

@@ -44,6 +44,10 @@ run 0 name set made mode=0660 queue_messages=3
 ls_is made MODE qrw-rw----
 run 0 send made -m 3
 
+run 0 name set made max_attempts=3 backoff=7,8 lost_delay=9
+run 0 name ls --json made
+out_has '"max_attempts":3,"lost_delay":9,"backoff":[7,8],'
+
 run 2 name set nope mode=0600
 one_error 'name set nope: '
 run 1 name set made colour=red

@@ -66,6 +66,9 @@ static void test_create(void **state)
 	line = name_line("a");
 	assert_string_equal(json_string(line, "mode"), "0600");
 	assert_int_equal(json_int(line, "owner_uid"), 0);
+	assert_int_equal(json_int(line, "max_attempts"), 5);
+	assert_int_equal(json_int(line, "lost_delay"), 5000);
+	assert_non_null(strstr(line, "\"backoff\":[1000,5000,30000,300000],"));
 	ask(root, "exists", "{'op':'create','id':1,'name':'a'}");
 	ask(root, NULL,
 	    "{'op':'create','id':1,'name':'b','mode':'0642','owner':4000001,'group':7,"
@@ -74,6 +77,9 @@ static void test_create(void **state)
 	assert_string_equal(json_string(line, "mode"), "0642");
 	assert_int_equal(json_int(line, "owner_uid"), stranger(0));
 	assert_int_equal(json_int(line, "group"), 7);
+	assert_int_equal(json_int(line, "queue_messages"), 2);
+	assert_int_equal(json_int(line, "max_attempts"), 1);
+	assert_non_null(strstr(line, "\"backoff\":[0],"));
 	send_text(bob, "b", "1");
 	send_text(bob, "b", "2");
 	ask(bob, "full", "{'op':'send','id':1,'queue':'b'}");
