@@ -345,9 +345,8 @@ static int get_subject(struct call *call, struct subject *s)
 				      &s->n_gids, call->fault) < 0)
 		return FAULT;
 	if (uid != peer->who.uid && !name_may_all(&call->server->broker, peer->who.uid))
-		return fault_set(
-			call->fault, FAULT_DENIED,
-			"only root may ask about other users; ask without \"uid\"");
+		return fault_set(call->fault, FAULT_DENIED,
+				 "only root may ask about other users than oneself");
 	s->who = (struct credentials){ (uid_t)uid, (gid_t)-1, NULL, subject_has_group };
 	if (uid == peer->who.uid && !s->n_gids) {
 		s->self = &peer->who;

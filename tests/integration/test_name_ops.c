@@ -486,7 +486,9 @@ static void test_explain(void **state)
 	assert_string_equal(json_string(line, "rule"), "no rule for it");
 	assert_non_null(strstr(line, "\"create\":false"));
 	/* about others only root, who says their groups */
-	ask(bob, "denied", "{'op':'explain','id':1,'name':'open','uid':0}");
+	f = ask(bob, "denied", "{'op':'explain','id':1,'name':'open','uid':0}");
+	assert_string_equal(json_string(f->header, "message"),
+			    "only root may ask about other users than oneself");
 	ask(bob, "denied", "{'op':'explain','id':1,'name':'open','uid':4000001}");
 	ask(bob, NULL, "{'op':'explain','id':1,'name':'open','uid':4000002}");
 	line = frame_line(ask(root, NULL,
