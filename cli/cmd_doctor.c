@@ -261,17 +261,17 @@ static void check_usage(struct doctor *doctor, const struct ipc_record *stats)
 
 static void show_limits(struct doctor *doctor, const struct ipc_record *stats)
 {
-	char body[LIST_TEXT], bytes[LIST_TEXT], window[LIST_TEXT];
+	char message[LIST_TEXT], bytes[LIST_TEXT], window[LIST_TEXT];
 
-	if (ipc_record_get_integer(stats, "limits.body_max") < 0)
+	if (ipc_record_get_integer(stats, "limits.file_max") < 0)
 		return;
-	list_format_size(body, ipc_record_get_integer(stats, "limits.body_max"));
+	list_format_size(message, ipc_record_get_integer(stats, "limits.file_max"));
 	list_format_size(bytes, ipc_record_get_integer(stats, "limits.queue_bytes"));
 	list_format_time(window, ipc_record_get_integer(stats, "limits.dedup_window"));
 	doctor_tell(doctor, LEVEL_OK, ABOUT("limits"), NULL,
-		    "a body has at most %s, a queue without settings of its own %lld "
-		    "messages and %s; a dedup id is known for %s",
-		    body,
+		    "a message has at most %s, a queue without settings of its own "
+		    "%lld messages and %s; a dedup id is known for %s",
+		    message,
 		    (long long)ipc_record_get_integer(stats, "limits.queue_messages"),
 		    bytes, window);
 }

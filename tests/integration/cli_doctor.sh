@@ -41,7 +41,7 @@ says ok 'options: SQLite says it writes with journal_mode=wal synchronous=full'
 says ok 'store: it works: '
 says ok "usage: $(id -un) has 1 of 4000000 messages"
 says ok 'queues: 1 can be seen'
-says ok 'limits: '
+says ok 'limits: a message has at most 1.0T, '
 ipc doctor --json >out 2>err
 [ "$(grep -c '^{"level":"[a-z]*","check":"[a-z]*",.*"text":".*"}$' out)" = "$(wc -l <out)" ] ||
 	fail "$(cat out)"
