@@ -209,7 +209,7 @@ static void show_name(const struct ipc_client *client, const struct ipc_record *
 		show_size("files", record, "file_bytes");
 	show_time("oldest", record, "oldest_ms");
 	show_counts("peers", record, peers, ARRAY_SIZE(peers));
-	show_counts("in all", record, total, ARRAY_SIZE(total));
+	show_counts("since start", record, total, ARRAY_SIZE(total));
 	show_rates(record);
 	out_print(HEAD "%s\n", "socket", ipc_client_get_socket(client));
 }

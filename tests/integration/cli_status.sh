@@ -52,7 +52,7 @@ for i in 1 2 3; do run 0 send jobs -m $i; done
 run 0 receive jobs
 run 0 status jobs
 [ "$(line messages)" = 'ready 2, delayed 0, leased 0, dead 0' ] || fail "$(cat out)"
-[ "$(line 'in all')" = 'sent 3, acknowledged 1' ] || fail "$(cat out)"
+[ "$(line 'since start')" = 'sent 3, acknowledged 1' ] || fail "$(cat out)"
 case $(line owner) in
 "$(id -un), mode 0600, group "*) ;;
 *) fail "$(cat out)" ;;
