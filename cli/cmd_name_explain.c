@@ -115,7 +115,8 @@ const struct command cmd_name_explain = {
 	.summary = "who may use a name, and why",
 	.help = "Tells whether one may send to NAME and receive from it, and what decided that:\n"
 		"its mode and owner, and the line of the configuration. The name need not exist.\n"
-		"Only root may ask about another USER (a name or a number).\n",
+		"Only root and the user of the daemon may ask about another USER (a name or a\n"
+		"number).\n",
 	.autostart = true,
 	.run = run,
 };
