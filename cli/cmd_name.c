@@ -2,9 +2,6 @@
 
 /* ipc name ls: which names there are. */
 
-#include <grp.h>
-#include <sys/types.h>
-
 #include "list.h"
 
 static const struct option options[] = {
@@ -35,26 +32,14 @@ static void add_mode(struct table *table, const struct ipc_record *record)
 	table_add(table, "%s", text);
 }
 
-static void add_group(struct table *table, const struct ipc_record *record)
-{
-	int64_t gid = ipc_record_get_integer(record, "group");
-	const struct group *group = gid >= 0 ? getgrgid((gid_t)gid) : NULL;
-
-	if (group)
-		table_add(table, "%s", group->gr_name);
-	else if (gid == UINT32_MAX) /* none */
-		table_add(table, "-");
-	else
-		list_add_number(table, record, "group");
-}
-
 static void add_row(struct table *table, const struct ipc_record *record)
 {
 	static const char *const counts[] = { "ready", "delayed", "leased", "dead" };
+	char group[LIST_TEXT];
 
 	add_mode(table, record);
-	table_add(table, "%s", list_text(record, "owner"));
-	add_group(table, record);
+	table_add(table, "%s", list_owner(record));
+	table_add(table, "%s", list_group(group, record));
 	for (size_t i = 0; i < ARRAY_SIZE(counts); i++)
 		list_add_number(table, record, counts[i]);
 	list_add_size(table, record, "bytes");

@@ -172,9 +172,10 @@ static void show_daemon(const struct ipc_client *client, const struct ipc_record
 
 static void show_owner(const struct ipc_record *record)
 {
-	out_print(HEAD "%s, mode %s, group %lld\n", "owner", list_text(record, "owner"),
-		  list_text(record, "mode"),
-		  (long long)ipc_record_get_integer(record, "group"));
+	char group[LIST_TEXT];
+
+	out_print(HEAD "%s, mode %s, group %s\n", "owner", list_owner(record),
+		  list_text(record, "mode"), list_group(group, record));
 }
 
 /* Messages a second, by the last minute. */

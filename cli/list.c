@@ -2,13 +2,37 @@
 
 #include "list.h"
 
+#include <grp.h>
+#include <pwd.h>
 #include <string.h>
+#include <sys/types.h>
 
 const char *list_text(const struct ipc_record *record, const char *key)
 {
 	const char *text = ipc_record_get_string(record, key);
 
 	return text && *text ? text : "-";
+}
+
+const char *list_owner(const struct ipc_record *record)
+{
+	int64_t uid = ipc_record_get_integer(record, "owner_uid");
+	const struct passwd *user = uid >= 0 ? getpwuid((uid_t)uid) : NULL;
+
+	return user ? user->pw_name : list_text(record, "owner");
+}
+
+const char *list_group(char text[static LIST_TEXT], const struct ipc_record *record)
+{
+	int64_t gid = ipc_record_get_integer(record, "group");
+	const struct group *group = gid >= 0 ? getgrgid((gid_t)gid) : NULL;
+
+	if (group)
+		return group->gr_name;
+	if (gid < 0 || gid == UINT32_MAX) /* none */
+		return "-";
+	snprintf(text, LIST_TEXT, "%lld", (long long)gid);
+	return text;
 }
 
 void list_add_number(struct table *table, const struct ipc_record *record,

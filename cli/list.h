@@ -25,6 +25,13 @@ enum { LIST_TEXT = 40 };
 const char *list_format_size(char text[static LIST_TEXT], int64_t bytes);
 const char *list_format_time(char text[static LIST_TEXT], int64_t ms);
 
+/* Whose a name is, "ann" or "1000": the daemon may know a number only. Valid until the next
+ * call. */
+const char *list_owner(const struct ipc_record *record);
+
+/* "staff" or "50", "-" for none; text is for a number. Valid until the next call. */
+const char *list_group(char text[static LIST_TEXT], const struct ipc_record *record);
+
 /* All records, one a line. Returns STATUS_OK. */
 int list_print_json(struct ipc_list *list);
 

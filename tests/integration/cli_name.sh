@@ -66,6 +66,18 @@ run 2 name create 'no..name'
 one_error 'name create no..name: '
 run 2 name ls new
 
+# the daemon has not seen this user, whose name the command looks up
+run 0 name create theirs owner=daemon group=daemon
+ls_is theirs OWNER daemon
+ls_is theirs GROUP daemon
+run 0 status theirs
+grep -qE '^owner +daemon, mode 0600, group daemon$' out || fail "$(cat out)"
+run 0 name set theirs owner=4000009 group=4000009
+ls_is theirs OWNER 4000009
+run 0 status theirs
+grep -qE '^owner +4000009, mode 0600, group 4000009$' out || fail "$(cat out)"
+run 0 name delete theirs
+
 # ---- purge ----
 
 # the queue is full: what is delayed counts, too
