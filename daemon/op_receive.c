@@ -307,6 +307,8 @@ void op_receive_write_end(struct peer *peer, uint64_t id, const char *why)
 {
 	struct json_writer *w;
 
+	if (!strcmp(why, "cancelled")) /* answered at once, and then its id is free */
+		peer_abort_flows(peer, &id, why);
 	if (peer_end_after_flows(peer, id, why))
 		return;
 	w = peer_begin(peer, true, id);

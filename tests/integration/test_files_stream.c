@@ -374,6 +374,30 @@ static void test_a_stop_between_pieces(void **state)
 		settle(c, "ack", take_file(c, "q", 8 * MIB), "");
 }
 
+/* Whoever cancels is answered at once, and may use the id again: nothing comes after. */
+static void test_cancel_between_pieces(void **state)
+{
+	static const char *const keys[] = { "", ",'peek':true" };
+	struct client *c, *other;
+
+	start_durable();
+	c = connect_with_pieces();
+	other = client_connect();
+	send_file(other, BY_FD, 8 * MIB, "'queue':'q'");
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		say(c, "{'op':'receive','id':1,'queue':'q','max':2,'wait_ms':-1%s}",
+		    with_quotes(keys[i]));
+		hear_a_little(c, 8 * MIB);
+		say(c, "{'op':'cancel','id':2,'request':1}");
+		hear_abort(c, 8 * MIB, "cancelled");
+		hear_end(c, 1, "cancelled");
+		hear_reply(c, 2);
+		say(c, "{'op':'ping','id':1}");
+		hear_reply(c, 1);
+	}
+	assert_int_equal(json_int(take_file(other, "q", 8 * MIB)->header, "attempt"), 1);
+}
+
 static void test_less_right_between_pieces(void **state)
 {
 	struct client *ann, *root;
@@ -560,6 +584,7 @@ int main(void)
 		it(test_purged_while_it_goes_out),
 		it(test_answers_between_pieces),
 		it(test_a_stop_between_pieces),
+		it(test_cancel_between_pieces),
 		it(test_less_right_between_pieces),
 		it(test_a_huge_body_next_to_pings),
 		it(test_huge_bodies_both_ways),
