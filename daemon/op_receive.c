@@ -26,7 +26,8 @@ struct receive {
 	struct list link;	/* peer->receives */
 	struct receiver receiver;
 	bool open;
-	bool starved; /* the peer's output was full when it could have taken more */
+	bool starved;  /* the peer's output was full when it could have taken more */
+	bool was_full; /* the window was, since it was hungry last */
 	uint64_t wait_ms, last_ns; /* of idleness; the last delivery */
 	struct timer idle;
 };
@@ -297,6 +298,7 @@ static enum delivery deliver(struct receiver *receiver, struct message *m)
 	if (r == OP_RECEIVE_NO_BODY)
 		return DELIVERY_BAD;
 	receive->last_ns = peer->server->loop.now_ns;
+	receive->was_full |= receiver->n_leased >= receiver->window;
 	if (r == 0 && peer_n_flows(peer) == n_flows)
 		m->out_end =
 			peer->stream.queued_bytes; /* else when its last piece is put */
@@ -356,8 +358,9 @@ static void on_end(struct request *request, const char *why)
 	receive_end(CONTAINER_OF(request, struct receive, request), why);
 }
 
-/* wait_ms runs while there is credit and nothing to take; it begins anew with each delivery.
- * The timer is not moved for each: when it is due it looks when it was last hungry. */
+/* wait_ms runs while there is credit and nothing to take; it begins anew with each delivery,
+ * and when there is credit again. The timer is not moved for each: when it is due it looks
+ * when it was last hungry. */
 static void on_idle(struct timer *timer)
 {
 	struct receive *receive = CONTAINER_OF(timer, struct receive, idle);
@@ -375,7 +378,9 @@ static void hungry(struct receiver *receiver)
 	struct receive *receive = receive_of(receiver);
 	struct loop *loop = receiver->broker->loop;
 
-	receive->last_ns = loop->now_ns;
+	if (receive->was_full || !timer_is_set(&receive->idle))
+		receive->last_ns = loop->now_ns;
+	receive->was_full = false;
 	if (receive->wait_ms == 0) {
 		receive_end(receive, "timeout");
 		return;

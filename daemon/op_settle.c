@@ -114,12 +114,27 @@ static int get_numbers(struct call *call, uint32_t *ret_at, uint32_t *ret_n)
 	for (uint32_t i = 0; i < *ret_n; i++, at = json_at(json, at)->next) {
 		const struct json_value *v = json_at(json, at);
 
-		if (v->type != JSON_INTEGER || v->integer < 0)
+		if (v->type != JSON_INTEGER)
 			return fault_set(call->fault, FAULT_BAD_REQUEST,
 					 "\"messages\" must have message numbers, not %s",
 					 json_type_name(v->type));
+		if (v->integer < 1 || (uint64_t)v->integer > LIMIT_NUMBER_MAX)
+			return fault_set(
+				call->fault, FAULT_BAD_REQUEST,
+				"\"messages\" must have numbers from 1 to %llu, not %lld",
+				(unsigned long long)LIMIT_NUMBER_MAX,
+				(long long)v->integer);
 	}
 	return 0;
+}
+
+/* Does the number stand among the first n of those at `at`? Then it is done, or has failed. */
+static bool is_repeated(const struct json *json, uint32_t at, uint32_t n, int64_t number)
+{
+	for (uint32_t i = 0; i < n; i++, at = json_at(json, at)->next)
+		if (json_at(json, at)->integer == number)
+			return true;
+	return false;
 }
 
 /* Those that failed are named; the others are done. */
@@ -128,7 +143,7 @@ static int settle_many(const struct settlement *s)
 	struct call *call = s->call;
 	const struct json *json = call->header->json;
 	uint64_t failed[LIMIT_MESSAGES_MAX];
-	uint32_t at = 0, n = 0, n_failed = 0;
+	uint32_t at = 0, first, n = 0, n_failed = 0;
 	struct json_writer *w;
 	int r = get_numbers(call, &at, &n);
 
@@ -138,11 +153,13 @@ static int settle_many(const struct settlement *s)
 		return fault_set(
 			call->fault, FAULT_BAD_REQUEST,
 			"\"lease\" goes with one \"message\", not with \"messages\"");
+	first = at;
 	for (uint32_t i = 0; i < n; i++, at = json_at(json, at)->next) {
-		uint64_t number = (uint64_t)json_at(json, at)->integer;
+		int64_t number = json_at(json, at)->integer;
 
-		if (!settle_one(s, number))
-			failed[n_failed++] = number;
+		if (!settle_one(s, (uint64_t)number) &&
+		    !is_repeated(json, first, i, number))
+			failed[n_failed++] = (uint64_t)number;
 	}
 	if (!n_failed)
 		return call_done(call);

@@ -19,6 +19,7 @@ struct peek {
 	struct timer again;
 	struct scan scan;
 	uint64_t left;		 /* until max */
+	bool more;		 /* there is, beyond max */
 	unsigned int i, n;	 /* queue i is being shown, or is the next */
 	bool starved;		 /* the peer's output is full */
 	struct name_ref names[]; /* looked up when it is their turn: one may be gone then */
@@ -44,21 +45,24 @@ static int show_queue(struct peek *p)
 {
 	struct peer *peer = p->request.peer;
 	struct message *m;
-	int r = SCAN_END;
+	int r;
 
-	while (p->left) {
-		p->starved = !peer_has_room(peer) || peer_has_flow(peer, p->request.id);
+	for (;;) {
+		p->starved = p->left &&
+			     (!peer_has_room(peer) || peer_has_flow(peer, p->request.id));
 		if (p->starved)
 			return SCAN_PAUSE;
 		r = scan_next(&p->scan, &m);
 		if (r != SCAN_FOUND)
 			return r;
+		p->more = !p->left;
+		if (p->more)
+			return SCAN_END;
 		r = op_receive_write(peer, p->request.id, m, true);
 		if (r < 0)
 			return err_trace(r);
 		p->left--;
 	}
-	return SCAN_END;
 }
 
 /* The next queue that is still there. */
@@ -95,7 +99,7 @@ static void peek_some(struct peek *p)
 	int r = SCAN_END;
 
 	scan_begin_turn(&p->scan);
-	while (r == SCAN_END && p->left && (scan_is_open(&p->scan) || open_queue(p))) {
+	while (r == SCAN_END && !p->more && (scan_is_open(&p->scan) || open_queue(p))) {
 		if (!may_still_read(p))
 			return;
 		r = show_queue(p);
@@ -107,7 +111,7 @@ static void peek_some(struct peek *p)
 	if (r < 0)
 		peer_fail(p->request.peer, r);
 	else if (r == SCAN_END)
-		peek_end(p, "peeked");
+		peek_end(p, p->more ? "max" : "peeked");
 }
 
 static void on_again(struct timer *timer)

@@ -77,6 +77,25 @@ static void test_reason_and_attempt(void **state)
 	hear_error(c, 1, "bad-request");
 }
 
+/* With max it is told whether that was all. */
+static void test_is_there_more(void **state)
+{
+	start();
+	c = client_connect();
+	for (int i = 0; i < 2; i++)
+		send_text(c, i ? "r" : "q", "x");
+	for (int max = 1; max <= 2; max++) {
+		say(c, "{'op':'receive','id':1,'queues':['q','r'],'peek':true,'max':%d}",
+		    max);
+		for (int i = 0; i < max; i++)
+			hear_delivery(c, 1, "x");
+		hear_end(c, 1, max == 1 ? "max" : "peeked");
+	}
+	say(c, "{'op':'receive','id':1,'queue':'q','peek':true}");
+	hear_delivery(c, 1, "x");
+	hear_end(c, 1, "peeked");
+}
+
 static void test_who_may_look(void **state)
 {
 	struct client *bob;
@@ -296,6 +315,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		it(test_only_the_dead_are_shown),
 		it(test_reason_and_attempt),
+		it(test_is_there_more),
 		it(test_who_may_look),
 		it(test_each_end_is_noted),
 		it(test_a_late_verdict_is_no_second_entry),

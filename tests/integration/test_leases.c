@@ -294,6 +294,14 @@ static void test_many_at_once(void **state)
 	say(other, "{'op':'ack','id':1,'message':%" PRId64 "}", n[2]);
 	hear_reply(other, 1);
 	assert_int_equal(queue_count("jobs", "acked"), 4);
+	/* one that stands there twice is done */
+	send_text(c, "jobs", "x");
+	n[0] = json_int(take(c, "jobs", "x")->header, "message");
+	say(c, "{'op':'ack','id':1,'messages':[%" PRId64 ",%" PRId64 "]}", n[0], n[0]);
+	hear_reply(c, 1);
+	say(c, "{'op':'ack','id':1,'messages':[-1]}");
+	f = hear_error(c, 1, "bad-request");
+	assert_non_null(strstr(json_string(f->header, "message"), "from 1 to"));
 }
 
 static void test_nack_and_reject_many(void **state)

@@ -6,6 +6,7 @@
 #include "integration/harness.h"
 
 #include <inttypes.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "wire/limits.h"
@@ -203,6 +204,33 @@ static void test_each_message_has_one_receiver(void **state)
 	}
 	for (int i = 0; i < 200; i++)
 		assert_true(seen[i]);
+}
+
+/* It runs on where the window has room, whatever is acknowledged meanwhile. */
+static void test_wait_ms_and_acks(void **state)
+{
+	enum { N = 500 };
+	int64_t number[N];
+	struct client *c;
+	int acked = 0;
+
+	start();
+	c = client_connect();
+	for (int i = 0; i < N; i++)
+		send_text(c, "jobs", "x");
+	say(c, "{'op':'receive','id':1,'queue':'jobs','max':0,'window':1000,"
+	       "'wait_ms':50}");
+	for (int i = 0; i < N; i++)
+		number[i] = json_int(hear_delivery(c, 1, "x")->header, "message");
+	for (; acked < N; acked++) {
+		struct pollfd end = { .fd = client_fd(c), .events = POLLIN };
+
+		if (poll(&end, 1, 10) == 1)
+			break;
+		say(c, "{'op':'ack','message':%" PRId64 "}", number[acked]);
+	}
+	hear_end(c, 1, "timeout");
+	assert_in_range(acked, 0, N - 1);
 }
 
 static void test_wait_ms_of_receive(void **state)
@@ -430,6 +458,7 @@ int main(void)
 		it(test_queues_in_order_of_preference),
 		it(test_two_receivers_take_turns),
 		it(test_each_message_has_one_receiver),
+		it(test_wait_ms_and_acks),
 		it(test_wait_ms_of_receive),
 		it(test_wait_0_takes_all_there_is),
 		it(test_delay),
