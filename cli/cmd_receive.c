@@ -328,9 +328,11 @@ int receive_next(struct receive *rx, struct ipc_message **ret_message, bool *ret
 	return cli_fail_ipc(rx->cli, rx->subject, rx->client, r);
 }
 
-void receive_give_back(const struct receive *rx, const struct ipc_message *message,
+void receive_give_back(struct receive *rx, const struct ipc_message *message,
 		       int64_t delay_ms, const char *reason)
 {
+	/* or it would come to us again at once, and be lost with us */
+	rx->receiver = ipc_receiver_free(rx->receiver);
 	if (*ipc_message_get_lease(message) &&
 	    ipc_settle(rx->client, IPC_VERDICT_NACK, ipc_message_get_number(message),
 		       ipc_message_get_lease(message), delay_ms, true, reason) < 0)

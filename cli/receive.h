@@ -61,8 +61,9 @@ int receive_reject(struct receive *receive, const struct ipc_message *message,
 int receive_next(struct receive *receive, struct ipc_message **ret_message,
 		 bool *ret_ended);
 
-/* Hands a message back at no cost: this attempt does not count. delay_ms as ipc_nack(). */
-void receive_give_back(const struct receive *receive, const struct ipc_message *message,
+/* Hands a message back at no cost: this attempt does not count. delay_ms as ipc_nack(). After
+ * it nothing more is to be taken. */
+void receive_give_back(struct receive *receive, const struct ipc_message *message,
 		       int64_t delay_ms, const char *reason);
 
 /* When nothing more comes: was it what was asked for? */

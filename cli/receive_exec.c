@@ -69,7 +69,7 @@ static void describe(char *text, size_t size, int wait_status)
 static void settle_failed(struct executor *x, const struct ipc_message *message,
 			  int wait_status)
 {
-	const struct receive *rx = x->rx;
+	struct receive *rx = x->rx;
 	unsigned long long number = ipc_message_get_number(message);
 	char why[40];
 

@@ -52,7 +52,7 @@ static int reader_gone(const struct printer *p)
 
 static int write_failed(const struct printer *p, int error)
 {
-	const struct receive *rx = p->rx;
+	struct receive *rx = p->rx;
 
 	if (error == -EPIPE)
 		return reader_gone(p);
@@ -129,8 +129,7 @@ static int confirm(const struct printer *p)
 
 /* ---- printing ---- */
 
-static int cannot_read(const struct receive *rx, const struct ipc_message *message,
-		       int error)
+static int cannot_read(struct receive *rx, const struct ipc_message *message, int error)
 {
 	receive_give_back(rx, message, -1, "the receiver could not read it");
 	return cli_fail(rx->cli, rx->subject, "message %llu cannot be read: %s",
@@ -144,7 +143,7 @@ static bool has_no_body(const struct receive *rx, const struct ipc_message *mess
 	return rx->peek && rx->cli->json && ipc_message_get_fd(message) >= 0;
 }
 
-static int print_json(const struct receive *rx, const struct ipc_message *message)
+static int print_json(struct receive *rx, const struct ipc_message *message)
 {
 	_cleanup_free_ char *json = NULL;
 	int r = ipc_message_to_json(message, !has_no_body(rx, message), &json);
@@ -156,7 +155,7 @@ static int print_json(const struct receive *rx, const struct ipc_message *messag
 }
 
 /* What comes out of an open file of the sender's, as it comes. */
-static int print_live(const struct receive *rx, const struct ipc_message *message)
+static int print_live(struct receive *rx, const struct ipc_message *message)
 {
 	struct pollfd fd = { .fd = ipc_message_get_fd(message), .events = POLLIN };
 	char chunk[65536];

@@ -104,7 +104,7 @@ int receive_reject(struct receive *rx, const struct ipc_message *message,
 	return r < 0 ? cli_fail_ipc(rx->cli, rx->subject, rx->client, r) : STATUS_OK;
 }
 
-static int give_back(const struct receive *rx, const struct ipc_message *message,
+static int give_back(struct receive *rx, const struct ipc_message *message,
 		     int64_t delay_ms)
 {
 	if (!rx->no_ack)
@@ -127,7 +127,7 @@ static const char *why_not_replaced(int error)
 }
 
 /* Its name is taken. */
-static int fail_taken(const struct receive *rx, const struct save *save,
+static int fail_taken(struct receive *rx, const struct save *save,
 		      const struct ipc_message *message, const char *name, int error)
 {
 	_cleanup_free_ char *path = join(rx, name);

@@ -351,6 +351,12 @@ done
 run 0 receive m --peek --json
 out_has '"live":true'
 err_is ''
+# What is given back does not come again to the one who has given it back, and is lost with it.
+touch to/log
+run 1 receive m -f -W 2 -o to
+one_error 'to/log exists'
+back m 'ready 1'
+rm to/log
 run 0 receive m -o to
 out_is to/log
 [ "$(cat to/log)" = 'live bytes' ] || fail 'to/log'
