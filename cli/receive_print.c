@@ -137,6 +137,17 @@ static int cannot_read(struct receive *rx, const struct ipc_message *message, in
 			strerror(error));
 }
 
+/* What comes out of a live one would have no end, and is gone when we end. */
+static int cannot_be_json(struct receive *rx, const struct ipc_message *message)
+{
+	receive_give_back(rx, message, 0, "the receiver could not print it as JSON");
+	return cli_fail(
+		rx->cli, rx->subject,
+		"message %llu is live, and its contents do not go into JSON: leave out "
+		"--json, or save it with -o DIR",
+		(unsigned long long)ipc_message_get_number(message));
+}
+
 /* Whoever looks at a queue does not want to read all of its files. */
 static bool has_no_body(const struct receive *rx, const struct ipc_message *message)
 {
@@ -191,6 +202,8 @@ static int print(struct receive *rx, const struct ipc_message *message, bool *re
 		return receive_reject(rx, message, RECEIVE_DIFFERS);
 	}
 	*ret_printed = true;
+	if (rx->cli->json && ipc_message_is_live(message) && !rx->peek)
+		return cannot_be_json(rx, message);
 	if (rx->cli->json)
 		return print_json(rx, message);
 	if (ipc_message_is_live(message))

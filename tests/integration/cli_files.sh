@@ -351,6 +351,14 @@ done
 run 0 receive m --peek --json
 out_has '"live":true'
 err_is ''
+# Its contents do not go into JSON, and so it is not taken.
+for options in --json '--json --no-ack' '--json -f -W 2'; do
+	# shellcheck disable=SC2086 # it is a list
+	run 1 receive m $options
+	out_is ''
+	one_error 'is live, and its contents do not go into JSON: leave out --json'
+	back m 'ready 1'
+done
 # What is given back does not come again to the one who has given it back, and is lost with it.
 touch to/log
 run 1 receive m -f -W 2 -o to
