@@ -175,16 +175,13 @@ static int run(struct cli *cli, int argc, char **argv)
 }
 
 /* So that no socket takes the place of a standard stream that was closed. What is opened
- * here instead cannot be written to: output fails, as it should. */
+ * here instead can be neither read nor written to: input and output fail, as they should. */
 static void fill_standard_streams(void)
 {
-	int fd;
-
-	do
-		fd = open("/dev/null", O_RDONLY);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	if (fd >= 0)
-		close(fd);
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0) /* open(2) takes the lowest that is free */
+			(void)!open("/dev/null",
+				    fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
 
 int main(int argc, char **argv)

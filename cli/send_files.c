@@ -201,6 +201,12 @@ static int name_source(struct files *files, struct source *source)
 
 /* ---- sources ---- */
 
+/* One that was closed has main()'s /dev/null in its place. */
+static bool is_write_only(int fd)
+{
+	return (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY;
+}
+
 static int open_source(struct files *files, struct source *source)
 {
 	if (is_standard_input(source))
@@ -209,6 +215,8 @@ static int open_source(struct files *files, struct source *source)
 		source->fd = open(source->argument, O_RDONLY | O_NOCTTY | O_CLOEXEC);
 	if (source->fd < 0 || fstat(source->fd, &source->st) < 0)
 		return fail(files, source, strerror(errno));
+	if (is_standard_input(source) && is_write_only(source->fd))
+		return fail(files, source, strerror(EBADF));
 	if (!S_ISDIR(source->st.st_mode))
 		return 0;
 	if (is_standard_input(source))

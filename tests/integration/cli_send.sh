@@ -192,6 +192,15 @@ run 1 send l --lines </
 one_error 'line 1: Is a directory'
 run 1 send l </
 one_error 'cannot read standard input: Is a directory'
+# One that is closed is no empty one.
+for arguments in '' '-' '--live -'; do
+	# shellcheck disable=SC2086 # a list
+	run 1 send l $arguments <&-
+	one_error 'cannot read standard input: Bad file descriptor'
+done
+run 1 send l --lines <&-
+one_error 'line 1: Bad file descriptor'
+counts l 'ready 0' || fail 'an empty message was sent'
 
 # With --wait it goes on when there is room again, in order.
 seq 150 >numbers
