@@ -86,6 +86,8 @@ static int take_option(struct send *send, int c)
 
 	switch (c) {
 	case 'm':
+		if (send->text)
+			return cli_usage(send->cli, "there is more than one -m");
 		send->text = optarg;
 		return 0;
 	case 'v':

@@ -60,6 +60,7 @@ wrong "'-' is one argument too many" send a -m x -
 wrong "'c' is one argument too many" send a -m x c
 wrong "'c' is one argument too many" send a --lines - c
 wrong "'c' is one argument too many" send a --lines c
+wrong 'more than one -m' send a -m x --message y
 for pair in '-m x --lines' '-m x --live' '-m x --digest md5' '-m x --as f' '--lines --live' \
 	'--lines --digest md5' '--lines --as f' '--live --digest md5' '--as f x y'; do
 	# shellcheck disable=SC2086 # options, one a word
