@@ -155,6 +155,7 @@ static int check_output(const struct receive *rx)
 static int check(const struct receive *rx, const struct given *given)
 {
 	const char *peek = rx->dead ? "--dead" : "--peek";
+	const bool told = rx->cli->json && !rx->output; /* the lease, also with -q */
 	const struct {
 		bool a, b;
 		const char *a_name, *b_name;
@@ -169,6 +170,8 @@ static int check(const struct receive *rx, const struct given *given)
 		{ rx->no_ack, rx->exec, "--no-ack", "--exec" },
 		{ rx->no_ack, rx->forever, "--no-ack", "-f" },
 		{ rx->no_ack, given->window, "--no-ack", "-W" },
+		{ rx->no_ack && !told, rx->cli->quiet, "--no-ack",
+		  "-q, which tells no lease" },
 		{ rx->exec, given->window, "--exec", "-W (use -j)" },
 		{ rx->exec, rx->lines, "--exec", "--lines" },
 		{ rx->exec, rx->cli->json, "--exec", "--json" },

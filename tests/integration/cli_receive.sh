@@ -90,8 +90,14 @@ run 0 ack "$message" "$lease"
 run 2 ack "$message" "$lease"
 one_error "ack $message: "
 read -r _ _ _ _ message _ _ lease < <(tail -1 err)
-run 0 -q receive p --no-ack
-err_is ''
+# A lease that is told nowhere is of no use.
+for options in '' '--json -o .'; do
+	# shellcheck disable=SC2086 # a list
+	run 1 -q receive p --no-ack $options
+	one_error 'does not go together with -q'
+done
+run 0 -q receive p --no-ack --json
+out_has '"lease":"'
 run 0 receive p --no-ack --json
 read -r message lease < <(sed 's/.*"message":\([0-9]*\).*"lease":"\([^"]*\).*/\1 \2/' out)
 run 0 nack "$message" "$lease" --delay 1h --no-count --reason because
