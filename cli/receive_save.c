@@ -23,7 +23,10 @@ int receive_open_output(struct receive *rx)
 {
 	rx->output_fd = open(rx->output, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (rx->output_fd < 0)
-		return cli_fail(rx->cli, rx->output, "%s", strerror(errno));
+		return cli_fail(rx->cli, rx->subject, "-o %s: %s", rx->output,
+				errno == ENOENT
+					? "there is no such directory; make it first"
+					: strerror(errno));
 	rx->progress = progress_new(rx->cli);
 	return STATUS_OK;
 }

@@ -97,10 +97,10 @@ for option in --force --rename --no-unpack; do
 	wrong "$option is for -o" receive a $option
 done
 run 1 receive a -o nowhere
-one_error 'nowhere: No such file or directory'
+one_error 'receive a: -o nowhere: there is no such directory'
 touch file
 run 1 receive a -o file
-one_error 'file: Not a directory'
+one_error 'receive a: -o file: Not a directory'
 
 wrong 'number and its lease are needed' ack 1
 wrong 'is no number of a message' ack x y
