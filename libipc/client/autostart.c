@@ -155,18 +155,29 @@ static int find_program(struct client_error *error, char **ret_path)
 /* ---- its surroundings ---- */
 
 /* What a daemon may take from the one who happens to start it. */
-static bool is_passed(const char *assignment)
+static bool is_passed(const struct place_env *env, const char *assignment)
 {
-	static const char *const names[] = { "LANG=", "LC_", "TZ=", "XDG_RUNTIME_DIR=" };
+	const struct {
+		const char *name;
+		bool passed;
+	} names[] = {
+		{ "LANG=", true },
+		{ "LC_", true },
+		{ "TZ=", true },
+		{ "XDG_RUNTIME_DIR=", true },
+		{ "XDG_CONFIG_HOME=", env->config_home },
+		{ "XDG_STATE_HOME=", env->state_home },
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (!strncmp(assignment, names[i], strlen(names[i])))
-			return true;
+		if (!strncmp(assignment, names[i].name, strlen(names[i].name)))
+			return names[i].passed;
 	return false;
 }
 
 /* The strings are the program's own, but for home. */
-static void fill_environment(char *home, char *ret_env[static ENV_MAX])
+static void fill_environment(const struct place_env *env, char *home,
+			     char *ret_env[static ENV_MAX])
 {
 	static char path[] =
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -176,7 +187,7 @@ static void fill_environment(char *home, char *ret_env[static ENV_MAX])
 	if (home)
 		ret_env[n++] = home;
 	for (char **e = environ; e && *e && n < ENV_MAX - 1; e++)
-		if (is_passed(*e))
+		if (is_passed(env, *e))
 			ret_env[n++] = *e;
 	ret_env[n] = NULL;
 }
@@ -198,70 +209,59 @@ static int open_log_at(const char *path)
 	return TAKE_FD(fd);
 }
 
-/* Where the daemon keeps its state and its log; without a home it has neither. */
-struct surroundings {
-	char *state, *log;
-	int log_fd;
+/* Where what the daemon says goes: beside its state, as a rule; without a home nowhere. */
+struct log {
+	char *path;
+	int fd;
 };
 
-static void surroundings_deinit(struct surroundings *s)
+static void log_deinit(struct log *log)
 {
-	free(s->state);
-	free(s->log);
-	fd_close(s->log_fd);
+	free(log->path);
+	fd_close(log->fd);
 }
 
-static void surroundings_init(struct surroundings *s, const struct place_env *env)
+static void log_init(struct log *log, const struct place_env *env)
 {
-	*s = (struct surroundings){ .log_fd = -1 };
-	if (place_state_dir(env, &s->state) < 0)
+	_cleanup_free_ char *directory = NULL;
+
+	*log = (struct log){ .fd = -1 };
+	if (place_state_dir(env, &directory) < 0 || make_directories(directory) < 0)
 		return;
-	if (make_directories(s->state) < 0) {
-		free(s->state);
-		s->state = NULL;
-	} else if (asprintf(&s->log, "%s/log", s->state) < 0) {
-		s->log = NULL;
-	} else {
-		s->log_fd = open_log_at(s->log);
-	}
+	if (asprintf(&log->path, "%s/log", directory) < 0)
+		log->path = NULL;
+	else
+		log->fd = open_log_at(log->path);
 }
 
 /* ---- starting ---- */
 
-static int start_failed(const char *program, const struct surroundings *around, int r,
+static int start_failed(const char *program, const struct log *log, int r,
 			struct client_error *error)
 {
 	const char *why = r == -ECHILD	    ? "it ended at once"
 			  : r == -ETIMEDOUT ? "it does not get ready"
 					    : strerror(-r);
-	bool logged = around->log_fd >= 0;
+	bool logged = log->fd >= 0;
 
 	return client_error_set(error, err_trace(r), "cannot start %s: %s%s%s", program,
-				why, logged ? "; see " : "", logged ? around->log : "");
+				why, logged ? "; see " : "", logged ? log->path : "");
 }
 
-static int run(const char *program, char *socket, char *home,
-	       const struct surroundings *around, uint64_t deadline_ns)
+static int run(const struct place_env *env, const char *program, char *socket, char *home,
+	       int log_fd, uint64_t deadline_ns)
 {
 	char name[] = "ipcd", user[] = "--user", at[] = "--socket", tell[] = "--ready-fd",
-	     ready_fd[] = { '0' + SPAWN_READY_FD, '\0' }, state[] = "--state";
-	char *argv[] = { name,
-			 user,
-			 at,
-			 socket,
-			 tell,
-			 ready_fd,
-			 around->state ? state : NULL,
-			 around->state,
-			 NULL };
+	     ready_fd[] = { '0' + SPAWN_READY_FD, '\0' };
+	char *argv[] = { name, user, at, socket, tell, ready_fd, NULL };
 	char *envp[ENV_MAX];
 	struct spawn spawn = {
-		.program = program, .argv = argv, .envp = envp, .log_fd = around->log_fd
+		.program = program, .argv = argv, .envp = envp, .log_fd = log_fd
 	};
 	_cleanup_fd_ int pipe_fd = -1;
 	int r;
 
-	fill_environment(home, envp);
+	fill_environment(env, home, envp);
 	r = spawn_daemon(&spawn, &pipe_fd);
 	return err_trace(r < 0 ? r : spawn_wait_ready(pipe_fd, deadline_ns));
 }
@@ -269,11 +269,11 @@ static int run(const char *program, char *socket, char *home,
 static int start(const struct place_env *env, const char *path, uint64_t deadline_ns,
 		 struct client_error *error)
 {
-	CLEANUP(surroundings_deinit) struct surroundings around;
+	CLEANUP(log_deinit) struct log log;
 	_cleanup_free_ char *program = NULL, *home = NULL, *socket = strdup(path);
 	int r;
 
-	surroundings_init(&around, env);
+	log_init(&log, env);
 	r = find_program(error, &program);
 	if (r < 0)
 		return err_trace(r);
@@ -281,8 +281,8 @@ static int start(const struct place_env *env, const char *path, uint64_t deadlin
 		home = NULL;
 	if (!socket || (env->home && !home))
 		return client_error_set(error, err_origin(-ENOMEM), "no memory");
-	r = run(program, socket, home, &around, deadline_ns);
-	return r < 0 ? start_failed(program, &around, r, error) : 0;
+	r = run(env, program, socket, home, log.fd, deadline_ns);
+	return r < 0 ? start_failed(program, &log, r, error) : 0;
 }
 
 static bool is_nobody(int r)

@@ -48,6 +48,17 @@ static const char *own_home(uid_t uid)
 	return home && stat(home, &st) == 0 && st.st_uid == uid ? home : NULL;
 }
 
+/* Nor are these another user's; but they need not be there yet. */
+static const char *own_directory(const char *name, uid_t uid)
+{
+	const char *path = env_path(name);
+	struct stat st;
+
+	if (path && stat(path, &st) < 0)
+		return errno == ENOENT ? path : NULL;
+	return path && st.st_uid == uid ? path : NULL;
+}
+
 void place_env_init(struct place_env *env)
 {
 	const char *socket = secure_getenv("IPC_SOCKET");
@@ -57,6 +68,8 @@ void place_env_init(struct place_env *env)
 		.socket = socket && *socket ? socket : NULL,
 		.runtime_dir = env_path("XDG_RUNTIME_DIR"),
 		.home = own_home(geteuid()),
+		.state_home = own_directory("XDG_STATE_HOME", geteuid()),
+		.config_home = own_directory("XDG_CONFIG_HOME", geteuid()),
 		.system_socket = "/run/ipcd/socket",
 		.run_user = "/run/user",
 	};
@@ -101,6 +114,8 @@ static int join(char **ret_path, const char *directory, const char *rest)
 
 int place_state_dir(const struct place_env *env, char **ret_path)
 {
+	if (env->state_home)
+		return err_trace(join(ret_path, env->state_home, "/ipcd"));
 	if (!env->home || *env->home != '/')
 		return err_origin(-ENOENT);
 	return err_trace(join(ret_path, env->home, "/.local/state/ipcd"));

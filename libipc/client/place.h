@@ -13,7 +13,9 @@ struct place_env {
 	uid_t uid;		 /* effective */
 	const char *socket;	 /* $IPC_SOCKET */
 	const char *runtime_dir; /* $XDG_RUNTIME_DIR */
-	const char *home; /* $HOME if it is the user's, or from the user database */
+	const char *home;	/* $HOME if it is the user's, or from the user database */
+	const char *state_home; /* $XDG_STATE_HOME, if it is not another user's */
+	const char *config_home;   /* $XDG_CONFIG_HOME, likewise; only for the daemon */
 	const char *system_socket; /* /run/ipcd/socket */
 	const char *run_user;	   /* /run/user */
 	char *database_home;
@@ -43,7 +45,8 @@ void place_deinit(struct place *place);
 int place_find(const struct place_env *env, unsigned int flags,
 	       struct place *ret_place) MUST_CHECK;
 
-/* Where a user's daemon keeps its state: ~/.local/state/ipcd. -ENOENT without a home. */
+/* Where a user's daemon keeps its state, unless its configuration says something else:
+ * $XDG_STATE_HOME/ipcd or ~/.local/state/ipcd. -ENOENT without a home. */
 int place_state_dir(const struct place_env *env, char **ret_path) MUST_CHECK;
 
 /* A user has one daemon, wherever its socket is: the lock of its state names the socket.

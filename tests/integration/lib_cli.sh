@@ -20,7 +20,7 @@ DIR=$(mktemp -d) || exit 1
 cd "$DIR" || exit 1
 chmod 755 .
 mkfifo never # nothing ever comes out of it: what a pause is made of
-unset XDG_RUNTIME_DIR
+unset XDG_RUNTIME_DIR XDG_STATE_HOME XDG_CONFIG_HOME
 export HOME=$DIR IPC_SOCKET=$DIR/socket IPC_AUTOSTART=0
 status=0 failures=0 daemon_pid='' waiting_pid=''
 

@@ -72,16 +72,17 @@ static void serve(int listener)
 }
 
 /* Another daemon, at runtime/ipcd, has the lock of the state. */
-static int lose(const char *state)
+static int lose(void)
 {
+	const char *home = getenv("HOME");
 	char path[PATH_MAX];
 	FILE *lock;
 
-	snprintf(path, sizeof(path), "%s/lock", state);
+	snprintf(path, sizeof(path), "%s/.local/state/ipcd/lock", home);
 	lock = fopen(path, "w");
 	if (lock) {
 		fprintf(lock, "%.*s/runtime/ipcd/socket\n",
-			(int)(strstr(state, "/home/") - state), state);
+			(int)(strrchr(home, '/') - home), home);
 		fclose(lock);
 	}
 	return 1;
@@ -89,17 +90,19 @@ static int lose(const char *state)
 
 static int be_daemon(int argc, char **argv)
 {
+	const char *state = getenv("XDG_STATE_HOME"), *config = getenv("XDG_CONFIG_HOME");
 	char arguments[64] = "other";
 	int listener;
 
-	if (argc >= 6 && !strcmp(argv[1], "--user") && !strcmp(argv[2], "--socket") &&
+	if (argc == 6 && !strcmp(argv[1], "--user") && !strcmp(argv[2], "--socket") &&
 	    !strcmp(argv[4], "--ready-fd"))
-		snprintf(arguments, sizeof(arguments), "%s ready-fd %s %s", argv[0],
-			 argv[5], argc == 8 ? argv[6] : "none");
+		snprintf(arguments, sizeof(arguments), "%s ready-fd %s", argv[0],
+			 argv[5]);
 	note_start(arguments);
 	if (mode_is("loses"))
-		return lose(argv[7]);
-	fprintf(stderr, "to the log\n");
+		return lose();
+	fprintf(stderr, "to the log%s%s\n", state ? strrchr(state, '/') : "",
+		config ? strrchr(config, '/') : "");
 	alarm(30);
 	unlink(argv[3]);
 	listener = fake_bind(argv[3]);
@@ -136,6 +139,8 @@ static int setup(void **state)
 	setenv("SECRET", "1", 1);
 	unsetenv("INVOCATION_ID");
 	unsetenv("IPC_AUTOSTART");
+	unsetenv("XDG_STATE_HOME");
+	unsetenv("XDG_CONFIG_HOME");
 	*state = t;
 	return 0;
 }
@@ -220,7 +225,7 @@ static void test_start(void **state)
 	assert_string_equal(ipc_client_get_socket(client), t->socket);
 	assert_string_equal(
 		contents(t, "starts"),
-		"ipcd ready-fd 3 --state cwd / umask 077 fds 4 leader 0 session 1 secret 0 "
+		"ipcd ready-fd 3 cwd / umask 077 fds 4 leader 0 session 1 secret 0 "
 		"usr1 1 0\n");
 	assert_int_equal(waitpid(-1, NULL, WNOHANG | __WALL), -1); /* no child was left */
 	assert_int_equal(errno, ECHILD);
@@ -382,6 +387,40 @@ static void test_failing(void **state)
 	assert_string_equal(contents(t, ".local/state/ipcd/log"), "no luck\n");
 }
 
+/* The user's, and so where the log and the lock are. */
+static void test_state_home(void **state)
+{
+	struct place_of_test *t = *state;
+	struct ipc_client *client;
+	char state_home[64], config_home[64];
+
+	snprintf(state_home, sizeof(state_home), "%s/new/s", t->home);
+	snprintf(config_home, sizeof(config_home), "%s/c", t->home);
+	assert_int_equal(mkdir(config_home, 0700), 0);
+	setenv("XDG_STATE_HOME", state_home, 1);
+	setenv("XDG_CONFIG_HOME", config_home, 1);
+	client = start(0);
+	assert_string_equal(contents(t, "new/s/ipcd/log"), "to the log/s/c\n");
+	assert_null(contents(t, ".local/state/ipcd/log"));
+	ipc_client_close(client);
+}
+
+/* What sudo(8) has kept, or means another place each time, is not passed on. */
+static void test_foreign_homes(void **state)
+{
+	struct place_of_test *t = *state;
+	char path[64];
+
+	snprintf(path, sizeof(path), "%s/foreign", t->dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	if (geteuid() == 0)
+		assert_int_equal(chown(path, 1234, 1234), 0);
+	setenv("XDG_STATE_HOME", geteuid() ? "/" : path, 1);
+	setenv("XDG_CONFIG_HOME", "relative/c", 1);
+	ipc_client_close(start(0));
+	assert_string_equal(contents(t, ".local/state/ipcd/log"), "to the log\n");
+}
+
 /* Without a place for a log the daemon is started all the same. */
 static void test_no_log(void **state)
 {
@@ -392,7 +431,7 @@ static void test_no_log(void **state)
 	close(open(path, O_CREAT | O_WRONLY,
 		   0600)); /* a file where a directory should be */
 	ipc_client_close(start(0));
-	assert_int_equal(strncmp(contents(t, "starts"), "ipcd ready-fd 3 none ", 21), 0);
+	assert_int_equal(strncmp(contents(t, "starts"), "ipcd ready-fd 3 cwd ", 20), 0);
 }
 
 /* The lock of the state, as a daemon leaves it. */
@@ -451,6 +490,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_forbidden, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_not_in_services, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failing, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_state_home, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_foreign_homes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_log, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_daemon_at_another_place, setup,
 						teardown),

@@ -85,6 +85,8 @@ static void test_choice(void **state)
 
 	/* nothing is there: beside the state */
 	expect(p, 0, PLACE_USER, p->home, "/.local/state/ipcd/socket");
+	p->env.state_home = "/s";
+	expect(p, 0, PLACE_USER, "/s", "/ipcd/socket");
 	make(p->dir, "run");
 	make(p->dir, "run/1234");
 	expect(p, 0, PLACE_USER, p->run_user, "/1234/ipcd/socket");
@@ -128,11 +130,15 @@ static void test_environment(void **state)
 	setenv("IPC_SOCKET", "/given/socket", 1);
 	setenv("XDG_RUNTIME_DIR", "relative", 1);
 	setenv("HOME", home, 1);
+	setenv("XDG_STATE_HOME", home, 1);
+	setenv("XDG_CONFIG_HOME", "/nobody/has/made/this", 1);
 	place_env_init(&env);
 	assert_int_equal(env.uid, geteuid());
 	assert_string_equal(env.socket, "/given/socket");
 	assert_null(env.runtime_dir);
 	assert_string_equal(env.home, home);
+	assert_string_equal(env.state_home, home);
+	assert_string_equal(env.config_home, "/nobody/has/made/this");
 	assert_string_equal(env.system_socket, "/run/ipcd/socket");
 	place_env_deinit(&env);
 	assert_int_equal(ipc_socket_path(0, &path), 0);
@@ -151,10 +157,14 @@ static void test_environment(void **state)
 	assert_true(!env.home || *env.home == '/'); /* from the user database */
 	place_env_deinit(&env);
 	setenv("HOME", geteuid() ? "/" : home, 1);
+	setenv("XDG_STATE_HOME", getenv("HOME"), 1);
+	setenv("XDG_CONFIG_HOME", "relative", 1);
 	if (geteuid() == 0)
 		assert_int_equal(chown(home, 1234, 1234), 0);
 	place_env_init(&env);
 	assert_true(!env.home || strcmp(env.home, getenv("HOME")) != 0);
+	assert_null(env.state_home);
+	assert_null(env.config_home);
 	place_env_deinit(&env);
 	rmdir(home);
 	free(home);

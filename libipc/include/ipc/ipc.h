@@ -78,7 +78,8 @@ enum ipc_open_flags {
  *
  * Without flags: $IPC_SOCKET if set; else the system's /run/ipcd/socket if it exists; else
  * the user's: $XDG_RUNTIME_DIR/ipcd/socket, /run/user/UID/ipcd/socket or, without such a
- * directory, ~/.local/state/ipcd/socket. Set-user-ID programs ignore the environment.
+ * directory, $XDG_STATE_HOME/ipcd/socket or ~/.local/state/ipcd/socket. Set-user-ID programs
+ * ignore the environment.
  *
  * Returns: 0; -EINVAL both flags; -ENOENT no place for a user's socket can be found
  * Blocking: no (looks at the file system). Threads: any. Since: 0.1. Source: ipc(1)
