@@ -192,7 +192,6 @@ static void fill_environment(const struct place_env *env, char *home,
 	ret_env[n] = NULL;
 }
 
-/* -1: there can be none. */
 static int open_log_at(const char *path)
 {
 	_cleanup_fd_ int fd = open(path,
@@ -201,9 +200,10 @@ static int open_log_at(const char *path)
 				   0600);
 	struct stat st;
 
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
-	    st.st_uid != geteuid())
-		return -1;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_origin(-errno);
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid())
+		return err_origin(-EPERM);
 	if (st.st_size > LOG_MAX)
 		(void)!ftruncate(fd, 0);
 	return TAKE_FD(fd);
@@ -211,8 +211,8 @@ static int open_log_at(const char *path)
 
 /* Where what the daemon says goes: beside its state, as a rule; without a home nowhere. */
 struct log {
-	char *path;
-	int fd;
+	char *path; /* or that of the directory which cannot be made */
+	int fd;	    /* or a negative errno */
 };
 
 static void log_deinit(struct log *log)
@@ -224,12 +224,16 @@ static void log_deinit(struct log *log)
 static void log_init(struct log *log, const struct place_env *env)
 {
 	_cleanup_free_ char *directory = NULL;
+	int r = place_state_dir(env, &directory);
 
-	*log = (struct log){ .fd = -1 };
-	if (place_state_dir(env, &directory) < 0 || make_directories(directory) < 0)
+	*log = (struct log){ .fd = r };
+	if (r < 0)
 		return;
-	if (asprintf(&log->path, "%s/log", directory) < 0)
-		log->path = NULL;
+	log->fd = make_directories(directory);
+	if (log->fd < 0)
+		log->path = TAKE_PTR(directory);
+	else if (asprintf(&log->path, "%s/log", directory) < 0)
+		*log = (struct log){ .fd = -ENOMEM };
 	else
 		log->fd = open_log_at(log->path);
 }
@@ -242,10 +246,17 @@ static int start_failed(const char *program, const struct log *log, int r,
 	const char *why = r == -ECHILD	    ? "it ended at once"
 			  : r == -ETIMEDOUT ? "it does not get ready"
 					    : strerror(-r);
-	bool logged = log->fd >= 0;
 
-	return client_error_set(error, err_trace(r), "cannot start %s: %s%s%s", program,
-				why, logged ? "; see " : "", logged ? log->path : "");
+	if (log->fd >= 0)
+		return client_error_set(error, err_trace(r),
+					"cannot start %s: %s; see %s", program, why,
+					log->path);
+	if (log->path)
+		return client_error_set(
+			error, err_trace(r),
+			"cannot start %s: %s, and there is no log: %s: %s", program, why,
+			log->path, strerror(-log->fd));
+	return client_error_set(error, err_trace(r), "cannot start %s: %s", program, why);
 }
 
 static int run(const struct place_env *env, const char *program, char *socket, char *home,

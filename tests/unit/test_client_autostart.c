@@ -363,7 +363,7 @@ static void test_not_in_services(void **state)
 static void test_failing(void **state)
 {
 	struct place_of_test *t = *state;
-	char path[128];
+	char path[128], log[128];
 	FILE *file;
 
 	setenv("IPC_DAEMON", "/nowhere/ipcd", 1);
@@ -385,6 +385,15 @@ static void test_failing(void **state)
 	fclose(file);
 	assert_refused(-ECHILD, "script: it ended at once; see ");
 	assert_string_equal(contents(t, ".local/state/ipcd/log"), "no luck\n");
+
+	/* why it says nothing is the reason it has ended, as a rule */
+	snprintf(log, sizeof(log), "%s/.local/state/ipcd/log", t->home);
+	assert_int_equal(unlink(log), 0);
+	assert_int_equal(mkdir(log, 0700), 0);
+	assert_refused(-ECHILD, "/.local/state/ipcd/log: Is a directory");
+	setenv("XDG_STATE_HOME", path, 1);
+	assert_refused(-ECHILD, "it ended at once, and there is no log: ");
+	assert_refused(-ECHILD, "/script/ipcd: Not a directory");
 }
 
 /* The user's, and so where the log and the lock are. */
