@@ -127,8 +127,19 @@ static int connect_waiting(int fd, const struct sockaddr_un *address,
 	}
 }
 
+static bool is_other_file(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && !S_ISSOCK(st.st_mode);
+}
+
 static int connect_failed(const char *path, struct client_error *error, int r)
 {
+	/* connect(2) says the same of a socket that nobody serves */
+	if (r == -ECONNREFUSED && is_other_file(path))
+		return client_error_set(error, err_origin(-ENOTSOCK),
+					"%s is not a socket", path);
 	if (r == -ENOENT || r == -ECONNREFUSED)
 		return client_error_set(error, r, "no daemon at %s: %s", path,
 					strerror(-r));

@@ -134,6 +134,9 @@ for line in 'send a -m x' 'send a --lines' 'receive a' 'ack 1 y' 'ping' 'status'
 done
 run 5 --socket /nonexistent/x ping
 one_error /nonexistent/x
+touch regular
+run 5 --socket "$DIR/regular" ping
+err_is "ipc: ping: $DIR/regular is not a socket"
 run 1 --socket "/$(printf '%0200d' 0)" ping
 run 5 ping --user
 one_error "$DIR/.local/state/ipcd/socket"

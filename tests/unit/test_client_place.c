@@ -194,6 +194,9 @@ static void test_nobody(void **state)
 	close(fake_bind(path));
 	refuse(path, -ECONNREFUSED, path);
 	unlink(path);
+	close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	refuse(path, -ENOTSOCK, "socket is not a socket");
+	unlink(path);
 	snprintf(long_path, sizeof(long_path), "%s/%0107d", dir, 1);
 	refuse(long_path, -ENAMETOOLONG, "at most 107 bytes");
 	snprintf(path, sizeof(path), "%s/none/socket", dir);

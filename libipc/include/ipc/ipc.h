@@ -97,10 +97,10 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_socket_path(unsigned int flags, char **ret_pat
  * The listener must be root, this user, or the owner of the socket in a directory of
  * root's; the directory must not be writable by others.
  *
- * Returns: 0; -ENOENT no socket there; -ECONNREFUSED nobody listens; -EACCES may not
- * connect; -EPERM the directory or the listener is not to be trusted; -ENAMETOOLONG;
- * -EINVAL flags; -ECHILD with IPC_OPEN_AUTOSTART: the daemon could not be started; otherwise
- * as at the top
+ * Returns: 0; -ENOENT no socket there; -ENOTSOCK another file is there; -ECONNREFUSED
+ * nobody listens; -EACCES may not connect; -EPERM the directory or the listener is not to
+ * be trusted; -ENAMETOOLONG; -EINVAL flags; -ECHILD with IPC_OPEN_AUTOSTART: the daemon
+ * could not be started; otherwise as at the top
  * Blocking: until connected and greeted, at most the default timeout. Threads: any.
  * Since: 0.1. Source: ipc-protocol(7) hello
  */
