@@ -133,7 +133,7 @@ FNR == NR && in_enum {
 }
 FNR == NR && current {
 	line = $0
-	sub(/^\t+ */, " ", line)
+	sub(/^[ \t]*/, text ? " " : "", line)
 	text = text line
 	if (/;$/) {
 		keep_declaration(text)

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # The manual pages, written and generated ones, are formatted without a warning. man exits
-# 0 even when it warns. And ipc-protocol(7) has every operation of the daemon's table.
+# 0 even when it warns. Each function of the library has its prototype in one of them. And
+# ipc-protocol(7) has every operation of the daemon's table.
 
 command -v man >/dev/null || { echo "skipped: there is no man"; exit 77; }
 
@@ -19,6 +20,13 @@ for page in {,"$build"/}{cli,daemon,libipc/man}/*.[1-8]; do
 	echo "$page: $warnings"
 	status=1
 done
+
+prototypes=$(cat "$build"/libipc/man/*.3 | grep '^\\fB.*;\\fP$')
+while IFS=$'\t' read -r name _; do
+	grep -q "[ *]$name(" <<<"$prototypes" && continue
+	echo "libipc/man: no prototype of $name in a SYNOPSIS"
+	status=1
+done < <(perl tests/lint/public.pl libipc/include/ipc/ipc.h)
 
 protocol=libipc/man/ipc-protocol.7.in
 ops=$(sed -n 's/^\t{ "\([a-z]*\)", op_.*/\1/p' daemon/dispatch.c)
