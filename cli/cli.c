@@ -218,11 +218,17 @@ int cli_parse_plain(struct cli *cli, int argc, char **argv, int min, int max)
 int cli_parse_time(const struct cli *cli, const char *option, const char *text,
 		   int64_t *ret_ms)
 {
-	if (!parse_time(text, ret_ms))
+	switch (parse_time(text, ret_ms)) {
+	case 0:
+		return 0;
+	case -ERANGE:
+		return cli_usage(cli, "%s is at most " TIME_MAX ", not '%s'", option,
+				 text);
+	default:
 		return cli_usage(cli,
 				 "%s needs a time as 500ms, 2s, 5m, 2h or 1d, not '%s'",
 				 option, text);
-	return 0;
+	}
 }
 
 void cli_help(const struct command *command)

@@ -63,9 +63,6 @@ static int take_number(const struct receive *rx, char option, uint64_t max, uint
 {
 	if (parse_number(optarg, max, ret) && *ret > 0)
 		return 0;
-	if (max == COUNT_MAX)
-		return cli_usage(rx->cli, "-%c needs a number from 1 on, not '%s'",
-				 option, optarg);
 	return cli_usage(rx->cli, "-%c needs a number from 1 to %llu, not '%s'", option,
 			 (unsigned long long)max, optarg);
 }

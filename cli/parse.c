@@ -2,10 +2,11 @@
 
 #include "parse.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <string.h>
 
-#define TIME_MAX_MS INT64_C(31536000000000) /* ipc-protocol(7): wait_max, 1000 years */
+#define TIME_MAX_MS INT64_C(31536000000000) /* ipc-protocol(7): wait_max, TIME_MAX */
 
 bool parse_number(const char *text, uint64_t max, uint64_t *ret_value)
 {
@@ -41,7 +42,7 @@ static int64_t unit_ms(const char *unit)
 }
 
 /* Integers all the way: 0.3 s is 300 ms, and no time is lost to rounding. */
-bool parse_time(const char *text, int64_t *ret_ms)
+int parse_time(const char *text, int64_t *ret_ms)
 {
 	const char *digits = "0123456789";
 	size_t whole = strspn(text, digits), fraction = 0;
@@ -51,23 +52,23 @@ bool parse_time(const char *text, int64_t *ret_ms)
 	if (*unit == '.') {
 		fraction = strspn(unit + 1, digits);
 		if (fraction == 0)
-			return false;
+			return -EINVAL;
 		unit += 1 + fraction;
 	}
 	scale = unit_ms(unit);
 	if (whole + fraction == 0 || scale == 0)
-		return false;
+		return -EINVAL;
 	for (size_t i = 0; i < whole; i++) {
 		ms = ms * 10 + (text[i] - '0') * scale;
 		if (ms > TIME_MAX_MS)
-			return false;
+			return -ERANGE;
 	}
 	/* From the last digit on, each rounding up: no digit is ever too far to count. */
 	for (size_t i = fraction; i-- > 0;)
 		rest = ((text[whole + 1 + i] - '0') * scale + rest + 9) / 10;
 	ms += rest;
 	if (ms > TIME_MAX_MS)
-		return false;
+		return -ERANGE;
 	*ret_ms = ms;
-	return true;
+	return 0;
 }

@@ -70,9 +70,13 @@ wrong "not 'sha1'" send a x --digest sha1
 for priority in 10 -1 x ''; do
 	wrong 'the priority is 0' send a -m x -p "$priority"
 done
-for time in '' x 1x -1 1.s 1e3 ' 1' 1ss 1001y 400000d 99999999999999999999; do
+for time in '' x 1x -1 1.s 1e3 ' 1' 1ss 1001y; do
 	wrong 'needs a time' send a -m x --delay="$time"
 	wrong 'needs a time' receive a -w "$time"
+done
+for time in 365001d 31536000000.001 99999999999999999999; do
+	wrong "--delay is at most 365000d, not '$time'" send a -m x --delay $time
+	wrong "--ack-wait is at most 365000d, not '$time'" receive a --ack-wait $time
 done
 wrong 'cannot be' send a -m x --ttl 0
 wrong 'needs a JSON object' send a -m x --meta '{'
@@ -82,6 +86,7 @@ for number in 0 x -1 ''; do
 	wrong '-n needs a number' receive a -n "$number"
 	wrong '-j needs a number' receive a -j "$number" --exec true
 done
+wrong '-n needs a number from 1 to 9007199254740991' receive a -n 99999999999999999999
 wrong 'from 1 to 65536' receive a -W 65537
 wrong 'a command is missing after --exec' receive a --exec
 wrong '-j is for --exec' receive a -j 2
