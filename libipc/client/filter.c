@@ -122,6 +122,8 @@ static bool parse_age(const char *text, uint64_t *ret_ms)
 	return *ret_ms <= LIMIT_WAIT_MAX;
 }
 
+_Static_assert(LIMIT_WAIT_MAX == 365000 * INT64_C(86400000), "add_age() says so");
+
 static int add_age(struct parser *p)
 {
 	bool older = !strcmp(p->op, ">"), newer = !strcmp(p->op, "<");
@@ -130,7 +132,7 @@ static int add_age(struct parser *p)
 	if ((!older && !newer) || !parse_age(p->value, &ms))
 		return refuse(p, -EINVAL,
 			      "age goes as age>1h or age<30s, with a time in ms, s, m, "
-			      "h or d");
+			      "h or d, at most 365000d");
 	return err_trace(set_member(p, older ? OLDER_MS : NEWER_MS, ms));
 }
 
@@ -188,10 +190,13 @@ static int add_range(struct parser *p, enum member least, uint64_t most,
 	return err_trace(r);
 }
 
+_Static_assert(LIMIT_NUMBER_MAX == 9007199254740991, "add_attempt() says so");
+
 static int add_attempt(struct parser *p)
 {
 	return add_range(p, ATTEMPT_MIN, LIMIT_NUMBER_MAX,
-			 "attempt goes as attempt>=3, attempt<2 or attempt=1");
+			 "attempt goes as attempt>=3, attempt<2 or attempt=1, at most "
+			 "9007199254740991");
 }
 
 static int add_priority(struct parser *p)
@@ -222,6 +227,12 @@ static int json_type_of(const char *value)
 	return r == JSON_OBJECT ? JSON_ARRAY : r;
 }
 
+static bool has_only_digits(const char *number)
+{
+	number += *number == '-';
+	return !number[strspn(number, "0123456789")];
+}
+
 _Static_assert(LIMIT_FILTER_META_MAX == 16, "add_meta() says so");
 
 static int put_value(struct parser *p, const char *key)
@@ -231,8 +242,13 @@ static int put_value(struct parser *p, const char *key)
 	if (type < 0)
 		return err_trace(type);
 	if (type == JSON_NUMBER)
-		return refuse(p, -EINVAL,
-			      "only integers can be compared; in \"...\" it is a text");
+		return refuse(
+			p, -EINVAL,
+			has_only_digits(p->value)
+				? "out of range: an integer has at most 64 bits; in "
+				  "\"...\" it is a text"
+				: "only integers can be compared; in \"...\" it is a "
+				  "text");
 	if (type == JSON_ARRAY && strchr(p->value, '"'))
 		return refuse(
 			p, -EINVAL,

@@ -153,8 +153,11 @@ static int add_number(struct buf *json, const char *value)
 {
 	uint64_t number;
 
-	if (!parse_u64(value, LIMIT_NUMBER_MAX, &number))
-		return err_origin(-EINVAL);
+	if (!parse_u64(value, LIMIT_NUMBER_MAX, &number)) {
+		bool large = *value && !value[strspn(value, "0123456789")];
+
+		return err_origin(large ? -EOVERFLOW : -EINVAL);
+	}
 	return err_trace(buf_printf(json, "%llu", (unsigned long long)number));
 }
 
@@ -230,10 +233,16 @@ static int unknown_key(const char *text, size_t size, struct client_error *error
 				r < 0 ? "others" : list.data);
 }
 
+_Static_assert(LIMIT_NUMBER_MAX == 9007199254740991, "bad_value() says so");
+
 static int bad_value(int i, const char *value, int r, struct client_error *error)
 {
 	const char *why = r == -EINVAL || r == -ENOENT ? known[i].expected : strerror(-r);
 
+	if (r == -EOVERFLOW) {
+		why = "out of range: it is at most 9007199254740991";
+		r = err_origin(-EINVAL);
+	}
 	return client_error_set(error, r, "%s=%s: %s", known[i].key, value, why);
 }
 

@@ -62,6 +62,10 @@ run 1 name create new backoff=1,,2
 one_error 'milliseconds'
 run 1 name create new durable=yes
 one_error 'durable=yes: true or false is expected'
+run 1 name create q4 queue_messages=99999999999999999999
+one_error 'queue_messages=99999999999999999999: out of range: it is at most 9007199254740991'
+run 1 name create q4 backoff=1,9007199254740992
+one_error 'out of range'
 run 2 name create 'no..name'
 one_error 'name create no..name: '
 run 2 name ls new
