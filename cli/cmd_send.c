@@ -57,7 +57,10 @@ static int take_meta(struct send *send)
 	case -ENOMEM:
 		return cli_usage(send->cli, "no memory for --meta");
 	default:
-		return cli_usage(send->cli, "--meta needs a JSON object, as '{\"a\":1}'");
+		return cli_usage(
+			send->cli,
+			"--meta needs a JSON object, as '{\"a\":1}', without NUL "
+			"(\\u0000) and with no key twice");
 	}
 }
 

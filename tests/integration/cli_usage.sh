@@ -79,7 +79,10 @@ for time in 365001d 31536000000.001 99999999999999999999; do
 	wrong "--ack-wait is at most 365000d, not '$time'" receive a --ack-wait $time
 done
 wrong 'cannot be' send a -m x --ttl 0
-wrong 'needs a JSON object' send a -m x --meta '{'
+for meta in '{' '{"a":1,"a":2}' '{"a":"\u0000"}'; do
+	wrong 'needs a JSON object' send a -m x --meta "$meta"
+	err_has 'without NUL (\u0000) and with no key twice'
+done
 wrong 'too large' send a -m x --meta "{\"a\":\"$(printf '%033000d' 0)\"}"
 
 for number in 0 x -1 ''; do
