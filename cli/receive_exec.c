@@ -330,9 +330,11 @@ int receive_exec(struct receive *rx)
 	if (x.signal_fd >= 0)
 		close(x.signal_fd);
 	free(x.jobs);
-	/* Stopped before what was asked for had come. */
 	if (x.status == STATUS_OK && x.n_stops > 0 && rx->taken < rx->count)
-		return STATUS_LOCAL;
+		return cli_fail(rx->cli, rx->subject,
+				"stopped by a signal when %llu of %llu messages had come",
+				(unsigned long long)rx->taken,
+				(unsigned long long)rx->count);
 	if (x.status == STATUS_OK)
 		x.status = receive_status(rx);
 	return x.status == STATUS_OK && rx->rejected ? STATUS_REFUSED : x.status;

@@ -189,6 +189,13 @@ kill -TERM "$waiting_pid"
 end_ipc 0
 err_is ''
 
+# Without -f something was asked for that has not come.
+start_ipc receive idle -n 2 --exec true
+wait_for counts idle 'receivers 1'
+kill -TERM "$waiting_pid"
+end_ipc 1
+one_error 'receive idle: stopped by a signal when 0 of 2 messages had come'
+
 # ---- the daemon ends while a command runs ----
 
 rm -f go started.*
