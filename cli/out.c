@@ -198,31 +198,18 @@ void out_print(const char *format, ...)
 
 /* ---- standard error ---- */
 
-static void sink_memory(void *to, const void *data, size_t size)
-{
-	char **end = to;
-
-	memcpy(*end, data, size);
-	*end += size;
-}
-
 /* In one write, so that the lines of several processes do not mix. */
 void out_error(const char *line)
 {
-	size_t size = strlen(line);
-	char *text = malloc(4 * size + 1), *end = text;
+	_cleanup_free_ char *text = text_escape_name(line);
+	size_t size = text ? strlen(text) : 0;
 
 	if (!text)
 		return;
-	text_escape(line, size, false, sink_memory, &end);
-	for (char *c = text; c < end; c++)
-		if (*c == '\n')
-			*c = ' ';
-	*end++ = '\n';
+	text[size++] = '\n'; /* in the place of its NUL */
 	if (out.guard)
 		out.guard(out.guarded);
-	(void)!write(STDERR_FILENO, text, (size_t)(end - text));
-	free(text);
+	(void)!write(STDERR_FILENO, text, size);
 }
 
 /* ---- tables ---- */

@@ -131,6 +131,12 @@ wrong 'an argument is missing' disconnect
 wrong 'not the number of a peer' disconnect x
 wrong 'one argument too many' peers x
 
+# ---- what others have written is harmless, and one line ----
+
+run 1 receive a -o $'no\e[31mdir\n'
+err_is 'ipc: receive a: -o no\x1b[31mdir\x0a: there is no such directory; make it first'
+wrong "no command 'a\x0ab'" $'a\nb'
+
 # ---- no daemon: status 5, and where it was looked for ----
 
 for line in 'send a -m x' 'send a --lines' 'receive a' 'ack 1 y' 'ping' 'status' 'status a' \
