@@ -33,6 +33,13 @@ static int64_t count(const struct ipc_record *record)
 	return sum;
 }
 
+/* Also false for the daemon's own user, who may delete all: then --force is just not told. */
+static bool is_ours(const struct ipc_record *record)
+{
+	return geteuid() == 0 ||
+	       ipc_record_get_integer(record, "owner_uid") == (int64_t)geteuid();
+}
+
 /* STATUS_OK if nothing is lost with the name. */
 static int check_empty(const struct delete *delete, const char *name)
 {
@@ -45,6 +52,11 @@ static int check_empty(const struct delete *delete, const char *name)
 		return cli_fail_ipc(delete->cli, name, delete->client, r);
 	record = ipc_list_next(list);
 	n = record ? count(record) : 0;
+	if (n > 0 && !is_ours(record))
+		return cli_fail(delete->cli, name,
+				"there %s %lld message%s in it, and it belongs to %s",
+				n == 1 ? "is" : "are", n, n == 1 ? "" : "s",
+				ipc_record_get_string(record, "owner"));
 	if (n > 0)
 		return cli_fail(delete->cli, name,
 				"there %s %lld message%s in it; --force deletes %s, too",

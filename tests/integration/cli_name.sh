@@ -184,6 +184,10 @@ elsewhere does not exist; $OTHER may not make it"
 		[ $status = 4 ] || fail "$line: status $status: $(cat err)"
 		one_error "name ${line%% *} in.x: "
 	done
+	run 0 send in.x -m x
+	as_other name delete in.x
+	[ $status = 1 ] || fail "delete: status $status: $(cat err)"
+	err_is 'ipc: name delete in.x: there is 1 message in it, and it belongs to root'
 	as_other name create elsewhere
 	[ $status = 4 ] || fail "create: status $status: $(cat err)"
 	as_other name create "@$OTHER.mine" mode=0600
