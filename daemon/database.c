@@ -310,6 +310,12 @@ static int open_sqlite(struct database *db, unsigned int *ret_other)
 	return err_trace(r);
 }
 
+static int open_to_look(struct database *db)
+{
+	db->file_fd = open(db->path, O_PATH | O_CLOEXEC | O_NOFOLLOW);
+	return db->file_fd < 0 ? err_origin(-errno) : 0;
+}
+
 int database_open(struct database **ret_db, const char *directory, const char *file,
 		  struct spool *spool, unsigned int *ret_other)
 {
@@ -320,7 +326,7 @@ int database_open(struct database **ret_db, const char *directory, const char *f
 	*ret_other = 0;
 	if (!db)
 		return err_origin(-ENOMEM);
-	db->commits_fd = -1;
+	db->commits_fd = db->file_fd = -1;
 	db->spool = spool;
 	if (asprintf(&db->path, "%s/%s", directory, file) < 0) {
 		db->path = NULL;
@@ -331,6 +337,8 @@ int database_open(struct database **ret_db, const char *directory, const char *f
 		if (r == 0)
 			r = open_sqlite(db, ret_other);
 		umask(before);
+		if (r == 0)
+			r = open_to_look(db);
 	}
 	if (r < 0) {
 		if (db->sqlite)
@@ -349,6 +357,7 @@ struct database *database_close(struct database *db)
 		sqlite3_finalize(db->statements[i]);
 	sqlite3_close(db->sqlite);
 	fd_close(db->commits_fd);
+	fd_close(db->file_fd);
 	free(db->path);
 	free(db);
 	return NULL;
@@ -438,6 +447,14 @@ static bool needs_head(const struct database *db, const struct store_head *head)
 	       head->clean != db->had.clean;
 }
 
+/* With the whole directory, as a rule: then what was written ends with the process. */
+static int check_linked(const struct database *db)
+{
+	struct stat st;
+
+	return fstat(db->file_fd, &st) == 0 && st.st_nlink == 0 ? err_origin(-ENOENT) : 0;
+}
+
 int database_commit(struct database *db, struct store_head *head)
 {
 	int r = 0;
@@ -455,6 +472,8 @@ int database_commit(struct database *db, struct store_head *head)
 		r = spool_failed(db, spool_sync(db->spool));
 	if (r == 0)
 		r = run(db, COMMIT);
+	if (r == 0)
+		r = spool_failed(db, check_linked(db));
 	if (r < 0) {
 		db->had = (struct store_head){ 0 };
 		return err_trace(r);

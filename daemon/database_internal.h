@@ -32,6 +32,7 @@ struct database {
 	struct spool *spool; /* borrowed */
 	char *path;
 	int commits_fd;	       /* the file `commits` */
+	int file_fd;	       /* the database's, only to be looked at (O_PATH) */
 	uint64_t live, before; /* rows of messages, and at the start of the transaction */
 	uint64_t commits;
 	uint64_t next_number;  /* behind the messages that were read or put */
