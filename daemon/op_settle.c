@@ -81,6 +81,16 @@ static bool has_lease(const struct settlement *s, struct message *m)
 	       is_token(s, m, peer->who.uid);
 }
 
+/* touch alone: the token is good, but there is nothing to prolong. */
+static bool is_ended_lease(const struct settlement *s, uint64_t number)
+{
+	struct message *m = message_find(&s->call->server->broker, number);
+
+	return m && s->needs_holder && s->lease && m->state != MESSAGE_LEASED &&
+	       m->state != MESSAGE_DEAD && m->state != MESSAGE_STORING &&
+	       is_token(s, m, s->call->peer->who.uid);
+}
+
 static bool settle_one(const struct settlement *s, uint64_t number)
 {
 	struct message *m = message_find(&s->call->server->broker, number);
@@ -193,9 +203,16 @@ static int settle(struct settlement *s)
 	if (header_has(call->header, KEY_MESSAGES))
 		return fault_set(call->fault, FAULT_BAD_REQUEST,
 				 "either \"message\" or \"messages\", not both");
-	if (!settle_one(s, number))
-		return lost(call, number);
-	return call_done(call);
+	if (settle_one(s, number))
+		return call_done(call);
+	if (is_ended_lease(s, number))
+		return fault_set(
+			call->fault, FAULT_LEASE_LOST,
+			"the lease of message %llu has ended, with its connection or "
+			"its time: it can be settled until it is handed out anew, but "
+			"not be touched",
+			(unsigned long long)number);
+	return lost(call, number);
 }
 
 static int get_reason(struct settlement *s)

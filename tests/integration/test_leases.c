@@ -378,6 +378,25 @@ static void test_ack_after_ack_wait(void **state)
 	assert_int_equal(stats_count("messages"), 0);
 }
 
+/* It cannot be made longer, but that is no reason to say that somebody else has it. */
+static void test_touch_when_the_lease_has_ended(void **state)
+{
+	struct client *c, *other;
+	struct frame *f;
+
+	start("--limit", "lost_delay=86400000");
+	c = client_connect();
+	other = client_connect();
+	send_text(c, "jobs", "x");
+	f = take(other, "jobs", "x");
+	client_close(other);
+	wait_queue_count("jobs", "delayed", 1);
+	say(c, "{'op':'touch','id':1,'message':%" PRId64 ",'lease':'%s'}",
+	    json_int(f->header, "message"), json_string(f->header, "lease"));
+	assert_non_null(strstr(hear_error(c, 1, "lease-lost")->header, "can be settled"));
+	settle(c, "ack", f, "");
+}
+
 /* As long as it is touched it stays, far beyond its ack_wait_ms. */
 static void test_touch(void **state)
 {
@@ -462,6 +481,7 @@ int main(void)
 		it(test_ack_wait_ends_a_lease),
 		it(test_ack_after_ack_wait),
 		it(test_touch),
+		it(test_touch_when_the_lease_has_ended),
 		it(test_a_lease_outlives_its_receive),
 		it(test_unread_deliveries_come_back),
 	};
