@@ -140,8 +140,9 @@ static int check_turn(const struct share *share, struct fault *fault)
 {
 	if (!share->n_waiting && !share->queue->blocked)
 		return 0;
-	return fault_set(fault, FAULT_FULL,
-			 "earlier sends wait for room in the queue; send with wait_ms");
+	return fault_set(
+		fault, FAULT_FULL,
+		"earlier sends wait for room in the queue; send with wait_ms (ipc: --wait)");
 }
 
 static int check_room(const struct share *share, uint64_t cost, uint64_t file_cost,

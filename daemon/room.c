@@ -44,7 +44,8 @@ int room_in_queue(const struct queue *q, uint64_t cost, struct fault *fault)
 	if (room_for(&room, cost))
 		return 0;
 	return no_room(FAULT_FULL, "the queue is full", &room, cost, "queue_messages",
-		       "queue_bytes", "receive from it, or send with wait_ms", fault);
+		       "queue_bytes",
+		       "receive from it, or send with wait_ms (ipc: --wait)", fault);
 }
 
 /* Is it the user's own queue? */
@@ -72,20 +73,22 @@ int room_in_share(const struct share *share, uint64_t cost, struct fault *fault)
 	room = (struct room){ share->messages, share->bytes, l->user_messages / 4,
 			      l->user_bytes / 4 };
 	if (!room_for(&room, cost))
-		return no_room(FAULT_QUOTA,
-			       "this user has too much in a queue of another", &room,
-			       cost, "a quarter of user_messages",
-			       "a quarter of user_bytes",
-			       "wait until it is received, or send with wait_ms", fault);
+		return no_room(
+			FAULT_QUOTA, "this user has too much in a queue of another",
+			&room, cost, "a quarter of user_messages",
+			"a quarter of user_bytes",
+			"wait until it is received, or send with wait_ms (ipc: --wait)",
+			fault);
 	if (!is_inbox(q))
 		return 0;
 	room.max_messages = l->inbox_messages_per_sender;
 	room.max_bytes = l->inbox_bytes_per_sender;
 	if (!room_for(&room, cost))
-		return no_room(FAULT_QUOTA, "this user has too much in the inbox", &room,
-			       cost, "inbox_messages_per_sender",
-			       "inbox_bytes_per_sender",
-			       "wait until it is received, or send with wait_ms", fault);
+		return no_room(
+			FAULT_QUOTA, "this user has too much in the inbox", &room, cost,
+			"inbox_messages_per_sender", "inbox_bytes_per_sender",
+			"wait until it is received, or send with wait_ms (ipc: --wait)",
+			fault);
 	return 0;
 }
 
@@ -96,9 +99,11 @@ int room_for_user(const struct share *share, uint64_t cost, struct fault *fault)
 	struct room room = { u->messages, u->bytes, l->user_messages, l->user_bytes };
 
 	if (!room_for(&room, cost))
-		return no_room(FAULT_QUOTA, "this user has too much in queues", &room,
-			       cost, "user_messages", "user_bytes",
-			       "wait until it is received, or send with wait_ms", fault);
+		return no_room(
+			FAULT_QUOTA, "this user has too much in queues", &room, cost,
+			"user_messages", "user_bytes",
+			"wait until it is received, or send with wait_ms (ipc: --wait)",
+			fault);
 	return room_in_share(share, cost, fault);
 }
 
@@ -112,11 +117,12 @@ static int no_file_room(enum fault_word word, const char *what, uint64_t used,
 				 "the body has %llu bytes, there is never room for more "
 				 "than %llu (%s)",
 				 (unsigned long long)cost, (unsigned long long)max, key);
-	return fault_set(fault, word,
-			 "%s: %llu of %llu bytes of files (%s), and this one has %llu; "
-			 "wait until some is received, or send with wait_ms",
-			 what, (unsigned long long)used, (unsigned long long)max, key,
-			 (unsigned long long)cost);
+	return fault_set(
+		fault, word,
+		"%s: %llu of %llu bytes of files (%s), and this one has %llu; "
+		"wait until some is received, or send with wait_ms (ipc: --wait)",
+		what, (unsigned long long)used, (unsigned long long)max, key,
+		(unsigned long long)cost);
 }
 
 static bool fits(uint64_t used, uint64_t cost, uint64_t max)
