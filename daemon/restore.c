@@ -273,14 +273,14 @@ static void enter_state(struct restoration *re, struct message *m,
 }
 
 /* After an end without order it may have been handed out anew, of which nothing was noted: a
- * token of the delivery that was noted could take the work away from who has it. */
+ * token of the delivery that was noted could take the work away from who has it. The file
+ * stays as it is, for there may be a million of them. */
 static void forget_old_token(struct message *m)
 {
 	if (!m->deliveries)
 		return;
 	m->deliveries++;
 	m->in_hand = true;
-	journal_set(m);
 }
 
 /* Those of a memory queue were kept for this one start. */

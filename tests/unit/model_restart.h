@@ -153,7 +153,6 @@ static void model_restore_all(bool clean)
 		    s->deliveries) { /* nobody knows whether it was handed out */
 			w.messages[n].deliveries++;
 			w.messages[n].in_hand = true;
-			save(&w.messages[n]);
 		}
 		if (!is_durable(s->queue))
 			s->number = 0; /* kept for this one start */
