@@ -45,15 +45,6 @@ static void put_counters(struct json_writer *w, const struct counters *c)
 	json_put_u64(w, "lost", c->lost);
 }
 
-static unsigned int count_waiting(const struct queue *q)
-{
-	unsigned int n = 0;
-
-	LIST_FOREACH(link, &q->waiting)
-		n++;
-	return n;
-}
-
 static void put_rate(struct json_writer *w, const char *key, struct rate *rate,
 		     uint64_t now_ns)
 {
@@ -118,7 +109,7 @@ static int put_queue(struct call *call, struct buf *out, struct name *name)
 	put_rate(w, "sent_rate", &q->sent_rate, now_ns);
 	put_rate(w, "acked_rate", &q->acked_rate, now_ns);
 	json_put_u64(w, "receivers", q->n_receivers);
-	json_put_u64(w, "waiting", count_waiting(q));
+	json_put_u64(w, "waiting", q->n_waiting);
 	put_counters(w, &q->counters);
 	return err_trace(r < 0 ? r : put_line_end(w, out));
 }

@@ -158,7 +158,8 @@ struct queue *queue_delete(struct queue *queue)
 	struct subscription *s;
 	struct message *m;
 
-	while ((w = LIST_FIRST(&queue->waiting, struct waiting_send, in_queue)))
+	queue->admission_round++; /* nobody is passed over */
+	while ((w = queue_first_waiting(queue)))
 		w->refused(w, FAULT_NOT_FOUND, "the queue was deleted");
 	/* the messages first: a receiver that ends has no lease in this queue any more */
 	while ((m = LIST_FIRST(&queue->all, struct message, in_queue)))
@@ -175,11 +176,20 @@ void queue_recheck(struct queue *queue)
 	struct fault fault;
 
 	LIST_FOREACH_SAFE(link, &queue->waiting) {
-		struct waiting_send *w = LIST_ENTRY(link, struct waiting_send, in_queue);
+		struct share *share = LIST_ENTRY(link, struct share, in_queue);
+		struct list *next = share->waiting.next;
+		bool more = true;
 
-		if (name_check(&queue->name, w->who, RIGHT_WRITE, "send any longer to",
-			       &fault))
-			w->refused(w, FAULT_DENIED, fault.text);
+		while (more) { /* the last one may end the share */
+			struct waiting_send *w =
+				LIST_ENTRY(next, struct waiting_send, link);
+
+			next = next->next;
+			more = next != &share->waiting;
+			if (name_check(&queue->name, w->who, RIGHT_WRITE,
+				       "send any longer to", &fault))
+				w->refused(w, FAULT_DENIED, fault.text);
+		}
 	}
 }
 

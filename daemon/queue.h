@@ -31,7 +31,8 @@ struct share {
 	struct queue *queue;
 	struct user *user;
 	uint64_t messages, bytes, file_bytes;
-	unsigned int n_waiting;
+	struct list waiting;	       /* struct waiting_send, the oldest first */
+	struct list in_queue, in_user; /* linked while that has any */
 	uint64_t skipped_in; /* the admission round that found no room for this user */
 };
 
@@ -52,8 +53,9 @@ struct queue {
 	struct list subscriptions;
 	struct list hungry; /* those of them that could take a message */
 	unsigned int n_receivers;
-	struct list waiting; /* struct waiting_send */
-	bool blocked;	     /* the first waiting send found the queue itself full */
+	struct list waiting; /* struct share, those with waiting sends */
+	uint64_t n_waiting, next_wait;
+	bool blocked; /* the first waiting send found the queue itself full */
 	uint64_t admission_round;
 	struct deferred work; /* dispatch and admission, once a pass */
 	struct counters counters;
@@ -67,8 +69,9 @@ struct queue {
 
 /* A send that waits for room; embedded by the one who waits. */
 struct waiting_send {
-	struct list in_queue, in_user;
+	struct list link; /* in the share */
 	struct share *share;
+	uint64_t order; /* of those that wait for the same queue */
 	struct message *message;
 	struct waiting_charge charge;
 	void (*admitted)(struct waiting_send *waiting, uint64_t number, bool duplicate);
@@ -157,6 +160,9 @@ int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *wa
 
 /* No longer waits; the message is freed. */
 void waiting_send_cancel(struct waiting_send *waiting);
+
+/* The oldest of those that wait, but for those passed over in this round; NULL: none. */
+struct waiting_send *queue_first_waiting(const struct queue *queue);
 
 /* ---- for message.c and receiver.c ---- */
 

@@ -138,7 +138,7 @@ static int check_store(const struct queue *q, struct fault *fault)
 /* A send behind waiting ones must not overtake them. */
 static int check_turn(const struct share *share, struct fault *fault)
 {
-	if (!share->n_waiting && !share->queue->blocked)
+	if (list_is_empty(&share->waiting) && !share->queue->blocked)
 		return 0;
 	return fault_set(
 		fault, FAULT_FULL,
@@ -201,6 +201,15 @@ int queue_send(struct queue *queue, struct user *sender, struct message *message
 	return r < 0 ? err_trace(r) : r;
 }
 
+/* Where its sends wait there may be room now. */
+static void admit_user(struct deferred *deferred)
+{
+	struct user *user = CONTAINER_OF(deferred, struct user, admit);
+
+	LIST_FOREACH(link, &user->waiting)
+		queue_work_later(LIST_ENTRY(link, struct share, in_user)->queue);
+}
+
 int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *waiting,
 	       struct message *message)
 {
@@ -216,21 +225,34 @@ int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *wa
 	waiting->charge = (struct waiting_charge){ message_cost(message),
 						   message_is_live(message) };
 	user_charge_waiting(sender, &waiting->charge);
-	waiting->share->n_waiting++;
-	list_add_tail(&queue->waiting, &waiting->in_queue);
-	list_add_tail(&sender->waiting_sends, &waiting->in_user);
+	if (list_is_empty(&sender->waiting))
+		deferred_init(&sender->admit, admit_user);
+	if (list_is_empty(&waiting->share->waiting)) {
+		list_add_tail(&queue->waiting, &waiting->share->in_queue);
+		list_add_tail(&sender->waiting, &waiting->share->in_user);
+	}
+	list_add_tail(&waiting->share->waiting, &waiting->link);
+	waiting->order = queue->next_wait++;
+	queue->n_waiting++;
 	loop_defer(queue->broker->loop, &queue->work);
 	return 0;
 }
 
 static void waiting_send_remove(struct waiting_send *w)
 {
-	list_remove(&w->in_queue);
-	list_remove(&w->in_user);
-	w->share->n_waiting--;
-	user_uncharge_waiting(w->share->user, &w->charge);
-	if (list_is_empty(&w->share->queue->waiting))
-		w->share->queue->blocked = false;
+	struct share *share = w->share;
+
+	list_remove(&w->link);
+	share->queue->n_waiting--;
+	user_uncharge_waiting(share->user, &w->charge);
+	if (!list_is_empty(&share->waiting))
+		return;
+	list_remove(&share->in_queue);
+	list_remove(&share->in_user);
+	if (list_is_empty(&share->user->waiting))
+		deferred_cancel(&share->user->admit);
+	if (list_is_empty(&share->queue->waiting))
+		share->queue->blocked = false;
 }
 
 void waiting_send_cancel(struct waiting_send *w)
@@ -253,6 +275,23 @@ static void admit_known(struct waiting_send *w, uint64_t number)
 	w->message = message_free(w->message);
 	share_put(share);
 	w->admitted(w, number, true);
+}
+
+/* Not of those that were passed over in this round. */
+struct waiting_send *queue_first_waiting(const struct queue *q)
+{
+	struct waiting_send *first = NULL;
+
+	LIST_FOREACH(link, &q->waiting) {
+		struct share *share = LIST_ENTRY(link, struct share, in_queue);
+		struct waiting_send *w =
+			LIST_FIRST(&share->waiting, struct waiting_send, link);
+
+		if (share->skipped_in != q->admission_round &&
+		    (!first || w->order < first->order))
+			first = w;
+	}
+	return first;
 }
 
 enum chance { CHANCE_NOW, CHANCE_LATER, CHANCE_NONE };
@@ -279,15 +318,14 @@ void queue_admit(struct queue *q)
 	struct fault fault;
 	uint64_t number;
 
+	struct waiting_send *w;
+
 	q->blocked = false;
 	q->admission_round++;
-	LIST_FOREACH_SAFE(link, &q->waiting) {
-		struct waiting_send *w = LIST_ENTRY(link, struct waiting_send, in_queue);
+	while ((w = queue_first_waiting(q))) {
 		struct share *share = w->share;
 		enum chance chance;
 
-		if (share->skipped_in == q->admission_round)
-			continue;
 		if (is_known(share, w->message, &number)) {
 			admit_known(w, number);
 			continue;

@@ -24,6 +24,9 @@ int share_get(struct queue *queue, struct user *user, struct share **ret_share)
 		return err_origin(-ENOMEM);
 	share->queue = queue;
 	share->user = user_ref(user);
+	list_init(&share->waiting);
+	list_init(&share->in_queue);
+	list_init(&share->in_user);
 	map_add(&queue->shares, &share->node, map_u64(user->uid));
 	*ret_share = share;
 	return 0;
@@ -31,7 +34,7 @@ int share_get(struct queue *queue, struct user *user, struct share **ret_share)
 
 void share_put(struct share *share)
 {
-	if (share->messages || share->n_waiting)
+	if (share->messages || !list_is_empty(&share->waiting))
 		return;
 	map_remove(&share->queue->shares, &share->node);
 	user_unref(share->user);
@@ -83,11 +86,8 @@ void share_uncharge(struct message *m)
 	charge_file(share, m, -1);
 	if (!list_is_empty(&q->waiting))
 		loop_defer(q->broker->loop, &q->work);
-	LIST_FOREACH(link, &user->waiting_sends) {
-		struct waiting_send *w = LIST_ENTRY(link, struct waiting_send, in_user);
-
-		loop_defer(q->broker->loop, &w->share->queue->work);
-	}
+	if (!list_is_empty(&user->waiting)) /* and there may be room elsewhere now */
+		loop_defer(q->broker->loop, &user->admit);
 	share_put(share);
 }
 

@@ -131,7 +131,7 @@ int user_get(struct users *users, uid_t uid, struct user **ret_user)
 	user->refs = 1;
 	user->uid = uid;
 	list_init(&user->name_waiters);
-	list_init(&user->waiting_sends);
+	list_init(&user->waiting);
 	source_group_init(&user->turns);
 	map_add(&users->by_uid, &user->by_uid, map_u64(uid));
 	*ret_user = user;

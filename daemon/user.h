@@ -50,7 +50,9 @@ struct user {
 	struct list name_waiters; /* struct user_waiter */
 	struct source_group turns;
 	struct usage usage;
-	struct list waiting_sends; /* for quota: struct waiting_send, see queue.h */
+	struct list
+		waiting; /* struct share, of all queues that it waits for, see queue.h */
+	struct deferred admit; /* linked only while there are such */
 };
 
 void user_charge_waiting(struct user *user, const struct waiting_charge *charge);
