@@ -91,6 +91,20 @@ static int sweep_one(struct sweep *s, struct message *m, struct fault *fault)
 	return r;
 }
 
+/* Rights may have changed between two turns. */
+static int check_rights(const struct sweep *s, struct fault *fault)
+{
+	const struct credentials *who = &s->request.peer->who;
+	const struct queue *from = s->scan.cursor.queue, *to = s->place.queue;
+
+	if (!name_is_owner(&from->name, who))
+		return fault_set(fault, FAULT_DENIED, "%s belongs to somebody else now",
+				 from->name.text);
+	return from == to ? 0
+			  : name_check(&to->name, who, RIGHT_WRITE,
+				       "send any longer to", fault);
+}
+
 /* SCAN_END, SCAN_PAUSE, or -1 with the fault said. */
 static int sweep_turn(struct sweep *s, struct fault *fault)
 {
@@ -101,6 +115,8 @@ static int sweep_turn(struct sweep *s, struct fault *fault)
 		fault_set(fault, FAULT_NOT_FOUND, "the queue was deleted meanwhile");
 		return -1;
 	}
+	if (check_rights(s, fault))
+		return -1;
 	scan_begin_turn(&s->scan);
 	while ((r = scan_next(&s->scan, &m)) == SCAN_FOUND && !failed)
 		failed = sweep_one(s, m, fault);

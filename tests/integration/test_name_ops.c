@@ -428,6 +428,34 @@ static void say_both(struct client *c, const char *first, const char *second)
 	say_bytes(c, both, size + size2);
 }
 
+/* The right to send to where the messages go is taken away in the middle. */
+static void test_less_right_during_a_move(void **state)
+{
+	char *own = keep_printf("@%u.big", stranger(1));
+	int64_t moved;
+
+	skip_unless_root();
+	start("--system");
+	root = client_connect();
+	ann = client_connect_as(stranger(1));
+	say(root, "{'op':'create','id':1,'name':'pub','mode':'0622'}");
+	hear_reply(root, 1);
+	for (int i = 0; i < 30 * MANY; i++) {
+		say(ann, "{'op':'send','queue':'%s'}", own);
+		if (i % 500 == 499)
+			hear_nothing(ann);
+	}
+	say(ann, "{'op':'move','id':1,'name':'%s','to':'pub','state':'all'}", own);
+	do {
+		say(root, "{'op':'names','id':1,'name':'pub'}");
+	} while (json_int(frame_line(hear_reply(root, 1), 0), "ready") == 0);
+	say(root, "{'op':'set','id':1,'name':'pub','mode':'0600'}");
+	hear_reply(root, 1);
+	moved = queue_count("pub", "ready");
+	assert_int_equal(json_int(hear_error(ann, 1, "denied")->header, "moved"), moved);
+	assert_in_range(moved, 1, 30 * MANY - 1);
+}
+
 /* The queue, or who asked, goes in the middle. */
 static void test_a_sweep_that_is_cut_short(void **state)
 {
@@ -634,6 +662,7 @@ int main(void)
 		it(test_rights_to_move),
 		it(test_many_messages),
 		it(test_a_sweep_that_is_cut_short),
+		it(test_less_right_during_a_move),
 		it(test_explain),
 		it(test_who_makes_a_name_of_another),
 		it(test_nobody_owns_nothing),
