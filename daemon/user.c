@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/utf8.h"
 
 enum {
 	CACHE_S = 60,	    /* a name is asked again after this */
@@ -27,12 +28,13 @@ struct name_job {
 	bool found;
 };
 
-static bool has_no_control(const char *name)
+/* The name service takes any bytes; a name of ours is text of one line. */
+static bool is_text(const char *name)
 {
-	for (; *name; name++)
-		if ((unsigned char)*name < 0x20 || *name == 0x7f)
+	for (const char *c = name; *c; c++)
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
 			return false;
-	return true;
+	return utf8_is_valid(name, strlen(name));
 }
 
 static void name_run(struct job *job)
@@ -51,7 +53,7 @@ static void name_run(struct job *job)
 		return;
 	}
 	if (getpwuid_r(n->uid, &pw, space, PASSWD_MAX, &result) != 0 || !result ||
-	    !has_no_control(pw.pw_name))
+	    !is_text(pw.pw_name))
 		return;
 	name = strdup(pw.pw_name);
 	n->found = name != NULL;

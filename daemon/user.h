@@ -46,7 +46,7 @@ struct user {
 	uid_t uid;
 	bool name_known, name_asked;
 	uint64_t name_asked_ns;
-	char *name;		  /* decimal uid until known */
+	char *name; /* one line of UTF-8; decimal uid until known, or if it is none */
 	struct list name_waiters; /* struct user_waiter */
 	struct source_group turns;
 	struct usage usage;
