@@ -134,22 +134,33 @@ bool name_is_owner(const struct name *name, const struct credentials *who)
 	       (who->uid == name->owner->uid && who->uid != name->broker->overflow_uid);
 }
 
+/* Would "@user" and the rest be read as a name of this user? The name service has users
+ * "john.doe" and "2001", too. */
+static bool reads_back(const char *user, const char *rest)
+{
+	bool is_number = !user[strspn(user, "0123456789")];
+
+	for (const char *c = user; *c; c++)
+		if (!is_name_char(*c))
+			return false;
+	return !is_number && 1 + strlen(user) + strlen(rest) <= LIMIT_NAME_MAX;
+}
+
 /* "@1000.x" as "@ann.x". By the uid in it, not by the owner: they may differ. */
 static int append_display(const struct broker *broker, const char *text, struct buf *out)
 {
-	unsigned long uid = text[0] == '@' ? strtoul(text + 1, NULL, 10) : 0;
+	const char *rest = strchrnul(text, '.');
 	struct user *user;
 	int r;
 
 	if (text[0] != '@')
 		return err_trace(buf_append_string(out, text));
-	r = user_get(broker->users, (uid_t)uid, &user);
+	r = user_get(broker->users, (uid_t)strtoul(text + 1, NULL, 10), &user);
 	if (r < 0)
 		return err_trace(r);
-	r = buf_printf(out, "@%s", user->name);
+	r = reads_back(user->name, rest) ? buf_printf(out, "@%s%s", user->name, rest)
+					 : buf_append_string(out, text);
 	user_unref(user);
-	if (r == 0 && strchr(text, '.'))
-		r = buf_append_string(out, strchr(text, '.'));
 	return err_trace(r);
 }
 
@@ -284,7 +295,8 @@ int name_check_create(const struct broker *broker, const struct name_ref *ref,
 		      const struct name_policy *policy, const struct credentials *who,
 		      struct fault *fault)
 {
-	_cleanup_buf_ struct buf shown = BUF_INIT;
+	_cleanup_buf_ struct buf shown = BUF_INIT, own = BUF_INIT;
+	char inbox[16];
 
 	if (is_of_daemon(ref))
 		return fault_set(fault, FAULT_DENIED,
@@ -296,13 +308,15 @@ int name_check_create(const struct broker *broker, const struct name_ref *ref,
 				 "this is the daemon of another user (uid %u)",
 				 broker->owner_uid);
 	if (!policy->rule && !is_own(broker, ref, who->uid) &&
-	    (!ref->inbox || ref->uid == broker->overflow_uid))
+	    (!ref->inbox || ref->uid == broker->overflow_uid)) {
+		snprintf(inbox, sizeof(inbox), "@%u", who->uid);
 		return fault_set(
 			fault, FAULT_DENIED,
 			"%s may not create %s: without a rule only root creates names, "
-			"and each user below @%s.",
+			"and each user below %s.",
 			who->user->name, display_text(broker, ref->text, &shown),
-			who->user->name);
+			display_text(broker, inbox, &own));
+	}
 	if (policy_may(broker, policy, who, RIGHT_READ))
 		return 0;
 	return err_trace(

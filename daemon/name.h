@@ -99,7 +99,8 @@ int name_init(struct name *name, struct broker *broker, const struct name_ref *r
 int name_apply(struct name *name, const struct name_policy *policy) MUST_CHECK;
 void name_deinit(struct name *name);
 
-/* For people: "@ann.x" instead of "@1000.x". 0 or -ENOMEM. */
+/* For people: "@ann.x" instead of "@1000.x", where ann's name can stand in a name. It needs
+ * no escaping. 0 or -ENOMEM. */
 int name_append_display(const struct name *name, struct buf *out) MUST_CHECK;
 int name_ref_append_display(const struct broker *broker, const struct name_ref *ref,
 			    struct buf *out) MUST_CHECK;

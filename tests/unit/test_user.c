@@ -6,6 +6,7 @@
 
 #include <pwd.h>
 
+#include "name.h"
 #include "user.h"
 
 enum { UID = 2004 };
@@ -83,12 +84,92 @@ static void test_a_name_that_is_no_text(void **state)
 	}
 }
 
+/* ---- in names ---- */
+
+static struct broker broker = { .users = &users, .system_mode = true };
+
+static const char *shown(const char *text)
+{
+	static char shown[400];
+	_cleanup_buf_ struct buf out = BUF_INIT;
+	struct name_ref ref;
+
+	snprintf(ref.text, sizeof(ref.text), "%s", text);
+	assert_int_equal(name_ref_append_display(&broker, &ref, &out), 0);
+	snprintf(shown, sizeof(shown), "%.*s", (int)out.size, out.data);
+	return shown;
+}
+
+/* Others would be somebody else's, or no names; and deliveries have them as they are. */
+static void test_names_show_users_that_read_back(void **state)
+{
+	static const char *const by_name[] = { "xenia", "x-ray_2", "2x", "-1" };
+	static const char *const by_uid[] = { "john.doe", "2001",	 "CORP\\xenia",
+					      "a\"b",	  "J\xc3\xb6rg", "a b",
+					      "" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(by_name); i++) {
+		struct user *user = user_named(by_name[i]);
+		char text[32];
+
+		snprintf(text, sizeof(text), "@%s", by_name[i]);
+		assert_string_equal(shown("@2004"), text);
+		strcat(text, ".x.y");
+		assert_string_equal(shown("@2004.x.y"), text);
+		user_unref(user);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(by_uid); i++) {
+		struct user *user = user_named(by_uid[i]);
+
+		assert_string_equal(shown("@2004"), "@2004");
+		assert_string_equal(shown("@2004.x.y"), "@2004.x.y");
+		user_unref(user);
+	}
+}
+
+/* By name it would be too long. */
+static void test_a_long_name_is_shown_by_uid(void **state)
+{
+	char text[LIMIT_NAME_MAX + 1], by_name[sizeof(text) + 8];
+	struct user *user = user_named("xenia"); /* a byte more than "2004" */
+
+	(void)state;
+	snprintf(text, sizeof(text), "@2004.%0*d", LIMIT_NAME_MAX - 6, 0);
+	assert_string_equal(shown(text), text);
+	text[LIMIT_NAME_MAX - 1] = '\0';
+	snprintf(by_name, sizeof(by_name), "@xenia%s", text + 5);
+	assert_string_equal(shown(text), by_name);
+	user_unref(user);
+}
+
+static void test_a_refusal_tells_where_one_may(void **state)
+{
+	struct user *user = user_named("john.doe");
+	const struct credentials who = { .uid = UID, .user = user };
+	const struct name_ref ref = { .text = "jobs", .size = 4 };
+	struct name_policy policy;
+	static struct rules rules;
+	struct fault fault;
+
+	(void)state;
+	broker.rules = &rules;
+	name_decide(&broker, &ref, &who, &policy);
+	assert_int_equal(name_check_create(&broker, &ref, &policy, &who, &fault), FAULT);
+	assert_non_null(strstr(fault.text, "john.doe may not create jobs"));
+	assert_non_null(strstr(fault.text, "below @2004."));
+	user_unref(user);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_name_that_is_no_text),
+		TEST(test_names_show_users_that_read_back),
+		TEST(test_a_long_name_is_shown_by_uid),
+		TEST(test_a_refusal_tells_where_one_may),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
