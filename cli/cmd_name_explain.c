@@ -7,6 +7,7 @@
 
 #include <pwd.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/types.h>
 
 #include "list.h"
@@ -14,7 +15,7 @@
 struct explanation {
 	const struct ipc_record *record;
 	const char *user; /* who is asked about */
-	const char *why;
+	const char *why;  /* in brackets, or "" */
 };
 
 /* "ann", or the number of one without a name; NULL: no memory. */
@@ -40,6 +41,7 @@ static bool is_about_making(const struct ipc_record *record)
 		       ipc_record_get_integer(record, "uid");
 }
 
+/* Of a name on which one has no right the daemon may not tell. */
 static char *format_why(const struct ipc_record *record, const char *user)
 {
 	_cleanup_free_ char *owner =
@@ -50,10 +52,12 @@ static char *format_why(const struct ipc_record *record, const char *user)
 
 	if (!owner)
 		return NULL;
+	if (!ipc_record_get_string(record, "rule"))
+		return strdup("");
 	if (is_about_making(record))
-		n = asprintf(&text, "%s may not make it; %s", user, rule);
+		n = asprintf(&text, " (%s may not make it; %s)", user, rule);
 	else
-		n = asprintf(&text, "mode %s, owner %s; %s", list_text(record, "mode"),
+		n = asprintf(&text, " (mode %s, owner %s; %s)", list_text(record, "mode"),
 			     owner, rule);
 	return n < 0 ? NULL : text;
 }
@@ -62,7 +66,7 @@ static void show_right(const struct explanation *e, const char *right, const cha
 {
 	bool may = ipc_record_get_bool(e->record, right);
 
-	out_print("%s: %s may %s%s %s (%s)\n", may ? "allowed" : "denied", e->user,
+	out_print("%s: %s may %s%s %s%s\n", may ? "allowed" : "denied", e->user,
 		  may ? "" : "not ", verb, list_text(e->record, "name"), e->why);
 }
 

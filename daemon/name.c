@@ -134,6 +134,12 @@ bool name_is_owner(const struct name *name, const struct credentials *who)
 	       (who->uid == name->owner->uid && who->uid != name->broker->overflow_uid);
 }
 
+bool name_is_shown(const struct name *name, const struct credentials *who)
+{
+	return name_may(name, who, RIGHT_READ) || name_may(name, who, RIGHT_WRITE) ||
+	       name_is_owner(name, who);
+}
+
 /* Would "@user" and the rest be read as a name of this user? The name service has users
  * "john.doe" and "2001", too. */
 static bool reads_back(const char *user, const char *rest)
@@ -207,8 +213,13 @@ static int refuse(const struct broker *broker, const char *text, const struct us
 int name_check(const struct name *name, const struct credentials *who, enum right right,
 	       const char *verb, struct fault *fault)
 {
+	_cleanup_buf_ struct buf shown = BUF_INIT;
+
 	if (name_may(name, who, right))
 		return 0;
+	if (!name_is_shown(name, who))
+		return fault_set(fault, FAULT_DENIED, "%s may not %s %s", who->user->name,
+				 verb, display_text(name->broker, name->text, &shown));
 	return refuse(name->broker, name->text, name->owner, name->mode,
 		      name_source_text(name->source, name->where), who, verb, fault);
 }

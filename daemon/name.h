@@ -109,12 +109,16 @@ bool name_may(const struct name *name, const struct credentials *who, enum right
 bool policy_may(const struct broker *broker, const struct name_policy *policy,
 		const struct credentials *who, enum right right);
 bool name_is_owner(const struct name *name, const struct credentials *who);
+
+/* Of others one is not told that they are there. */
+bool name_is_shown(const struct name *name, const struct credentials *who);
+
 bool name_may_all(const struct broker *broker, uid_t uid);
 
 /* What gave a name its mode; where: that of its rule, NULL if there is none. */
 const char *name_source_text(enum name_source source, const char *where);
 
-/* 0 or FAULT with a sentence that tells mode, owner and rule. */
+/* 0 or FAULT with a sentence that tells mode, owner and rule, if the name is shown to who. */
 int name_check(const struct name *name, const struct credentials *who, enum right right,
 	       const char *verb, struct fault *fault) MUST_CHECK;
 

@@ -41,9 +41,7 @@ static int find_name(struct call *call, enum header_key key, struct name **ret_n
 	if (r)
 		return err_trace(r);
 	name = name_find(&call->server->broker, &ref);
-	if (!name || (!name_may(name, &call->peer->who, RIGHT_READ) &&
-		      !name_may(name, &call->peer->who, RIGHT_WRITE) &&
-		      !name_is_owner(name, &call->peer->who)))
+	if (!name || !name_is_shown(name, &call->peer->who))
 		return name_refuse_unknown(&call->server->broker, &ref, call->fault);
 	*ret_name = name;
 	return 0;
@@ -355,48 +353,92 @@ static int get_subject(struct call *call, struct subject *s)
 	return 0;
 }
 
-static int put_explanation(struct call *call, const struct name_ref *ref,
-			   const struct name_policy *policy, const char *where,
-			   bool exists, const struct subject *s, struct buf *out)
+struct explanation {
+	bool exists, create;
+	const struct name_policy *policy; /* NULL: it is none of the asker's business */
+	const char *where;
+};
+
+static void put_policy(struct json_writer *w, const struct explanation *e)
 {
-	const struct broker *broker = &call->server->broker;
-	struct json_writer *w = call->server->writer;
-	bool create = name_check_create(broker, ref, policy, &s->who, call->fault) == 0;
-	_cleanup_buf_ struct buf shown = BUF_INIT;
 	char mode[8];
+
+	snprintf(mode, sizeof(mode), "%04o", e->policy->mode);
+	json_put_u64(w, "owner_uid", e->policy->owner);
+	json_put_u64(w, "group", e->policy->gid);
+	json_put_text(w, "mode", mode);
+	json_put_text(w, "rule", name_source_text(e->policy->source, e->where));
+}
+
+static int put_explanation(const struct subject *s, const struct name_ref *ref,
+			   const struct explanation *e, struct buf *out)
+{
+	const struct broker *broker = &s->call->server->broker;
+	struct json_writer *w = s->call->server->writer;
+	bool usable = e->policy && (e->exists || e->create);
+	_cleanup_buf_ struct buf shown = BUF_INIT;
 	int r = name_ref_append_display(broker, ref, &shown);
 
 	if (r < 0)
 		return err_trace(r);
-	snprintf(mode, sizeof(mode), "%04o", policy->mode);
 	json_writer_begin(w, out);
 	json_put_string(w, "name", shown.data, shown.size);
-	json_put_bool(w, "exists", exists);
+	json_put_bool(w, "exists", e->exists);
 	json_put_u64(w, "uid", s->who.uid);
 	json_put_bool(w, "read",
-		      (exists || create) &&
-			      policy_may(broker, policy, &s->who, RIGHT_READ));
+		      usable && policy_may(broker, e->policy, &s->who, RIGHT_READ));
 	json_put_bool(w, "write",
-		      (exists || create) &&
-			      policy_may(broker, policy, &s->who, RIGHT_WRITE));
-	json_put_bool(w, "create", !exists && create);
-	json_put_u64(w, "owner_uid", policy->owner);
-	json_put_u64(w, "group", policy->gid);
-	json_put_text(w, "mode", mode);
-	json_put_text(w, "rule", where);
+		      usable && policy_may(broker, e->policy, &s->who, RIGHT_WRITE));
+	json_put_bool(w, "create", e->create);
+	if (e->policy)
+		put_policy(w, e);
 	r = json_writer_end(w);
 	return err_trace(r < 0 ? r : buf_append(out, "\n", 1));
+}
+
+/* Oneself, whatever groups one has said. */
+static bool may_make(const struct call *call, const struct name_ref *ref)
+{
+	const struct broker *broker = &call->server->broker;
+	const struct credentials *who = &call->peer->who;
+	struct name_policy policy;
+
+	name_decide(broker, ref, who, &policy);
+	return name_check_create(broker, ref, &policy, who, call->fault) == 0;
+}
+
+/* One that is not shown is explained as if it were not there. Only to who could make it that
+ * would be a lie: that one is told that it is there, and no more. */
+static void explain(const struct subject *s, const struct name_ref *ref,
+		    struct name_policy *policy, struct explanation *ret_explanation)
+{
+	const struct call *call = s->call;
+	const struct broker *broker = &call->server->broker;
+	const struct name *name = name_find(broker, ref);
+	struct explanation e = { .policy = policy };
+
+	name_decide(broker, ref, &s->who, policy);
+	e.create = name_check_create(broker, ref, policy, &s->who, call->fault) == 0;
+	e.where = policy->rule ? policy->rule->where : NULL;
+	if (name && name_is_shown(name, &call->peer->who)) {
+		*policy = (struct name_policy){ .owner = name->owner->uid,
+						.gid = name->gid,
+						.mode = name->mode,
+						.source = name->source };
+		e = (struct explanation){ true, false, policy, name->where };
+	} else if (name && may_make(call, ref)) {
+		e = (struct explanation){ .exists = true };
+	}
+	*ret_explanation = e;
 }
 
 int op_explain(struct call *call)
 {
 	_cleanup_buf_ struct buf out = BUF_INIT;
-	struct broker *broker = &call->server->broker;
+	struct explanation e;
 	struct name_policy policy;
 	struct name_ref ref;
 	struct subject s;
-	struct name *name;
-	const char *where;
 	int r = op_name_get(call, KEY_NAME, &ref);
 
 	if (r == 0)
@@ -404,19 +446,7 @@ int op_explain(struct call *call)
 	if (r)
 		return err_trace(r);
 	s.who.user = call->peer->user;
-	name = name_find(broker, &ref);
-	name_decide(broker, &ref, &s.who, &policy);
-	if (name) {
-		policy = (struct name_policy){ .owner = name->owner->uid,
-					       .gid = name->gid,
-					       .mode = name->mode,
-					       .source = name->source };
-		where = name->where;
-	} else {
-		where = policy.rule ? policy.rule->where : NULL;
-	}
-	/* what one may not use is told of only as far as one asks about oneself */
-	r = put_explanation(call, &ref, &policy, name_source_text(policy.source, where),
-			    name != NULL, &s, &out);
+	explain(&s, &ref, &policy, &e);
+	r = put_explanation(&s, &ref, &e, &out);
 	return r < 0 ? err_trace(r) : call_reply_body(call, &out);
 }

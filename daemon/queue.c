@@ -79,17 +79,19 @@ static int look_up(struct broker *broker, const struct name_ref *ref,
 		   struct fault *fault)
 {
 	struct name *name = name_find(broker, ref);
+	int refused = name ? name_check(name, who, right, verb, fault) : 0;
 	int r;
 
 	*ret_queue = name ? queue_of_name(name) : NULL;
-	if (name)
-		return name_check(name, who, right, verb, fault);
+	if (name && (!refused || name_is_shown(name, who)))
+		return refused;
+	/* one that is not shown is refused as if it were not there, if that is refused */
 	name_decide(broker, ref, who, ret_policy);
 	r = name_check_create(broker, ref, ret_policy, who, fault);
 	/* a stranger may make bob's inbox by sending to it, not by reading it */
-	return r ? r
-		 : err_trace(policy_check(broker, ref, ret_policy, who, right, verb,
-					  fault));
+	if (r == 0)
+		r = policy_check(broker, ref, ret_policy, who, right, verb, fault);
+	return r ? err_trace(r) : refused;
 }
 
 int queue_check_open(struct broker *broker, const struct name_ref *ref,

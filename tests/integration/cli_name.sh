@@ -173,6 +173,17 @@ in.x does not exist; $OTHER may make it"
 	out_is "denied: $OTHER may not send to elsewhere ($OTHER may not make it; no rule for it)
 denied: $OTHER may not receive from elsewhere ($OTHER may not make it; no rule for it)
 elsewhere does not exist; $OTHER may not make it"
+	run 0 send elsewhere -m x
+	as_other name explain elsewhere
+	out_is "denied: $OTHER may not send to elsewhere ($OTHER may not make it; no rule for it)
+denied: $OTHER may not receive from elsewhere ($OTHER may not make it; no rule for it)
+elsewhere does not exist; $OTHER may not make it"
+	run 0 name delete --force elsewhere
+	run 0 name create @root mode=0600
+	as_other name explain @root
+	out_is "denied: $OTHER may not send to @root
+denied: $OTHER may not receive from @root"
+	run 0 name delete @root
 	as_other name explain jobs root
 	[ $status = 4 ] || fail "about root: status $status"
 	one_error 'name explain jobs: '

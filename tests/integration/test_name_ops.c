@@ -646,6 +646,90 @@ static void test_not_shown(void **state)
 	assert_int_equal(queue_count("secret", "ready"), 1);
 }
 
+/* What c is told of a name, with "NAME" in place of it. */
+static char *told(struct client *c, const char *format, const char *name)
+{
+	char *request = keep_printf("%s", format), *at = strstr(request, "NAME"), *text;
+	struct frame *f;
+
+	say(c, "%s",
+	    with_users(
+		    keep_printf("%.*s%s%s", (int)(at - request), request, name, at + 4)));
+	f = hear(c);
+	text = keep_printf("%s%s", f->header, f->body);
+	name = with_users(name);
+	while ((at = strstr(text, name)))
+		text = keep_printf("%.*sNAME%s", (int)(at - text), text,
+				   at + strlen(name));
+	return text;
+}
+
+/* Of each two names the first is there. What bob does to it makes none either. */
+static void test_refused_as_if_not_there(void **state)
+{
+	static const char *const names[][2] = { { "secret", "nothin" },
+						{ "jobs.a", "jobs.b" },
+						{ "@A.secret", "@A.nothin" } };
+	static const char *const requests[] = {
+		"{'op':'explain','id':1,'name':'NAME'}",
+		"{'op':'explain','id':1,'name':'NAME','gids':[0,7]}",
+		"{'op':'send','id':1,'queue':'NAME'}",
+		"{'op':'receive','id':1,'queue':'NAME'}",
+		"{'op':'receive','id':1,'queue':'NAME','peek':true}",
+		"{'op':'create','id':1,'name':'NAME'}",
+		"{'op':'names','id':1,'name':'NAME'}",
+		"{'op':'set','id':1,'name':'NAME'}",
+	};
+
+	skip_unless_root();
+	begin("{ 'names': 'jobs.*', 'mode': '0660', 'group': '7' }");
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		const char *name = with_users(names[i][0]);
+
+		ask(root, NULL,
+		    keep_printf("{'op':'create','id':1,'name':'%s','mode':'0660',"
+				"'owner':4000001}",
+				name));
+		for (size_t j = 0; j < ARRAY_SIZE(requests); j++)
+			assert_string_equal(told(bob, requests[j], names[i][0]),
+					    told(bob, requests[j], names[i][1]));
+	}
+	assert_int_equal(stats_count("names"), ARRAY_SIZE(names));
+}
+
+/* Who could make it, if it were not there, sees that it is; but not whose and why. */
+static void test_denied_what_one_could_make(void **state)
+{
+	static const char *const names[] = { "open", "@A" };
+
+	skip_unless_root();
+	begin("{ 'names': 'open', 'mode': '0666' }");
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		char *name = with_users(names[i]);
+		const char *line;
+		struct frame *f;
+
+		ask(root, NULL,
+		    keep_printf("{'op':'create','id':1,'name':'%s','mode':'0600'}",
+				name));
+		f = ask(bob, "denied",
+			keep_printf("{'op':'send','id':1,'queue':'%s'}", name));
+		assert_string_equal(json_string(f->header, "message"),
+				    keep_printf("%u may not send to %s", stranger(1),
+						name));
+		line = frame_line(
+			ask(bob, NULL,
+			    keep_printf("{'op':'explain','id':1,'name':'%s'}", name)),
+			0);
+		assert_non_null(strstr(line, "\"exists\":true"));
+		assert_non_null(strstr(line, "\"write\":false"));
+		assert_non_null(strstr(line, "\"create\":false"));
+		assert_false(json_has(line, "owner_uid"));
+		assert_false(json_has(line, "mode"));
+		assert_false(json_has(line, "rule"));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -668,6 +752,8 @@ int main(void)
 		it(test_nobody_owns_nothing),
 		it(test_refusals_show_user_names),
 		it(test_not_shown),
+		it(test_refused_as_if_not_there),
+		it(test_denied_what_one_could_make),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,7 +69,7 @@ static void test_a_stranger_at_a_system_daemon(void **state)
 	hear_error(root, 1, "not-found");
 }
 
-/* "denied" says who owns it and how it is protected. */
+/* "denied" says who owns it and how it is protected, to who has the other right. */
 static void test_a_refusal_explains_itself(void **state)
 {
 	struct client *root, *c;
@@ -79,11 +79,12 @@ static void test_a_refusal_explains_itself(void **state)
 	start("--system");
 	root = client_connect();
 	c = client_connect_as(stranger(0));
-	send_text(root, "jobs", "x");
+	say(root, "{'op':'create','id':1,'name':'jobs','mode':'0644'}");
+	hear_reply(root, 1);
 	say_text(c, "x", "{'op':'send','id':1,'queue':'jobs'}");
 	message = json_string(hear_error(c, 1, "denied")->header, "message");
 	assert_non_null(strstr(message, "jobs"));
-	assert_non_null(strstr(message, "0600"));
+	assert_non_null(strstr(message, "0644"));
 	assert_non_null(strstr(message, "root"));
 }
 

@@ -1508,7 +1508,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_name_move(struct ipc_client *client, const cha
  * @name: its name; it need not exist
  * @user: name or number of a user (others than oneself only as root); NULL: oneself
  * @ret_list: one record with name, exists, uid, read, write, create, owner_uid, group, mode,
- *	rule (what has decided); end it with ipc_list_free()
+ *	rule (what has decided); the last four may be left out of one that is not shown to
+ *	oneself, ipcd(8); end it with ipc_list_free()
  *
  * Returns: 0; -ENOENT no such user; -EACCES; -EINVAL; otherwise as at the top
  * Blocking: as ipc_name_create(). Threads: owner. Since: 0.1.
