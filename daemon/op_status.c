@@ -114,13 +114,6 @@ static int put_queue(struct call *call, struct buf *out, struct name *name)
 	return err_trace(r < 0 ? r : put_line_end(w, out));
 }
 
-static bool may_see(const struct call *call, const struct name *name)
-{
-	const struct credentials *who = &call->peer->who;
-
-	return name_may(name, who, RIGHT_READ) || name_may(name, who, RIGHT_WRITE);
-}
-
 static int put_one_name(struct call *call, struct buf *out)
 {
 	struct name_ref ref;
@@ -130,7 +123,7 @@ static int put_one_name(struct call *call, struct buf *out)
 	if (r)
 		return err_trace(r);
 	name = name_find(&call->server->broker, &ref);
-	if (!name || !may_see(call, name))
+	if (!name || !name_is_shown(name, &call->peer->who))
 		return name_refuse_unknown(&call->server->broker, &ref, call->fault);
 	return err_trace(put_queue(call, out, name));
 }
@@ -147,7 +140,8 @@ int op_names(struct call *call)
 	LIST_FOREACH(link, &call->server->broker.all_names) {
 		struct name *name = LIST_ENTRY(link, struct name, link);
 
-		r = may_see(call, name) ? put_queue(call, &body, name) : 0;
+		r = name_is_shown(name, &call->peer->who) ? put_queue(call, &body, name)
+							  : 0;
 		if (r < 0)
 			return err_trace(r);
 	}

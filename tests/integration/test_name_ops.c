@@ -646,6 +646,17 @@ static void test_not_shown(void **state)
 	assert_int_equal(queue_count("secret", "ready"), 1);
 }
 
+/* Else it could be neither found nor opened again. */
+static void test_one_sees_ones_own_closed_names(void **state)
+{
+	skip_unless_root();
+	begin("");
+	ask(ann, NULL, "{'op':'create','id':1,'name':'@A.shut','mode':'0000'}");
+	assert_non_null(frame_line(list(ann, "names"), 0));
+	ask(ann, NULL, "{'op':'names','id':1,'name':'@A.shut'}");
+	assert_null(frame_line(list(bob, "names"), 0));
+}
+
 /* What c is told of a name, with "NAME" in place of it. */
 static char *told(struct client *c, const char *format, const char *name)
 {
@@ -752,6 +763,7 @@ int main(void)
 		it(test_nobody_owns_nothing),
 		it(test_refusals_show_user_names),
 		it(test_not_shown),
+		it(test_one_sees_ones_own_closed_names),
 		it(test_refused_as_if_not_there),
 		it(test_denied_what_one_could_make),
 	};
