@@ -221,7 +221,7 @@ void user_resolve(struct user *user)
 struct lookup {
 	struct map_node node;
 	bool answered, found, asked;
-	uid_t uid;
+	uid_t uid, asker; /* asker: on whose behalf last */
 	uint64_t asked_ns;
 	struct list waiters;
 	size_t size;
@@ -283,7 +283,7 @@ static void lookup_done(struct job *job)
 	struct name_job *n = CONTAINER_OF(job, struct name_job, job);
 	struct lookup *l = find_lookup(n->users, n->name, strlen(n->name));
 
-	if (l) {
+	if (l && l->asked) { /* else another asker's job was faster */
 		l->answered = true;
 		l->asked = false;
 		l->found = n->found;
@@ -309,6 +309,15 @@ static bool parse_uid(const char *name, size_t size, uid_t *ret_uid)
 	return true;
 }
 
+/* Who waits has a job of its own uid: it need not wait until it is the turn of another's. */
+static bool must_ask(const struct users *users, const struct lookup *l, uid_t asker)
+{
+	if (l->asked)
+		return !l->answered && l->asker != asker;
+	return !l->answered ||
+	       users->loop->now_ns - l->asked_ns > CACHE_S * (uint64_t)NS_PER_S;
+}
+
 int user_lookup(struct users *users, const char *name, size_t size, uid_t asker,
 		struct user_waiter *waiter, uid_t *ret_uid)
 {
@@ -322,13 +331,13 @@ int user_lookup(struct users *users, const char *name, size_t size, uid_t asker,
 		l = add_lookup(users, name, size);
 	if (!l)
 		return err_origin(-ENOMEM);
-	if (!l->asked && (!l->answered || users->loop->now_ns - l->asked_ns >
-						  CACHE_S * (uint64_t)NS_PER_S)) {
+	if (must_ask(users, l, asker)) {
 		l->asked_ns = users->loop->now_ns;
 		r = submit(users, asker, 0, name, size, lookup_done);
 		if (r < 0)
 			return err_trace(r);
 		l->asked = true;
+		l->asker = asker;
 	}
 	if (!l->answered) {
 		list_add_tail(&l->waiters, &waiter->link);

@@ -77,7 +77,7 @@ test_filling_LDFLAGS := $(FILLING_WRAPS)
 test_history_LDFLAGS := $(WRAP_MEMORY)
 test_store_parts_LDFLAGS := $(WRAP_MEMORY)
 WORKER_WRAPS := -Wl,--wrap=clock_gettime,--wrap=close,--wrap=pthread_create
-test_user_LDFLAGS := -Wl,--wrap=getpwuid_r
+test_user_LDFLAGS := -Wl,--wrap=getpwuid_r,--wrap=getpwnam_r
 test_worker_LDFLAGS := $(WORKER_WRAPS)
 test_worker_end_LDFLAGS := $(WORKER_WRAPS)
 test_store_LDFLAGS := $(WRAP_MEMORY)

@@ -26,17 +26,38 @@ int __wrap_getpwuid_r(uid_t uid, struct passwd *pw, char *space, size_t size,
 	return 0;
 }
 
+/* "slow" is answered when the test lets it. */
+static int gate[2];
+
+int __wrap_getpwnam_r(const char *name, struct passwd *pw, char *space, size_t size,
+		      struct passwd **result);
+int __wrap_getpwnam_r(const char *name, struct passwd *pw, char *space, size_t size,
+		      struct passwd **result)
+{
+	char c;
+
+	if (!strncmp(name, "slow", 4))
+		(void)!read(gate[0], &c, 1);
+	snprintf(space, size, "%s", name);
+	*pw = (struct passwd){ .pw_name = space, .pw_uid = UID };
+	*result = pw;
+	return 0;
+}
+
 static int setup(void **state)
 {
 	(void)state;
 	turns_begin();
-	return workers_new(&workers, &loop) < 0 || users_init(&users, &loop, workers) < 0;
+	return pipe2(gate, O_CLOEXEC) < 0 || workers_new(&workers, &loop) < 0 ||
+	       users_init(&users, &loop, workers) < 0;
 }
 
 static int teardown(void **state)
 {
 	(void)state;
+	close(gate[1]);
 	workers = workers_free(workers, 30000);
+	close(gate[0]);
 	users_deinit(&users);
 	loop_deinit(&loop);
 	return 0;
@@ -161,6 +182,47 @@ static void test_a_refusal_tells_where_one_may(void **state)
 	user_unref(user);
 }
 
+/* ---- from name to uid ---- */
+
+struct asker {
+	struct user_waiter waiter;
+	bool known;
+};
+
+static void on_answer(struct user_waiter *waiter)
+{
+	CONTAINER_OF(waiter, struct asker, waiter)->known = true;
+}
+
+static int look_up(struct asker *asker, uid_t uid, const char *name)
+{
+	uid_t found;
+
+	*asker = (struct asker){ .waiter.known = on_answer };
+	return user_lookup(&users, name, strlen(name), uid, &asker->waiter, &found);
+}
+
+static void test_a_lookup_does_not_wait_for_anothers(void **state)
+{
+	static const char *const slow[] = { "slow1", "slow2", "slow3" };
+	static struct asker flood[ARRAY_SIZE(slow)], first, again, other;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(slow); i++)
+		assert_int_equal(look_up(&flood[i], 1, slow[i]), USER_WAIT);
+	assert_int_equal(look_up(&first, 1, "ann"), USER_WAIT);
+	assert_int_equal(look_up(&again, 1, "ann"), USER_WAIT);
+	assert_int_equal(look_up(&other, 2, "ann"), USER_WAIT);
+	wait_for(other.known && first.known && again.known);
+	assert_int_equal(look_up(&other, 2, "ann"), USER_FOUND);
+	assert_false(flood[0].known || flood[1].known || flood[2].known);
+	/* the first one's own job comes to nothing */
+	for (size_t i = 0; i < ARRAY_SIZE(slow); i++)
+		assert_int_equal(write(gate[1], "x", 1), 1);
+	wait_for(flood[0].known && flood[1].known && flood[2].known);
+	assert_int_equal(look_up(&other, 3, "ann"), USER_FOUND);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -170,6 +232,7 @@ int main(void)
 		TEST(test_names_show_users_that_read_back),
 		TEST(test_a_long_name_is_shown_by_uid),
 		TEST(test_a_refusal_tells_where_one_may),
+		TEST(test_a_lookup_does_not_wait_for_anothers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
