@@ -11,22 +11,22 @@
 #include "queue.h"
 
 enum {
-	OVERFLOW_UID_DEFAULT = 65534,
+	OVERFLOW_ID_DEFAULT = 65534,
 	FLOOD_BYTES = 16 * 1024 * 1024, /* less than this is kept for the next messages */
 };
 
-/* Which uid stands for users that a container's namespace does not map, user_namespaces(7). */
-static uid_t read_overflow_uid(void)
+/* Which one stands for all that a container's namespace does not map, user_namespaces(7). */
+static unsigned int read_overflow_id(const char *path)
 {
-	FILE *f = fopen("/proc/sys/kernel/overflowuid", "re");
-	unsigned int uid = OVERFLOW_UID_DEFAULT;
+	FILE *f = fopen(path, "re");
+	unsigned int id = OVERFLOW_ID_DEFAULT;
 
 	if (f) {
-		if (fscanf(f, "%u", &uid) != 1)
-			uid = OVERFLOW_UID_DEFAULT;
+		if (fscanf(f, "%u", &id) != 1)
+			id = OVERFLOW_ID_DEFAULT;
 		fclose(f);
 	}
-	return uid;
+	return id;
 }
 
 static void on_delayed(struct timer *timer)
@@ -51,7 +51,8 @@ int broker_init(struct broker *broker, struct loop *loop, struct users *users,
 		.rules = rules,
 		.system_mode = system_mode,
 		.owner_uid = geteuid(),
-		.overflow_uid = read_overflow_uid(),
+		.overflow_uid = read_overflow_id("/proc/sys/kernel/overflowuid"),
+		.overflow_gid = read_overflow_id("/proc/sys/kernel/overflowgid"),
 		.next_number = 1,
 		.next_queue_id = 1,
 	};

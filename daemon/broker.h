@@ -25,9 +25,10 @@ struct broker {
 	const struct limits *limits;
 	struct users *users;
 	const struct rules *rules;
-	bool system_mode; /* false: everything is owner_uid's */
-	uid_t owner_uid;  /* the daemon's */
-	uid_t overflow_uid;
+	bool system_mode;   /* false: everything is owner_uid's */
+	uid_t owner_uid;    /* the daemon's */
+	uid_t overflow_uid; /* these stand for all that a container does not map */
+	gid_t overflow_gid;
 
 	struct map names; /* struct name */
 	struct list all_names;

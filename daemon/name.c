@@ -96,6 +96,11 @@ bool name_may_all(const struct broker *broker, uid_t uid)
 	return uid == 0 || uid == broker->owner_uid;
 }
 
+bool name_is_anybody(const struct broker *broker, uid_t uid)
+{
+	return uid == broker->overflow_uid && !name_may_all(broker, uid);
+}
+
 /* The three bits that count for who, shifted down. */
 static unsigned int bits_for(const struct broker *broker, uid_t owner, gid_t gid,
 			     unsigned int mode, const struct credentials *who)
@@ -106,7 +111,8 @@ static unsigned int bits_for(const struct broker *broker, uid_t owner, gid_t gid
 	if (who->uid == owner && who->uid != broker->overflow_uid)
 		return mode >> 6 & 07;
 	/* the groups are asked for only if they make a difference */
-	if ((mode >> 3 & 07) != (mode & 07) && who->has_group(who, gid))
+	if ((mode >> 3 & 07) != (mode & 07) && gid != broker->overflow_gid &&
+	    who->has_group(who, gid))
 		return mode >> 3 & 07;
 	return mode & 07;
 }

@@ -115,6 +115,10 @@ bool name_is_shown(const struct name *name, const struct credentials *who);
 
 bool name_may_all(const struct broker *broker, uid_t uid);
 
+/* Whom nobody can tell from others, for a container does not map them, user_namespaces(7)? They
+ * own nothing and share nothing. */
+bool name_is_anybody(const struct broker *broker, uid_t uid);
+
 /* What gave a name its mode; where: that of its rule, NULL if there is none. */
 const char *name_source_text(enum name_source source, const char *where);
 

@@ -72,6 +72,14 @@ static int get_content(struct call *call, struct send_parts *parts)
 	    header_get_string(h, KEY_DEDUP_ID, 1, LIMIT_DEDUP_ID_MAX, &content->dedup_id,
 			      &content->dedup_size, call->fault) < 0)
 		return FAULT;
+	if (content->dedup_id &&
+	    name_is_anybody(&call->server->broker, call->peer->who.uid))
+		return fault_set(
+			call->fault, FAULT_DENIED,
+			"uid %u stands for users that ipcd cannot tell apart, and "
+			"with \"dedup_id\" it would take the message of one for "
+			"that of another: send without it",
+			call->peer->who.uid);
 	content->priority = (unsigned int)priority;
 	return get_confirm(call, &parts->options.wants_outcome);
 }

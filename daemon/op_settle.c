@@ -77,6 +77,9 @@ static bool has_lease(const struct settlement *s, struct message *m)
 		return false;
 	if (!s->lease)
 		return op_receive_holds(peer, m);
+	if (name_is_anybody(&peer->server->broker, peer->who.uid) &&
+	    !op_receive_holds(peer, m))
+		return false;
 	return m->state != MESSAGE_DEAD && m->state != MESSAGE_STORING &&
 	       is_token(s, m, peer->who.uid);
 }

@@ -576,6 +576,26 @@ static void test_who_makes_a_name_of_another(void **state)
 	assert_int_not_equal(json_int(name_line(with_users("@A")), "group"), stranger(1));
 }
 
+/* Nor do two of them share anything: who is who cannot be told. */
+static void test_nobody_shares_nothing(void **state)
+{
+	struct client *one, *two;
+	struct frame *f;
+
+	skip_unless_root();
+	begin("{ 'names': 'open.*', 'mode': '0666' },"
+	      "{ 'names': 'group', 'mode': '0060', 'group': '65534' }");
+	one = client_connect_as(OVERFLOW_UID);
+	two = client_connect_as(OVERFLOW_UID);
+	ask(one, "denied", "{'op':'send','id':1,'queue':'open.x','dedup_id':'k'}");
+	send_text(one, "open.x", "x");
+	f = take(one, "open.x", "x");
+	settle_fails(two, "ack", f, "lease-lost");
+	settle(one, "ack", f, "");
+	send_text(root, "group", "x");
+	ask(one, "denied", "{'op':'receive','id':1,'queue':'group'}");
+}
+
 static void test_nobody_owns_nothing(void **state)
 {
 	static const char *const denied[] = {
@@ -761,6 +781,7 @@ int main(void)
 		it(test_explain),
 		it(test_who_makes_a_name_of_another),
 		it(test_nobody_owns_nothing),
+		it(test_nobody_shares_nothing),
 		it(test_refusals_show_user_names),
 		it(test_not_shown),
 		it(test_one_sees_ones_own_closed_names),
