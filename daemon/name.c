@@ -293,6 +293,7 @@ void name_decide(const struct broker *broker, const struct name_ref *ref,
 		.owner = ref->of_user ? ref->uid : who->uid,
 		.gid = who->gid,
 		.mode = broker->system_mode && ref->inbox ? 0622 : 0600,
+		.maker = who->uid,
 	};
 
 	if (!broker->system_mode)
@@ -342,26 +343,41 @@ int name_check_create(const struct broker *broker, const struct name_ref *ref,
 
 /* ---- life ---- */
 
-/* fault NULL: whatever the owner has already. */
-static int take_owner(struct name *name, uid_t uid, struct fault *fault)
+/* fault NULL: whatever the maker has already. */
+static int charge_maker(struct name *name, uid_t uid, struct fault *fault)
 {
 	struct broker *broker = name->broker;
-	struct user *owner;
-	int r = user_get(broker->users, uid, &owner);
+	struct user *maker;
+	int r = user_get(broker->users, uid, &maker);
 
 	if (r < 0)
 		return err_trace(r);
-	if (fault && owner->usage.names >= broker->limits->names_per_user && uid != 0) {
-		user_unref(owner);
+	if (fault && maker->usage.names >= broker->limits->names_per_user && uid != 0) {
+		user_unref(maker);
 		return fault_set(fault, FAULT_QUOTA,
-				 "user %u owns %llu names already (names_per_user)", uid,
-				 (unsigned long long)broker->limits->names_per_user);
+				 "user %u has made %llu names already (names_per_user)",
+				 uid, (unsigned long long)broker->limits->names_per_user);
 	}
-	owner->usage.names++;
-	if (name->owner) {
-		name->owner->usage.names--;
-		user_unref(name->owner);
-	}
+	maker->usage.names++;
+	name->maker = maker;
+	return 0;
+}
+
+static void uncharge_maker(struct name *name)
+{
+	if (name->maker)
+		name->maker->usage.names--;
+	name->maker = user_unref(name->maker);
+}
+
+static int set_owner(struct name *name, uid_t uid)
+{
+	struct user *owner;
+	int r = user_get(name->broker->users, uid, &owner);
+
+	if (r < 0)
+		return err_trace(r);
+	user_unref(name->owner);
 	name->owner = owner;
 	return 0;
 }
@@ -376,7 +392,7 @@ int name_apply(struct name *name, const struct name_policy *policy)
 		if (!where)
 			return err_origin(-ENOMEM);
 	}
-	r = take_owner(name, policy->owner, NULL);
+	r = set_owner(name, policy->owner);
 	if (r < 0) {
 		free(where);
 		return err_trace(r);
@@ -401,14 +417,13 @@ int name_init(struct name *name, struct broker *broker, const struct name_ref *r
 			       .plain_gid = policy->plain_gid,
 			       .size = ref->size };
 	name->text = strndup(ref->text, ref->size);
-	r = name->text ? take_owner(name, policy->owner, fault) : -ENOMEM;
+	r = name->text ? charge_maker(name, fault ? policy->maker : policy->owner, fault)
+		       : -ENOMEM;
 	if (r == 0)
 		r = name_apply(name, policy);
 	if (r) {
-		if (name->owner) {
-			name->owner->usage.names--;
-			user_unref(name->owner);
-		}
+		uncharge_maker(name);
+		user_unref(name->owner);
 		free(name->text);
 		return err_trace(r);
 	}
@@ -422,7 +437,7 @@ void name_deinit(struct name *name)
 {
 	map_remove(&name->broker->names, &name->node);
 	list_remove(&name->link);
-	name->owner->usage.names--;
+	uncharge_maker(name);
 	user_unref(name->owner);
 	free(name->where);
 	free(name->text);

@@ -38,6 +38,7 @@ struct name_policy {
 	const struct rule *rule; /* NAME_BY_RULE; valid until the next reload */
 	uid_t plain_owner;	 /* what it would have where no rule says it */
 	gid_t plain_gid;
+	uid_t maker; /* for whom it counts, whoever owns it */
 };
 
 struct name {
@@ -45,6 +46,7 @@ struct name {
 	struct list link; /* in broker->all_names */
 	struct broker *broker;
 	struct user *owner;
+	struct user *maker; /* after a restart the owner */
 	gid_t gid;
 	unsigned int mode; /* 0..0777 */
 	enum name_source source;

@@ -365,7 +365,7 @@ static void test_inbox_messages_per_sender(void **state)
 
 static void test_names_per_user(void **state)
 {
-	struct client *c;
+	struct client *c, *other;
 
 	skip_unless_root();
 	start("--system", "--limit", "names_per_user=2");
@@ -375,6 +375,17 @@ static void test_names_per_user(void **state)
 	say_text(c, "x", "{'op':'send','id':1,'queue':'@%u.3'}", stranger(0));
 	check_message(hear_error(c, 1, "quota"), "names_per_user", 2);
 	send_text(c, keep_printf("@%u.1", stranger(0)), "x");
+	/* nor inboxes of others, who need not even be there */
+	say_text(c, "x", "{'op':'send','id':1,'queue':'@4100000'}");
+	check_message(hear_error(c, 1, "quota"), "names_per_user", 2);
+	other = client_connect_as(stranger(1));
+	send_text(other, "@4100000", "x");
+	send_text(other, keep_printf("@%u", stranger(0)), "x");
+	say_text(other, "x", "{'op':'send','id':1,'queue':'@4100001'}");
+	hear_error(other, 1, "quota");
+	say(c, "{'op':'delete','id':1,'name':'@%u.1'}", stranger(0));
+	hear_reply(c, 1);
+	send_text(c, keep_printf("@%u.3", stranger(0)), "x");
 }
 
 /* Has the daemon taken everything out of the socket? */
