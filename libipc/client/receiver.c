@@ -465,6 +465,7 @@ static void stop(struct ipc_receiver *receiver)
 	bool ending = receiver->max && receiver->n_received == receiver->max;
 	int r = 0;
 
+	receiver->suspended = false;
 	if (receiver->request.state == REQUEST_OPEN && !ending)
 		r = request_put_cancel(&receiver->request);
 	while ((message = receiver_pop(receiver))) {

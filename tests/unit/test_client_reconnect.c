@@ -654,6 +654,81 @@ static void test_freed(void **state)
 	fake_expect_silence(f);
 }
 
+/* Loses the connection, frees the receiver, and has another connection made. */
+static void free_while_lost(struct fake *f, struct ipc_receiver *receiver)
+{
+	fake_hang_up(f);
+	assert_int_equal(ipc_ping(f->client, NULL, 0), -ECONNRESET);
+	ipc_receiver_free(receiver);
+	assert_int_equal(ipc_client_set_timeout(f->client, 20), 0);
+	assert_int_equal(ipc_ping(f->client, NULL, 0), -ETIMEDOUT);
+}
+
+struct freed {
+	struct fake *f;
+	struct ipc_receiver *receiver;
+};
+
+static void free_in_callback(struct ipc_client *client, struct ipc_receiver *receiver,
+			     struct ipc_message *message, void *userdata)
+{
+	struct freed *freed = userdata;
+
+	(void)client;
+	assert_non_null(message);
+	ipc_message_free(message);
+	free_while_lost(freed->f, receiver);
+}
+
+static void expect_no_receive(struct fake *f)
+{
+	f->fd = accept(f->listener, NULL, NULL);
+	assert_true(fake_hear(f)); /* hello */
+	assert_true(fake_hear(f));
+	assert_non_null(strstr(f->header, "\"ping\""));
+}
+
+static void test_freed_in_its_callback(void **state)
+{
+	struct fake *f = *state;
+	struct notes notes = { 0 };
+	struct freed freed = { .f = f };
+	struct ipc_receiver *receiver = receiver_of(f, 1, 0);
+
+	assert_int_equal(ipc_client_set_reconnect(f->client, told, &notes), 0);
+	assert_int_equal(ipc_receiver_set_callback(receiver, free_in_callback, &freed),
+			 0);
+	assert_int_equal(ipc_receiver_start(receiver), 0);
+	deliver(f, 2, 1);
+	assert_true(ipc_client_process(f->client) > 0);
+	expect_no_receive(f);
+}
+
+static void free_other(struct ipc_client *client, const struct ipc_reply *reply,
+		       void *userdata)
+{
+	struct freed *freed = userdata;
+
+	(void)client;
+	(void)reply;
+	free_while_lost(freed->f, freed->receiver);
+}
+
+static void test_freed_while_waited_for(void **state)
+{
+	struct fake *f = *state;
+	struct notes notes = { 0 };
+	struct freed freed = { f, receiver_of(f, 1, 0) };
+	struct ipc_message *message;
+
+	assert_int_equal(ipc_client_set_reconnect(f->client, told, &notes), 0);
+	assert_int_equal(ipc_ping_async(f->client, free_other, &freed, NULL), 0);
+	fake_say(f, "{\"re\":2}");
+	assert_int_equal(ipc_receiver_next(freed.receiver, IPC_FOREVER, &message),
+			 -ECANCELED);
+	expect_no_receive(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -678,6 +753,8 @@ int main(void)
 		fake_test(test_lost_at_once),
 		fake_test(test_not_greeted),
 		fake_test(test_freed),
+		fake_test(test_freed_in_its_callback),
+		fake_test(test_freed_while_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
