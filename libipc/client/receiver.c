@@ -221,14 +221,19 @@ static void end_receiver(struct ipc_receiver *receiver, const char *why, size_t 
 	receiver_release(receiver);
 }
 
+static bool has_all(const struct ipc_receiver *receiver)
+{
+	return receiver->max && receiver->n_fetched >= receiver->max;
+}
+
 /* It will be wanted on the next connection, as it is or as far as it had come. */
 static bool is_resumable(const struct ipc_receiver *receiver)
 {
 	if (!client_reconnects(receiver->request.client) || !receiver->started ||
-	    receiver->freed || receiver->once || receiver_only_looks(receiver))
+	    receiver->freed || receiver->once || receiver_only_looks(receiver) ||
+	    has_all(receiver))
 		return false;
-	return receiver_is_running(receiver) ||
-	       (!strcmp(receiver->end, "max") && receiver->n_fetched < receiver->max);
+	return receiver_is_running(receiver) || !strcmp(receiver->end, "max");
 }
 
 static void suspend(struct ipc_receiver *receiver)
@@ -347,13 +352,15 @@ static void put_aside(struct ipc_receiver *receiver)
 
 void client_suspend_receivers(struct ipc_client *client)
 {
-	LIST_FOREACH(link, &client->receivers) {
+	LIST_FOREACH_SAFE(link, &client->receivers) {
 		struct ipc_receiver *receiver =
 			LIST_ENTRY(link, struct ipc_receiver, link);
 
 		put_aside(receiver);
 		if (is_resumable(receiver))
 			suspend(receiver);
+		else if (receiver_is_running(receiver) && has_all(receiver))
+			end_receiver(receiver, "max", strlen("max"));
 	}
 }
 

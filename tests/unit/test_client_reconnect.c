@@ -248,6 +248,35 @@ static void test_max_not_fetched(void **state)
 	ipc_receiver_free(done);
 }
 
+/* All was fetched, only the end has not come: there is nothing left to ask for. */
+static void test_max_fetched(void **state)
+{
+	struct fake *f = *state;
+	struct notes notes = { 0 };
+	struct ipc_receiver *receiver, *stopped;
+	struct ipc_message *message;
+
+	assert_int_equal(ipc_client_set_reconnect(f->client, told, &notes), 0);
+	receiver = receiver_of(f, 1, 1);
+	stopped = receiver_of(f, 1, 1);
+	deliver(f, 2, 1);
+	ipc_message_free(next(receiver));
+	deliver(f, 3, 2);
+	fake_say(f, "{\"re\":3,\"end\":\"shutting-down\"}");
+	assert_int_equal(ipc_receiver_start(stopped), 0);
+	assert_true(ipc_client_process(f->client) > 0);
+	ipc_message_free(next(stopped));
+	accept_again(f);
+	greet(f, 4, SAME);
+	fake_expect_silence(f);
+	assert_string_equal(ipc_receiver_get_end(receiver), "max");
+	assert_int_equal(ipc_receiver_next(receiver, IPC_FOREVER, &message), 0);
+	assert_string_equal(ipc_receiver_get_end(stopped), "max");
+	assert_int_equal(ipc_receiver_next(stopped, IPC_FOREVER, &message), 0);
+	ipc_receiver_free(receiver);
+	ipc_receiver_free(stopped);
+}
+
 /* A daemon that stops ends its receives before it closes. */
 static void test_orderly_stop(void **state)
 {
@@ -737,6 +766,7 @@ int main(void)
 		fake_test(test_receiver_goes_on),
 		fake_test(test_all_settled),
 		fake_test(test_max_not_fetched),
+		fake_test(test_max_fetched),
 		fake_test(test_orderly_stop),
 		fake_test(test_callbacks_go_on),
 		fake_test(test_what_ends),
