@@ -7,7 +7,7 @@
  *	a descriptor	larger files, and anything live; large bodies, as a sealed memfd, so
  *		that they pass the socket without being copied into it and out again
  *	pieces	what must be read to its end to know how much it is; large bodies where there
- *		is no memfd
+ *		is no memfd, or RLIMIT_FSIZE forbids one of that size
  *
  * Only who waits for the answer can send pieces. A large body sent without waiting goes as
  * one frame: so it is counted as what waits to be written.
@@ -19,6 +19,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -73,10 +74,18 @@ static int new_memfd(void)
 	return fd < 0 && errno == EINVAL ? memfd_create("ipc", flags) : fd;
 }
 
+/* A memfd is under RLIMIT_FSIZE as any file, and SIGXFSZ would end the program. */
+static bool may_be_file(size_t size)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_FSIZE, &limit) == 0 && size <= limit.rlim_cur;
+}
+
 /* False where it cannot be, for whatever reason: then there are other ways. */
 static bool prepare_memfd(struct payload *p)
 {
-	_cleanup_fd_ int fd = new_memfd();
+	_cleanup_fd_ int fd = may_be_file(p->size) ? new_memfd() : -1;
 
 	if (fd < 0 || file_write_all(fd, p->data, p->size) < 0 ||
 	    fcntl(fd, F_ADD_SEALS,

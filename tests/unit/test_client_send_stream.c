@@ -4,6 +4,8 @@
 
 #include "unit/client_send.h"
 
+#include <sys/resource.h>
+
 /* ---- a daemon that reads while the client sends ---- */
 
 struct reading {
@@ -211,6 +213,26 @@ static void test_body_without_memfd(void **state)
 	no_memfd = false;
 	assert_int_equal(r.body_size, (size_t)2 * PIECE + 9);
 	assert_int_equal(r.first_size, PIECE);
+	assert_true(r.as_expected);
+}
+
+/* A memfd counts as a file: what it must not have would be the end of the process. */
+static void test_body_over_the_file_limit(void **state)
+{
+	struct fake *f = *state;
+	struct rlimit before, limit;
+	struct reading r;
+
+	close(new_file(0));
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	limit = before;
+	limit.rlim_cur = 2 * PIECE;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	start_reading(&r, f, SENT(7), 0);
+	assert_int_equal(ipc_send(f->client, "q", large, (size_t)2 * PIECE + 1, NULL), 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	end_reading(&r);
+	assert_int_equal(r.body_size, 2 * PIECE + 1);
 	assert_true(r.as_expected);
 }
 
@@ -445,6 +467,7 @@ int main(void)
 		fake_files_test(test_whole_pieces),
 		fake_files_test(test_pipe),
 		fake_files_test(test_body_without_memfd),
+		fake_files_test(test_body_over_the_file_limit),
 		fake_files_test(test_early_refusal),
 		fake_files_test(test_early_refusal_of_a_pipe),
 		fake_files_test(test_reader_gives_up),
