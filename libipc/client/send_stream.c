@@ -101,8 +101,19 @@ static void wait_once(const struct send *send)
 	}
 }
 
+/* Before the first piece there is no request that could be lost. Where the connection comes
+ * again, so that one can be begun on it, that is as good. */
+static int check_unbegun(const struct send *send)
+{
+	struct ipc_client *client = send->request->client;
+
+	if (is_begun(send) || client_reconnects(client))
+		return 0;
+	return err_trace(client_check(client));
+}
+
 /* Until the body's descriptor has input. 1: it has, or all is over; 0: the piece has taken
- * long. */
+ * long; or what ended the client. */
 static int wait_for_input(struct reading *reading)
 {
 	const struct send *send = reading->send;
@@ -115,7 +126,9 @@ static int wait_for_input(struct reading *reading)
 		if (poll(&p, 1, 0))
 			break;
 		wait_once(send);
-		r = tell_if_due(reading);
+		r = check_unbegun(send);
+		if (!r)
+			r = tell_if_due(reading);
 	}
 	return r < 0 ? err_trace(r) : 1;
 }

@@ -386,6 +386,23 @@ static void test_lost_on_the_way(void **state)
 	ipc_message_free(m);
 }
 
+/* Before anything was read: there is no request yet that could be lost. */
+static void test_lost_before_the_first_piece(void **state)
+{
+	struct fake *f = *state;
+	struct ipc_message *m;
+	int pipefd[2];
+
+	assert_int_equal(pipe2(pipefd, O_CLOEXEC), 0);
+	m = new_file_message(pipefd[0], "x", 0);
+	fake_hang_up(f);
+	assert_int_equal(send_it(f, m), -ECONNRESET);
+	assert_non_null(strstr(ipc_client_get_error(f->client), "closed the connection"));
+	ipc_message_free(m);
+	close(pipefd[0]);
+	close(pipefd[1]);
+}
+
 static ssize_t busy_reader(void *buffer, size_t size, void *userdata)
 {
 	struct source *s = userdata;
@@ -475,6 +492,7 @@ int main(void)
 		fake_files_test(test_progress_ends_pieces),
 		fake_files_test(test_progress_while_waiting),
 		fake_files_test(test_lost_on_the_way),
+		fake_files_test(test_lost_before_the_first_piece),
 		fake_files_test(test_reader_uses_the_client),
 		fake_files_test(test_not_sent_again),
 	};
