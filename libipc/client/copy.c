@@ -9,6 +9,7 @@
 
 #include "client/file.h"
 
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <poll.h>
 #include <string.h>
@@ -253,6 +254,13 @@ static ssize_t read_waiting(struct copy *c)
 
 static int copy_to_end(struct copy *c)
 {
+	int mode = fcntl(c->in, F_GETFL);
+
+	if (mode < 0)
+		return err_origin(-errno);
+	/* poll(2) waits for ever for input of the end of a pipe that is for writing */
+	if ((mode & O_ACCMODE) == O_WRONLY)
+		return err_origin(-EBADF);
 	for (;;) {
 		ssize_t n = read_waiting(c);
 		int r = n > 0 ? put_bytes(c, c->buffer, (size_t)n) : (int)n;

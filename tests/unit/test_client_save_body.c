@@ -188,6 +188,22 @@ static void test_live_pipe(void **state)
 	close(pipefd[0]);
 }
 
+/* There never is anything to be read. */
+static void test_live_pipe_to_write(void **state)
+{
+	struct world *w = *state;
+	struct ipc_message *m;
+	int pipefd[2];
+
+	assert_int_equal(pipe2(pipefd, O_CLOEXEC), 0);
+	m = receive(w, "\"live\":true", pipefd[1], NULL);
+	assert_int_equal(ipc_message_save(m, w->dir, "x", 0, NULL), -EBADF);
+	assert_int_equal(count_files(w), 0);
+	ipc_message_free(m);
+	close(pipefd[0]);
+	close(pipefd[1]);
+}
+
 static int give_up_waiting(uint64_t done, uint64_t total, void *userdata)
 {
 	assert_int_equal(done, 3);
@@ -237,7 +253,7 @@ int main(void)
 		save_test(test_default_mode),	  save_test(test_holes),
 		save_test(test_hole_with_digest), save_test(test_kernel_copies),
 		save_test(test_live_pipe),	  save_test(test_live_pipe_given_up),
-		save_test(test_live_file),
+		save_test(test_live_file),	  save_test(test_live_pipe_to_write),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
