@@ -99,7 +99,8 @@ struct attempts {
 	int64_t wait_ms; /* for room, in the attempt that comes */
 	uint64_t room_ns, deadline_ns;
 	unsigned int flags;
-	bool spent; /* the body was read, and cannot be again */
+	uint32_t connection; /* on which the last attempt went */
+	bool spent;	     /* the body was read, and cannot be again */
 };
 
 /* An attempt under way. */
@@ -117,11 +118,19 @@ static void begin_time(struct ipc_client *client, struct attempts *a)
 	a->deadline_ns = max_u64(a->deadline_ns, deadline_ns);
 }
 
+static int begin(struct ipc_request *request, struct attempts *a,
+		 const struct payload *payload)
+{
+	int r = begin_send(request, a->queue, payload, a->wait_ms, a->flags);
+
+	a->connection = request->client->connection;
+	return err_trace(r);
+}
+
 static int begin_stream(struct send *send, bool more)
 {
 	struct attempt *attempt = CONTAINER_OF(send, struct attempt, send);
-	const struct attempts *a = attempt->all;
-	int r = begin_send(send->request, a->queue, send->payload, a->wait_ms, a->flags);
+	int r = begin(send->request, attempt->all, send->payload);
 
 	if (!r && more)
 		json_put_bool(send->request->client->writer, "more", true);
@@ -148,7 +157,7 @@ static int put(struct ipc_request *request, struct attempts *a, struct payload *
 
 	if (payload->kind == PAYLOAD_STREAM)
 		return err_trace(put_stream(request, a, payload));
-	r = begin_send(request, a->queue, payload, a->wait_ms, a->flags);
+	r = begin(request, a, payload);
 	if (r < 0)
 		return err_trace(r);
 	if (payload->kind == PAYLOAD_FD)
@@ -209,10 +218,16 @@ static int attempt(struct ipc_client *client, struct attempts *a,
 	return err_trace(r);
 }
 
-/* A daemon that is stopping has refused it, and is going to close. */
-static void wait_for_end(struct ipc_client *client, uint64_t deadline_ns)
+/* It may have come again already: callbacks can wait for that. */
+static bool is_lost(const struct ipc_client *client, const struct attempts *a)
 {
-	while (!client->failure && client_step(client, deadline_ns) >= 0)
+	return client->failure || client->connection != a->connection;
+}
+
+/* A daemon that is stopping has refused it, and is going to close. */
+static void wait_for_end(struct ipc_client *client, const struct attempts *a)
+{
+	while (!is_lost(client, a) && client_step(client, a->deadline_ns) >= 0)
 		client_run_callbacks(client);
 }
 
@@ -225,9 +240,9 @@ static bool may_repeat(struct ipc_client *client, struct attempts *a, int r)
 	    (r != -ECONNRESET && r != -ESHUTDOWN))
 		return false;
 	if (r == -ESHUTDOWN)
-		wait_for_end(client, a->deadline_ns);
+		wait_for_end(client, a);
 	client->error = why;
-	if ((r == -ESHUTDOWN && !client->failure) || !client_ms_until(a->deadline_ns))
+	if ((r == -ESHUTDOWN && !is_lost(client, a)) || !client_ms_until(a->deadline_ns))
 		return false;
 	if (a->wait_ms > 0)
 		a->wait_ms = (int64_t)client_ms_until(a->room_ns);

@@ -504,6 +504,59 @@ static void test_send_is_repeated_after_a_stop(void **state)
 	repeated(*state, "{\"re\":2,\"error\":\"shutting-down\",\"message\":\"stops\"}");
 }
 
+static void *serve_callback(void *userdata)
+{
+	struct fake *f = userdata;
+
+	fake_hear(f); /* the ping with the callback */
+	fake_hear(f); /* send */
+	fake_say(f, "{\"re\":3,\"error\":\"shutting-down\",\"message\":\"stops\"}");
+	fake_say(f, "{\"re\":2}");
+	fake_hang_up(f);
+	f->fd = accept(f->listener, NULL, NULL);
+	fake_hear(f);
+	fake_say(f, "{\"re\":5,\"server\":\"fake\",\"epoch\":\"" OTHER "\",\"peer\":2}");
+	fake_hear(f);
+	fake_say(f, "{\"re\":6}");
+	fake_hear(f);
+	fake_say(f, "{\"re\":7,\"message\":9}");
+	return NULL;
+}
+
+static void ping_until_answered(struct ipc_client *client, const struct ipc_reply *reply,
+				void *userdata)
+{
+	int r;
+
+	(void)reply;
+	(void)userdata;
+	do
+		r = ipc_ping(client, NULL, 0);
+	while (r == -ECONNRESET);
+	assert_int_equal(r, 0);
+}
+
+/* The connection comes again within a callback, before the send looks. */
+static void test_send_is_repeated_after_a_callback(void **state)
+{
+	struct fake *f = *state;
+	struct notes notes = { 0 };
+	struct ipc_message *m = new_message();
+	uint64_t number = 0;
+	pthread_t thread;
+
+	assert_int_equal(ipc_message_set_dedup_id(m, "a"), 0);
+	assert_int_equal(ipc_client_set_timeout(f->client, 3000), 0);
+	assert_int_equal(ipc_client_set_reconnect(f->client, told, &notes), 0);
+	assert_int_equal(ipc_ping_async(f->client, ping_until_answered, NULL, NULL), 0);
+	pthread_create(&thread, NULL, serve_callback, f);
+	assert_int_equal(ipc_send_message(f->client, "q", m, 0, 0, &number), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(number, 9);
+	assert_int_equal(notes.n_told, 1);
+	ipc_message_free(m);
+}
+
 /* Whether the daemon has it is not known: without an id it must not go again. */
 static void test_send_is_not_repeated(void **state)
 {
@@ -775,6 +828,7 @@ int main(void)
 		fake_test(test_call_reconnects),
 		fake_test(test_send_is_repeated),
 		fake_test(test_send_is_repeated_after_a_stop),
+		fake_test(test_send_is_repeated_after_a_callback),
 		fake_test(test_send_is_not_repeated),
 		fake_test(test_send_gives_up),
 		fake_test(test_send_without_reconnect),
