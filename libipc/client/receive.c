@@ -191,8 +191,10 @@ static int lost_fds(struct ipc_receiver *receiver)
 {
 	receiver->n_lost_fds = 0;
 	return client_error_set(&receiver->request.client->error, err_origin(-EMFILE),
-				"no room for the descriptor of a message: it was given "
-				"back, and comes again");
+				"no room for the descriptor of a message: it %s",
+				receiver_only_looks(receiver)
+					? "is left out"
+					: "was given back, and comes again");
 }
 
 /* 1: *ret_message is set; 0 or its error: it has ended; FETCH_NOTHING. */

@@ -101,6 +101,7 @@ static int refuse_lost(struct ipc_receiver *receiver, struct ipc_message *messag
 	int r = put_nack(client, message, RECEIVER_LOST_FDS_MS);
 
 	ipc_message_free(message);
+	receiver->refused = true;
 	receiver->n_lost_fds++;
 	client_count_handled(client);
 	return err_trace(r);
@@ -131,7 +132,8 @@ static int queue_message(struct ipc_receiver *receiver, struct ipc_message *mess
 	receiver_set_ready(receiver);
 	if (r < 0)
 		return err_trace(r);
-	if (receiver->n_messages > receiver->window && !receiver_only_looks(receiver))
+	if (receiver->n_messages > receiver->n_ahead + receiver->window &&
+	    !receiver_only_looks(receiver))
 		return client_error_set(&client->error, err_origin(-EPROTO),
 					"more messages than the window of %u",
 					receiver->window);
@@ -221,6 +223,11 @@ static void end_receiver(struct ipc_receiver *receiver, const char *why, size_t 
 	receiver_release(receiver);
 }
 
+static uint64_t n_had(const struct ipc_receiver *receiver)
+{
+	return receiver->n_fetched + receiver->n_messages;
+}
+
 static bool has_all(const struct ipc_receiver *receiver)
 {
 	return receiver->max && receiver->n_fetched >= receiver->max;
@@ -251,6 +258,27 @@ static bool is_stop(const struct ipc_receiver *receiver, const char *why, size_t
 	       is_resumable(receiver);
 }
 
+/* The daemon has counted what was refused, the program has not. */
+static bool is_short(const struct ipc_receiver *receiver, const char *why, size_t size)
+{
+	return size == strlen("max") && !memcmp(why, "max", size) && receiver->refused &&
+	       n_had(receiver) < receiver->max && !receiver->freed && !receiver->once &&
+	       !receiver_only_looks(receiver);
+}
+
+static int on_end(struct ipc_receiver *receiver, const char *why, size_t size)
+{
+	if (is_short(receiver, why, size)) {
+		request_end(&receiver->request);
+		return err_trace(receiver_put_request(receiver));
+	}
+	if (is_stop(receiver, why, size))
+		suspend(receiver);
+	else
+		end_receiver(receiver, why, size);
+	return 0;
+}
+
 static int on_parsed(struct ipc_request *request, const struct frame *frame)
 {
 	struct ipc_receiver *receiver =
@@ -270,13 +298,8 @@ static int on_parsed(struct ipc_request *request, const struct frame *frame)
 		return err_trace(r);
 	r = header_get_string(frame->header, KEY_END, 1, LIMIT_HEADER_MAX, &why, &size,
 			      &fault);
-	if (r > 0) {
-		if (is_stop(receiver, why, size))
-			suspend(receiver);
-		else
-			end_receiver(receiver, why, size);
-		return 0;
-	}
+	if (r > 0)
+		return err_trace(on_end(receiver, why, size));
 	if (r < 0 || header_get_bool(frame->header, KEY_MORE, &more, &fault) < 0)
 		return client_error_set(&client->error, err_origin(-EPROTO), "%s",
 					fault.text);
@@ -318,12 +341,14 @@ int receiver_put_request(struct ipc_receiver *receiver)
 
 	if (r < 0)
 		return err_trace(r);
-	receiver->n_received = receiver->n_fetched;
+	receiver->n_received = n_had(receiver);
+	receiver->n_ahead = receiver->n_messages;
+	receiver->refused = false;
 	json_put_array(w, "queues");
 	for (unsigned int i = 0; i < receiver->n_queues; i++)
 		json_put_text(w, NULL, receiver->queues[i]);
 	json_put_end(w);
-	json_put_u64(w, "max", receiver->max ? receiver->max - receiver->n_fetched : 0);
+	json_put_u64(w, "max", receiver->max ? receiver->max - n_had(receiver) : 0);
 	json_put_u64(w, "window", receiver->window);
 	json_put_i64(w, "wait_ms", receiver->wait_ms);
 	if (receiver->ack_wait_ms != IPC_FOREVER)

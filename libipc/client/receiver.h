@@ -37,7 +37,8 @@ struct ipc_receiver {
 
 	struct list messages; /* not fetched yet */
 	uint64_t n_messages, n_received, n_fetched;
-	uint64_t n_lost_fds;	     /* given back for that, and nobody was told yet */
+	uint64_t n_ahead;	     /* messages from before the last request */
+	uint64_t n_lost_fds;	     /* refused for that, and nobody was told yet */
 	struct ipc_message *partial; /* its last piece has not come yet */
 	struct buf joined;	     /* the body of partial */
 
@@ -46,6 +47,7 @@ struct ipc_receiver {
 
 	unsigned int n_waiting; /* ipc_receiver_next() or its callback on the stack */
 	bool started, suspended, freed, once, end_is_told;
+	bool refused; /* something that the daemon has counted */
 	char end[RECEIVER_END_MAX + 1];
 };
 
@@ -72,7 +74,7 @@ static inline bool receiver_only_looks(const struct ipc_receiver *receiver)
 	return receiver->peek || receiver->dead;
 }
 
-/* Puts the request, for what has not been fetched yet. */
+/* Puts the request, for what has not come yet. */
 int receiver_put_request(struct ipc_receiver *receiver) MUST_CHECK;
 
 /* Is there a callback to be run? */

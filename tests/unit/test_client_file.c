@@ -411,6 +411,7 @@ static struct ipc_receiver *new_receiver(struct fake *f, uint64_t max)
 
 	assert_int_equal(ipc_receiver_new(f->client, &receiver), 0);
 	assert_int_equal(ipc_receiver_add_queue(receiver, "q"), 0);
+	assert_int_equal(ipc_receiver_set_window(receiver, 2), 0);
 	assert_int_equal(ipc_receiver_set_max(receiver, max), 0);
 	return receiver;
 }
@@ -436,6 +437,63 @@ static void test_no_room(void **state)
 	assert_memory_equal(ipc_message_get_body(m, NULL), "abc", 3);
 	ipc_message_free(m);
 	ipc_receiver_free(receiver);
+}
+
+/* The daemon has counted it as one of max: what is left is asked for anew. */
+static void test_no_room_for_the_last(void **state)
+{
+	struct fake *f = *state;
+	struct ipc_receiver *receiver = new_receiver(f, 3);
+	struct ipc_message *m;
+
+	fake_say(f, "{\"re\":2,\"message\":6,\"lease\":\"" LEASE "\"}");
+	fake_say(f, "{\"re\":2,\"message\":7,\"lease\":\"" LEASE "\"}");
+	say_file(f, "abc", 3);
+	fake_say(f, "{\"re\":2,\"end\":\"max\"}");
+	fill_table();
+	assert_int_equal(ipc_receiver_start(receiver), 0);
+	assert_true(ipc_client_process(f->client) > 0);
+	assert_int_equal(ipc_receiver_next(receiver, 0, &m), -EMFILE);
+	make_room();
+	assert_true(fake_hear(f));
+	fake_expect(f, GIVEN_BACK);
+	fake_expect(f, "{\"op\":\"receive\",\"id\":3,\"queues\":[\"q\"],\"max\":1,"
+		       "\"window\":2,\"wait_ms\":-1}");
+	fake_say(f, "{\"re\":3,\"message\":8,\"lease\":\"" LEASE "\"}");
+	fake_say(f, "{\"re\":3,\"end\":\"max\"}");
+	assert_true(ipc_client_process(f->client) > 0); /* the window counts anew */
+	for (unsigned int number = 6; number <= 8; number++) {
+		assert_int_equal(ipc_receiver_next(receiver, 1000, &m), 1);
+		assert_int_equal(ipc_message_get_number(m), number);
+		ipc_message_free(m);
+	}
+	assert_int_equal(ipc_receiver_next(receiver, 1000, &m), 0);
+	assert_string_equal(ipc_receiver_get_end(receiver), "max");
+	ipc_receiver_free(receiver);
+	fake_expect_silence(f);
+}
+
+/* Who only looks has no lease that could be given back. */
+static void test_no_room_to_look(void **state)
+{
+	struct fake *f = *state;
+	struct ipc_receiver *receiver = new_receiver(f, 1);
+	struct ipc_message *m;
+	int fd = new_file("abc", 3);
+
+	assert_int_equal(ipc_receiver_set_peek(receiver, true), 0);
+	fake_say_fd(f, "{\"re\":2,\"message\":1,\"state\":\"ready\",\"fds\":1}", fd);
+	fake_say(f, "{\"re\":2,\"end\":\"max\"}");
+	fill_table();
+	assert_int_equal(ipc_receiver_next(receiver, 1000, &m), -EMFILE);
+	make_room();
+	assert_string_equal(ipc_client_get_error(f->client),
+			    "no room for the descriptor of a message: it is left out");
+	assert_int_equal(ipc_receiver_next(receiver, 1000, &m), 0);
+	assert_true(fake_hear(f));
+	fake_expect_silence(f);
+	ipc_receiver_free(receiver);
+	close(fd);
 }
 
 static void test_no_room_for_one(void **state)
@@ -501,6 +559,8 @@ int main(void)
 		fake_test(test_live_peeked),
 		cmocka_unit_test(test_nonsense),
 		fake_test(test_no_room),
+		fake_test(test_no_room_for_the_last),
+		fake_test(test_no_room_to_look),
 		fake_test(test_no_room_for_one),
 		fake_test(test_no_room_with_a_callback),
 	};

@@ -1094,8 +1094,8 @@ typedef void (*ipc_message_fn)(struct ipc_client *client, struct ipc_receiver *r
  * @userdata: handed to it
  *
  * It is also told the end by ipc_client_close(), but not by ipc_receiver_free(). Messages for
- * whose descriptor there was no room (-EMFILE of ipc_receiver_next()) come again without a
- * word.
+ * whose descriptor there was no room (-EMFILE of ipc_receiver_next()) come again, or when
+ * peeking are left out, without a word.
  *
  * Returns: 0; -EBUSY already started
  * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
@@ -1122,8 +1122,9 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_start(struct ipc_receiver *receiver);
  * Returns: 1 with a message; 0 the receiver has ended, see ipc_receiver_get_end();
  * -ETIMEDOUT nothing within @timeout_ms (the receiver goes on); -EMFILE a message came whose
  * descriptor this process had no room for, and was given back: it comes again after a second
- * (the receiver goes on); -EACCES; -EINVAL; -EBUSY it has a callback; -ECANCELED a callback
- * has freed the receiver; otherwise as at the top
+ * (the receiver goes on, and max does not count it), or when peeking is left out; -EACCES;
+ * -EINVAL; -EBUSY it has a callback; -ECANCELED a callback has freed the receiver; otherwise
+ * as at the top
  * Blocking: at most @timeout_ms. Threads: owner. Since: 0.1.
  * Source: ipc-protocol(7) receive
  */
