@@ -2,6 +2,7 @@
 
 #include "client/connect.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -146,6 +147,21 @@ static int connect_failed(const char *path, struct client_error *error, int r)
 	return client_error_set(error, r, "cannot connect to %s: %s", path, strerror(-r));
 }
 
+/* A program may have closed its standard descriptors, and whoever writes to them all the same,
+ * as IPC_DEBUG does, must not write to the daemon. */
+static int new_socket(void)
+{
+	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int above;
+
+	if (fd < 0)
+		return err_origin(-errno);
+	if (fd > STDERR_FILENO)
+		return TAKE_FD(fd);
+	above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	return above < 0 ? err_origin(-errno) : above;
+}
+
 int connect_path(const char *path, uint64_t deadline_ns, struct client_error *error,
 		 int *ret_fd)
 {
@@ -169,8 +185,8 @@ int connect_path(const char *path, uint64_t deadline_ns, struct client_error *er
 	if (r < 0)
 		return err_trace(r);
 	memcpy(address.sun_path, path, strlen(path));
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	r = fd < 0 ? err_origin(-errno) : connect_waiting(fd, &address, deadline_ns);
+	fd = new_socket();
+	r = fd < 0 ? fd : connect_waiting(fd, &address, deadline_ns);
 	if (r < 0)
 		return connect_failed(path, error, err_trace(r));
 	r = check_listener(fd, path, error);

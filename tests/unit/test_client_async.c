@@ -445,6 +445,26 @@ static void test_debug(void **state)
 	assert_non_null(strstr(first, " <- {\"re\":2,\\x0a\"message\":1}\n"));
 }
 
+/* What is written to it must not go to the daemon. */
+static void test_without_standard_error(void **state)
+{
+	int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3), fd, r;
+	struct fake f;
+
+	(void)state;
+	fflush(stderr);
+	fake_listen(&f);
+	close(STDERR_FILENO);
+	r = ipc_client_open(f.path, 0, &f.client);
+	fd = ipc_client_get_fd(f.client);
+	pthread_join(f.greeter, NULL);
+	fake_close(&f);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	assert_int_equal(r, 0);
+	assert_true(fd > STDERR_FILENO);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -465,6 +485,7 @@ int main(void)
 		fake_test(test_deadline_in_call),
 		fake_test(test_deadline_when_answered),
 		cmocka_unit_test(test_debug),
+		cmocka_unit_test(test_without_standard_error),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
