@@ -65,6 +65,9 @@ int client_error_set(struct client_error *error, int r, const char *format, ...)
 void client_error_set_answer(struct client_error *error, const char *word,
 			     const char *text);
 
+/* Makes blanks of its control characters. */
+void client_make_line(char *text);
+
 /* Copies at most CLIENT_WORD_MAX bytes of a word. */
 void client_copy_word(char out[static CLIENT_WORD_MAX + 1], const char *word,
 		      size_t size);

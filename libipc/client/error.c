@@ -10,6 +10,13 @@
 
 #include "base/utf8.h"
 
+void client_make_line(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < 0x20 || *text == 0x7f)
+			*text = ' ';
+}
+
 /* One line of whole characters, whatever names and paths were quoted. */
 static void tidy_text(char *text)
 {
@@ -22,9 +29,7 @@ static void tidy_text(char *text)
 			break;
 		}
 	}
-	for (; *text; text++)
-		if ((unsigned char)*text < 0x20 || *text == 0x7f)
-			*text = ' ';
+	client_make_line(text);
 }
 
 int client_error_set(struct client_error *error, int r, const char *format, ...)

@@ -131,6 +131,8 @@ int request_put_cancel(const struct ipc_request *request)
 void request_finish(struct ipc_request *request)
 {
 	request_end(request);
+	if (request->reply.text)
+		client_make_line(request->reply.text);
 	if (request->callback) {
 		list_add_tail(&request->client->done, &request->link);
 		client_count_handled(request->client);

@@ -315,6 +315,25 @@ static void test_ping(void **state)
 	assert_int_equal(notes.errors[0], 0);
 }
 
+/* As of the client's own error, whatever the daemon says. */
+static void test_text_is_one_line(void **state)
+{
+	static const char *const answers[] = {
+		"\"error\":\"denied\",\"message\":\"a\\nb\\u007f\"",
+		"\"abort\":\"a\\nb\\u007f\"",
+	};
+	struct fake *f = *state;
+	struct notes notes = { 0 };
+
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(ipc_ping_async(f->client, note, &notes, NULL), 0);
+		fake_say(f, "{\"re\":%d,%s}", i + 2, answers[i]);
+		assert_int_equal(ipc_client_process(f->client), 1);
+		assert_int_equal(notes.errors[i], i ? -EIO : -EACCES);
+		assert_string_equal(notes.text, "a b ");
+	}
+}
+
 static void test_pending(void **state)
 {
 	struct fake *f = *state;
@@ -480,6 +499,7 @@ int main(void)
 		fake_test(test_list),
 		fake_test(test_bool),
 		fake_test(test_ping),
+		fake_test(test_text_is_one_line),
 		fake_test(test_pending),
 		fake_test(test_deadlines),
 		fake_test(test_deadline_in_call),
