@@ -17,8 +17,12 @@
 int request_new(struct ipc_client *client, ipc_reply_fn callback, void *userdata,
 		struct ipc_request **ret_request)
 {
-	struct ipc_request *request = malloc(sizeof(*request));
+	struct ipc_request *request;
 
+	if (!callback)
+		return client_error_set(&client->error, err_origin(-EINVAL),
+					"nobody to be told of an answer");
+	request = malloc(sizeof(*request));
 	if (!request)
 		return client_error_set(&client->error, err_origin(-ENOMEM),
 					"no memory for a request");

@@ -188,7 +188,7 @@ void request_finish(struct ipc_request *request);
 
 /* ---- callbacks and deadlines (async.c) ---- */
 
-/* A request on the heap, whose answer is told to callback. 0 or -ENOMEM. */
+/* A request on the heap, whose answer is told to callback. 0; -EINVAL without one; -ENOMEM. */
 int request_new(struct ipc_client *client, ipc_reply_fn callback, void *userdata,
 		struct ipc_request **ret_request) MUST_CHECK;
 struct ipc_request *request_free(struct ipc_request *request);

@@ -315,6 +315,28 @@ static void test_ping(void **state)
 	assert_int_equal(notes.errors[0], 0);
 }
 
+static void test_without_a_callback(void **state)
+{
+	struct fake *f = *state;
+	struct ipc_message *m = new_message();
+	struct ipc_request *request;
+
+	assert_int_equal(ipc_send_async(f->client, "q", m, 0, 0, NULL, NULL, &request),
+			 -EINVAL);
+	assert_string_equal(ipc_client_get_error(f->client),
+			    "nobody to be told of an answer");
+	assert_int_equal(ipc_settle_async(f->client, IPC_VERDICT_ACK, 1, LEASE, -1, false,
+					  NULL, NULL, NULL, &request),
+			 -EINVAL);
+	assert_int_equal(ipc_list_async(f->client, IPC_LIST_STATS, NULL, NULL, NULL,
+					&request),
+			 -EINVAL);
+	assert_int_equal(ipc_ping_async(f->client, NULL, NULL, &request), -EINVAL);
+	assert_int_equal(ipc_client_flush(f->client), 0);
+	fake_expect_silence(f);
+	ipc_message_free(m);
+}
+
 /* As of the client's own error, whatever the daemon says. */
 static void test_text_is_one_line(void **state)
 {
@@ -499,6 +521,7 @@ int main(void)
 		fake_test(test_list),
 		fake_test(test_bool),
 		fake_test(test_ping),
+		fake_test(test_without_a_callback),
 		fake_test(test_text_is_one_line),
 		fake_test(test_pending),
 		fake_test(test_deadlines),

@@ -921,9 +921,10 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_send_message(struct ipc_client *client,
  * @ret_request: for ipc_request_cancel() and ipc_request_set_timeout(), valid until the
  *	callback has returned; may be NULL
  *
- * Returns: 0; -EINVAL; -ENOMEM; -ENOBUFS 64 MiB wait to be written already, see
- * ipc_client_get_pending(); -ECONNRESET; -EOPNOTSUPP the body comes from a function, a pipe or
- * the like, or this daemon takes no files; -EMFILE and -EBUSY as ipc_send_message(), of a file
+ * Returns: 0; -EINVAL, also without a callback; -ENOMEM; -ENOBUFS 64 MiB wait to be written
+ * already, see ipc_client_get_pending(); -ECONNRESET; -EOPNOTSUPP the body comes from a
+ * function, a pipe or the like, or this daemon takes no files; -EMFILE and -EBUSY as
+ * ipc_send_message(), of a file
  * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_send_async(struct ipc_client *client, const char *queue,
@@ -1260,7 +1261,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_settle(struct ipc_client *client,
  * @userdata: handed to it
  * @ret_request: as ipc_send_async()
  *
- * Returns: 0; -EINVAL; -ENOMEM; -ENOBUFS as ipc_send_async(); -ECONNRESET
+ * Returns: 0; -EINVAL, also without a callback; -ENOMEM; -ENOBUFS as ipc_send_async();
+ * -ECONNRESET
  * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) ack
  */
 IPC_PUBLIC IPC_MUST_CHECK int
@@ -1301,7 +1303,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_list_open(struct ipc_client *client,
  * @userdata: handed to it
  * @ret_request: as ipc_send_async()
  *
- * Returns: 0; -EINVAL; -ENOMEM; -ENOBUFS as ipc_send_async(); -ECONNRESET
+ * Returns: 0; -EINVAL, also without a callback; -ENOMEM; -ENOBUFS as ipc_send_async();
+ * -ECONNRESET
  * Blocking: no. Threads: owner. Since: 0.1.
  * Source: ipc-protocol(7) names, peers, stats
  */
@@ -1410,7 +1413,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_ping(struct ipc_client *client, const void *da
  * @userdata: handed to it
  * @ret_request: as ipc_send_async(); give it a deadline
  *
- * Returns: 0; -EINVAL; -ENOMEM; -ENOBUFS as ipc_send_async(); -ECONNRESET
+ * Returns: 0; -EINVAL, also without a callback; -ENOMEM; -ENOBUFS as ipc_send_async();
+ * -ECONNRESET
  * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) ping
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_ping_async(struct ipc_client *client,
