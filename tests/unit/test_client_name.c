@@ -74,6 +74,33 @@ static void test_bad_settings(void **state)
 	fake_expect_silence(f);
 }
 
+/* More than the header of a request has room for. */
+static void test_too_long(void **state)
+{
+	struct fake *f = *state;
+	char *text = malloc(70001);
+	struct ipc_receiver *receiver;
+	uint64_t n;
+
+	for (int i = 0; i < 70000; i++)
+		text[i] = i % 2 ? ',' : '1';
+	memcpy(text, "backoff=", 8);
+	text[69999] = '\0';
+	assert_int_equal(create(f, text, NULL), -EMSGSIZE);
+	memset(text, 'a', 70000);
+	memcpy(text, "meta.k=", 7);
+	text[70000] = '\0';
+	assert_int_equal(ipc_name_purge(f->client, "q", NULL, text, &n), -EMSGSIZE);
+	assert_int_equal(ipc_receiver_new(f->client, &receiver), 0);
+	assert_int_equal(ipc_receiver_add_queue(receiver, "q"), 0);
+	assert_int_equal(ipc_receiver_set_filter(receiver, text), 0);
+	assert_int_equal(ipc_receiver_start(receiver), -EMSGSIZE);
+	assert_non_null(strstr(ipc_client_get_error(f->client), "the limit is 65536"));
+	ipc_receiver_free(receiver);
+	fake_expect_silence(f);
+	free(text);
+}
+
 static void test_delete(void **state)
 {
 	struct fake *f = *state;
@@ -150,9 +177,9 @@ static void test_explain(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		fake_test(test_create),	 fake_test(test_bad_settings),
-		fake_test(test_delete),	 fake_test(test_counts),
-		fake_test(test_explain),
+		fake_test(test_create),	  fake_test(test_bad_settings),
+		fake_test(test_too_long), fake_test(test_delete),
+		fake_test(test_counts),	  fake_test(test_explain),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -97,10 +97,10 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_socket_path(unsigned int flags, char **ret_pat
  * The listener must be root, this user, or the owner of the socket in a directory of
  * root's; the directory must not be writable by others.
  *
- * Returns: 0; -ENOENT no socket there; -ENOTSOCK another file is there; -ECONNREFUSED
- * nobody listens; -EACCES may not connect; -EPERM the directory or the listener is not to
- * be trusted; -ENAMETOOLONG; -EINVAL flags; -ECHILD with IPC_OPEN_AUTOSTART: the daemon
- * could not be started; otherwise as at the top
+ * Returns: 0; -ENOENT no socket there; -ENOTSOCK another file is there; -ENOTDIR what should
+ * be its directory is none; -ECONNREFUSED nobody listens; -EACCES may not connect; -EPERM the
+ * directory or the listener is not to be trusted; -ENAMETOOLONG; -EINVAL flags; -ECHILD with
+ * IPC_OPEN_AUTOSTART: the daemon could not be started; otherwise as at the top
  * Blocking: until connected and greeted, at most the default timeout. Threads: any.
  * Since: 0.1. Source: ipc-protocol(7) hello
  */
@@ -866,8 +866,8 @@ enum ipc_sent {
  * @ret_number: the message's number; may be NULL
  *
  * Returns: 0 when the queue has it, a durable one on the disk; -EAGAIN the queue is full;
- * -EDQUOT this user has too much in queues; -EACCES; -EINVAL bad name; -EMSGSIZE; otherwise
- * as at the top
+ * -EDQUOT this user has too much in queues; -EACCES; -EINVAL bad name; -ENOENT no such user as
+ * the name says, or the queue was deleted meanwhile; -EMSGSIZE; otherwise as at the top
  * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_send(struct ipc_client *client, const char *queue,
@@ -942,8 +942,9 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_send_async(struct ipc_client *client, const ch
  * @wait_ms: how long to wait for one; 0: not at all
  * @ret_message: the message, leased to this connection until ipc_ack() and the like
  *
- * Returns: 0; -ETIMEDOUT there was none; -EACCES; -EINVAL bad name; -ECANCELED the queue was
- * deleted; -EMFILE as ipc_receiver_next(); otherwise as at the top
+ * Returns: 0; -ETIMEDOUT there was none; -EACCES; -EINVAL bad name; -ENOENT no such user as the
+ * name says; -ECANCELED the queue was deleted; -EMFILE as ipc_receiver_next(); otherwise as at
+ * the top
  * Blocking: at most @wait_ms and the timeout. Threads: owner. Since: 0.1.
  * Source: ipc-protocol(7) receive
  */
@@ -1109,7 +1110,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_set_callback(struct ipc_receiver *rec
  * ipc_receiver_start - ask the daemon for messages
  * @receiver: with at least one queue
  *
- * Returns: 0; -EINVAL no queue; -EBUSY already started; -ENOMEM; -ECONNRESET
+ * Returns: 0; -EINVAL no queue; -EBUSY already started; -EMSGSIZE its filter is too long for a
+ * header of 64 KiB; -ENOMEM; -ECONNRESET
  * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_start(struct ipc_receiver *receiver);
@@ -1124,8 +1126,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_start(struct ipc_receiver *receiver);
  * -ETIMEDOUT nothing within @timeout_ms (the receiver goes on); -EMFILE a message came whose
  * descriptor this process had no room for, and was given back: it comes again after a second
  * (the receiver goes on, and max does not count it), or when peeking is left out; -EACCES;
- * -EINVAL; -EBUSY it has a callback; -ECANCELED a callback has freed the receiver; otherwise
- * as at the top
+ * -EINVAL; -ENOENT as ipc_receive(); -EMSGSIZE as ipc_receiver_start(); -EBUSY it has a
+ * callback; -ECANCELED a callback has freed the receiver; otherwise as at the top
  * Blocking: at most @timeout_ms. Threads: owner. Since: 0.1.
  * Source: ipc-protocol(7) receive
  */
@@ -1147,8 +1149,8 @@ IPC_PUBLIC const char *ipc_receiver_get_end(const struct ipc_receiver *receiver)
  * ipc_receiver_get_error - did it end by a failure?
  * @receiver: the receiver
  *
- * Returns: 0; -EACCES; -EINVAL; -ECONNRESET the connection was lost; -ECANCELED the client is
- * being closed; otherwise as at the top
+ * Returns: 0; -EACCES; -EINVAL; -ENOENT as ipc_receive(); -ECONNRESET the connection was lost;
+ * -ECANCELED the client is being closed; otherwise as at the top
  * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
  */
 IPC_PUBLIC int ipc_receiver_get_error(const struct ipc_receiver *receiver);
@@ -1440,7 +1442,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_ping_async(struct ipc_client *client,
  *	durable=true|false (what is sent from now on is kept on the disk)
  *
  * Returns: 0; -EEXIST; -EACCES; -EINVAL bad name, unknown key, bad value; -ENOENT no such
- * user or group (ipc_client_get_error() names the key); otherwise as at the top
+ * user or group (ipc_client_get_error() names the key); -EMSGSIZE the settings are too long
+ * for a header of 64 KiB; otherwise as at the top
  * Blocking: until answered, and while users are looked up. Threads: owner. Since: 0.1.
  * Source: ipc-protocol(7) create
  */
@@ -1455,7 +1458,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_name_create(struct ipc_client *client, const c
  * @settings: as ipc_name_create(); what is not named stays as it is
  * @n_settings: how many
  *
- * Returns: 0; -ENOENT no such name, user or group; -EACCES; -EINVAL; otherwise as at the top
+ * Returns: 0; -ENOENT no such name, user or group; -EACCES; -EINVAL; -EMSGSIZE as
+ * ipc_name_create(); otherwise as at the top
  * Blocking: as ipc_name_create(). Threads: owner. Since: 0.1. Source: ipc-protocol(7) set
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_name_set(struct ipc_client *client, const char *name,
@@ -1482,7 +1486,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_name_delete(struct ipc_client *client,
  * @filter: only those, as ipc_receiver_set_filter(); NULL: all
  * @ret_n: how many, also of what was done before a failure; may be NULL
  *
- * Returns: 0; -ENOENT no such name or user; -EACCES; -EINVAL; otherwise as at the top
+ * Returns: 0; -ENOENT no such name or user; -EACCES; -EINVAL; -EMSGSIZE as
+ * ipc_receiver_start(); otherwise as at the top
  * Blocking: until answered, and while users are looked up. Threads: owner. Since: 0.1.
  * Source: ipc-protocol(7) purge
  */
@@ -1499,8 +1504,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_name_purge(struct ipc_client *client, const ch
  * @filter: as ipc_name_purge()
  * @ret_n: as ipc_name_purge()
  *
- * Returns: 0; -ENOENT; -EACCES; -EINVAL; -EAGAIN the other queue is full; -EDQUOT; otherwise
- * as at the top
+ * Returns: 0; -ENOENT; -EACCES; -EINVAL; -EAGAIN the other queue is full; -EDQUOT; -EMSGSIZE
+ * as ipc_receiver_start(); otherwise as at the top
  * Blocking: as ipc_name_purge(). Threads: owner. Since: 0.1. Source: ipc-protocol(7) move
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_name_move(struct ipc_client *client, const char *name,
