@@ -117,6 +117,7 @@ struct ipc_request {
 	int (*decode)(struct ipc_request *request,
 		      const struct header *header); /* or NULL */
 	const char *count_key; /* of what becomes reply.number; NULL: "message" */
+	bool is_send;	       /* that "message" must be there */
 	ipc_reply_fn callback;
 	void *userdata;
 

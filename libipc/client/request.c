@@ -251,6 +251,9 @@ static int decode_answer(struct ipc_request *request, const struct header *heade
 			   &request->reply.number, &fault) < 0)
 		return client_error_set(&client->error, err_origin(-EPROTO), "%s",
 					fault.text);
+	if (request->is_send && !request->reply.number)
+		return client_error_set(&client->error, err_origin(-EPROTO),
+					"the answer to a send without \"message\"");
 	if (request->decode)
 		return err_trace(request->decode(request, header));
 	if (request->reply.number && json_at(header->json, 0)->n_members > 2)

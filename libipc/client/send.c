@@ -69,6 +69,7 @@ static int begin_send(struct ipc_request *request, const char *queue,
 	size_t queue_size = strlen(queue);
 	int r;
 
+	request->is_send = true;
 	if (is_plain(payload, wait_ms, flags) && plain_is_name(queue, queue_size))
 		return err_trace(begin_plain(request, queue, queue_size, payload));
 	r = request_begin(request, "send");

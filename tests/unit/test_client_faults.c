@@ -163,6 +163,22 @@ static void test_garbage(void **state)
 	}
 }
 
+/* Other requests are done with that, a message that was sent has a number. */
+static void test_send_without_a_number(void **state)
+{
+	struct fake *f = *state;
+	struct notes a = { 0 };
+	uint64_t number;
+
+	assert_int_equal(send_async(f, 1, &a), 0);
+	fake_say(f, "{\"re\":3}");
+	assert_int_equal(ipc_send(f->client, "q", "x", 1, &number), -EPROTO);
+	assert_non_null(strstr(ipc_client_get_error(f->client), "without \"message\""));
+	assert_int_equal(ipc_client_process(f->client), -ECONNRESET);
+	assert_int_equal(a.n, 1);
+	assert_int_equal(a.error, -ECONNRESET);
+}
+
 static void test_bad_deliveries(void **state)
 {
 	static const char *const headers[] = {
@@ -374,6 +390,7 @@ int main(void)
 		fake_test(test_gone_in_call),
 		fake_test(test_parting_words),
 		cmocka_unit_test(test_garbage),
+		fake_test(test_send_without_a_number),
 		cmocka_unit_test(test_bad_deliveries),
 		fake_test(test_unannounced_fds),
 		fake_test(test_no_answer),
