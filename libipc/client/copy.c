@@ -77,8 +77,11 @@ static int put_bytes(struct copy *c, const char *data, size_t size)
 
 static int copy_memory(struct copy *c)
 {
+	const struct message_file *file = c->message->file;
 	const char *data = c->message->body;
 
+	if (file && file->size != FILE_SIZE_UNKNOWN && file->size != c->size)
+		return err_origin(-EBADMSG);
 	while (c->done < c->size) {
 		size_t n = (size_t)min_u64(c->size - c->done, FILE_BUFFER);
 		int r = put_bytes(c, data + c->done, n);

@@ -305,6 +305,19 @@ static void test_another_size(void **state)
 	close(fd);
 }
 
+/* The same of a body that came with the message. */
+static void test_another_size_in_memory(void **state)
+{
+	struct fake *f = *state;
+	struct ipc_message *m;
+
+	fake_say_body(f, "{" DELIVERY ",\"file_size\":10,\"size\":5}", "abcde", 5);
+	m = receive(f);
+	assert_int_equal(ipc_message_verify(m), -EBADMSG);
+	assert_int_equal(ipc_message_save(m, AT_FDCWD, "x", 0, NULL), -EBADMSG);
+	ipc_message_free(m);
+}
+
 static void test_live(void **state)
 {
 	struct fake *f = *state;
@@ -555,6 +568,7 @@ int main(void)
 		fake_test(test_descriptor_goes_with_the_message),
 		fake_test(test_stolen),
 		fake_test(test_another_size),
+		fake_test(test_another_size_in_memory),
 		fake_test(test_live),
 		fake_test(test_live_peeked),
 		cmocka_unit_test(test_nonsense),
