@@ -152,7 +152,7 @@ int call_done(struct call *call)
 
 int call_reply_body(struct call *call, const struct buf *lines)
 {
-	struct body_view body = { NULL, lines->data, lines->size };
+	struct body_view body = { .data = lines->data, .size = lines->size };
 
 	peer_reply_body(call->peer, call->id, &body);
 	return 0;

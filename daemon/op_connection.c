@@ -75,7 +75,7 @@ int op_hello(struct call *call)
 
 int op_ping(struct call *call)
 {
-	struct body_view body = { call->body_block, call->body, call->body_size };
+	struct body_view body = { call->body_block, call->body, call->body_size, true };
 
 	peer_reply_body(call->peer, call->id, &body);
 	return 0;

@@ -255,13 +255,76 @@ static void on_deadline(struct timer *timer)
 	peer_cut(peer, late.word, late.what, late.key, late.limit_ms);
 }
 
+/* ---- what lies in buffers is the connection's, and so its user's ---- */
+
+/* One that belongs to no body in pieces. */
+static bool has_own_upload(const struct peer *peer)
+{
+	return peer->lent && !assemblies_find_upload(&peer->assemblies, peer->lent);
+}
+
+static uint64_t unfinished_input(const struct peer *peer)
+{
+	const struct stream *s = &peer->stream;
+
+	return s->partial_capacity + s->held_size +
+	       assemblies_buffered(&peer->assemblies) +
+	       (has_own_upload(peer) ? peer->lent->used : 0) +
+	       (s->body ? s->body_have : 0);
+}
+
+/* blame: what it could do with less of. The others of its user are not cut for it. */
+static void charge_buffers(struct peer *peer, uint64_t input, uint64_t blame,
+			   const char *why)
+{
+	uint64_t now = input + stream_pending_own(&peer->stream);
+	uint64_t *total = &peer->user->usage.buffer_bytes;
+
+	*total = *total - peer->buffer_charged + now;
+	peer->buffer_charged = now;
+	if (blame && *total > peer->server->limits.buffer_per_user)
+		peer_cut(peer, FAULT_QUOTA, why, "buffer_per_user",
+			 peer->server->limits.buffer_per_user);
+}
+
+static void charge_input(struct peer *peer)
+{
+	uint64_t input = unfinished_input(peer);
+
+	charge_buffers(peer, input, input,
+		       "unfinished input of this user fills the buffers");
+}
+
+/* After a flush: who reads what it is sent has nothing left. */
+static void charge_output(struct peer *peer)
+{
+	charge_buffers(peer, unfinished_input(peer), stream_pending_own(&peer->stream),
+		       "what this user's connections do not read fills the buffers");
+}
+
 /* ---- output ---- */
+
+/* So much of its user's lies in buffers that one thing after the other has to do for each of
+ * its connections: the rest is for those that cannot be stopped before they are read. */
+static bool is_user_crowded(const struct peer *peer)
+{
+	return peer->user->usage.buffer_bytes > peer->server->limits.buffer_per_user / 2;
+}
+
+/* Too much waits to be read by it, for one more request. */
+static bool is_choked(const struct peer *peer)
+{
+	return stream_pending_memory(&peer->stream) >
+		       peer->server->limits.buffer_per_connection ||
+	       (stream_pending_own(&peer->stream) && is_user_crowded(peer));
+}
 
 bool peer_has_room(const struct peer *peer)
 {
 	return peer->state <= PEER_DRAINING && !peer->output_dead && !peer->hung_up &&
 	       stream_pending_memory(&peer->stream) <
 		       peer->server->limits.buffer_per_connection &&
+	       (!stream_pending_own(&peer->stream) || !is_user_crowded(peer)) &&
 	       peer->stream.n_attached + peer_n_flows(peer) < ATTACHED_MAX;
 }
 
@@ -279,8 +342,9 @@ void peer_note_sent(struct peer *peer, uint64_t size)
 		return;
 	peer->sent_ns = peer->server->loop.now_ns;
 	op_receive_sent(peer);
-	if (peer->throttled && stream_pending_memory(&peer->stream) <
-				       peer->server->limits.buffer_per_connection / 2) {
+	if (peer->throttled && !is_choked(peer) &&
+	    stream_pending_memory(&peer->stream) <
+		    peer->server->limits.buffer_per_connection / 2) {
 		peer->throttled = false;
 		source_again(&peer->source);
 	}
@@ -358,6 +422,7 @@ static void on_flush(struct deferred *deferred)
 		flush(peer);
 	peer_ask_for_events(peer);
 	peer_note_sent(peer, peer->stream.sent_bytes - before);
+	charge_output(peer);
 	check_drained(peer);
 	arm_deadline(peer);
 	if (!stream_pending(&peer->stream))
@@ -449,35 +514,10 @@ static int take_frames(struct peer *peer, unsigned int *n_frames)
 			peer_break_off(peer, r, fault);
 			break;
 		}
-		if (!peer->output_dead && stream_pending_memory(&peer->stream) >
-						  server->limits.buffer_per_connection)
+		if (!peer->output_dead && is_choked(peer))
 			peer->throttled = true;
 	}
 	return err_trace(stream_hold(&peer->stream, server->reader));
-}
-
-/* One that belongs to no body in pieces. */
-static bool has_own_upload(const struct peer *peer)
-{
-	return peer->lent && !assemblies_find_upload(&peer->assemblies, peer->lent);
-}
-
-/* What lies unfinished in buffers is the connection's, and so its user's. */
-static void charge_buffers(struct peer *peer)
-{
-	const struct stream *s = &peer->stream;
-	uint64_t now = s->partial_capacity + s->held_size +
-		       assemblies_buffered(&peer->assemblies) +
-		       (has_own_upload(peer) ? peer->lent->used : 0) +
-		       (s->body ? s->body_have : 0);
-	uint64_t *total = &peer->user->usage.buffer_bytes;
-
-	*total = *total - peer->buffer_charged + now;
-	peer->buffer_charged = now;
-	if (now && *total > peer->server->limits.buffer_per_user)
-		peer_cut(peer, FAULT_QUOTA,
-			 "unfinished input of this user fills the buffers",
-			 "buffer_per_user", peer->server->limits.buffer_per_user);
 }
 
 void peer_end_input(struct peer *peer)
@@ -541,7 +581,7 @@ static void read_turn(struct peer *peer)
 		peer_fail(peer, r);
 	if (!was_partial || n_frames)
 		peer->partial_since_ns = peer->read_ns;
-	charge_buffers(peer);
+	charge_input(peer);
 	arm_deadline(peer);
 	if (peer->readable || stream_is_held(&peer->stream) || peer->unread)
 		source_again(&peer->source);

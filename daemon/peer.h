@@ -73,7 +73,7 @@ struct peer {
 	struct deferred flush, reap, resume;
 	struct timer deadline;
 	uint64_t partial_since_ns, read_ns, sent_ns, linger_ns, accepted_ns;
-	uint64_t buffer_charged; /* bytes of unfinished input, charged to the user */
+	uint64_t buffer_charged; /* bytes of its input and output, charged to the user */
 };
 
 /* An open request of a peer, embedded by the op that keeps it open. */
@@ -94,6 +94,7 @@ struct body_view {
 	struct bytes *block;
 	const char *data; /* without block */
 	size_t size;
+	bool own; /* nobody else will hold the block */
 };
 
 /* Takes fd. Failure closes it and is said in the log. */

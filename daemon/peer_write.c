@@ -48,6 +48,9 @@ static int put_piece(struct peer *peer, uint64_t id, const struct body_view *bod
 		r = put_header(peer);
 	if (r < 0)
 		return err_trace(r);
+	if (body->block && body->own)
+		return err_trace(
+			stream_put_own_bytes(&peer->stream, body->block, offset, size));
 	if (body->block)
 		return err_trace(
 			stream_put_bytes(&peer->stream, body->block, offset, size));

@@ -27,7 +27,7 @@ struct usage {
 	uint64_t connections, names, messages, bytes, dedups;
 	uint64_t file_bytes;	/* bodies in the spool */
 	uint64_t live;		/* descriptors that are passed on as they are */
-	uint64_t buffer_bytes;	/* unfinished input */
+	uint64_t buffer_bytes;	/* unfinished input, output not yet read */
 	uint64_t live_waiting;	/* those of sends that wait, as waiting_bytes */
 	uint64_t held_bytes;	/* large bodies of messages that are in no queue yet */
 	uint64_t waiting_bytes; /* sends that wait for room, or behind a copy */

@@ -92,6 +92,7 @@ struct stream_segment {
 	struct bytes *owner;
 	struct fdset *fds; /* go with the first byte, in a sendmsg that starts here */
 	struct stream_file *file; /* instead of data */
+	bool shared;		  /* lies in the memory of another, who counts it */
 };
 
 struct stream_file {
@@ -143,6 +144,7 @@ struct stream {
 	bool fds_in_kernel;
 	uint64_t queued_bytes, sent_bytes;
 	uint64_t file_bytes;	 /* of those not sent, what lies in files */
+	uint64_t shared_bytes;	 /* likewise, in blocks of others */
 	unsigned int n_attached; /* segments with a file or descriptors */
 };
 
@@ -225,9 +227,12 @@ static inline void frame_encode_length(char out[static 4], size_t header_size)
 
 int stream_put(struct stream *s, const void *data, size_t size) MUST_CHECK;
 
-/* By reference, from offset on. Small ones are copied. */
+/* By reference, from offset on. Small ones are copied. The block is another's, or will be
+ * the stream's alone. */
 int stream_put_bytes(struct stream *s, struct bytes *b, size_t offset,
 		     size_t size) MUST_CHECK;
+int stream_put_own_bytes(struct stream *s, struct bytes *b, size_t offset,
+			 size_t size) MUST_CHECK;
 
 /* Length and header. */
 int stream_put_header(struct stream *s, const char *header, size_t size) MUST_CHECK;
@@ -254,6 +259,12 @@ static inline uint64_t stream_pending(const struct stream *s)
 static inline uint64_t stream_pending_memory(const struct stream *s)
 {
 	return stream_pending(s) - s->file_bytes;
+}
+
+/* Of these, what nobody else has in memory. */
+static inline uint64_t stream_pending_own(const struct stream *s)
+{
+	return stream_pending_memory(s) - s->shared_bytes;
 }
 
 /* 0: all is in the kernel. STREAM_E_AGAIN: wait until writable. STREAM_E_FILE: a part of a

@@ -161,11 +161,22 @@ int stream_put(struct stream *s, const void *data, size_t size)
 	return 0;
 }
 
-int stream_put_bytes(struct stream *s, struct bytes *b, size_t offset, size_t size)
+int stream_put_own_bytes(struct stream *s, struct bytes *b, size_t offset, size_t size)
 {
 	if (size <= COPY_MAX)
 		return err_trace(stream_put(s, b->data + offset, size));
 	return err_trace(add_segment(s, bytes_ref(b), b->data + offset, size));
+}
+
+int stream_put_bytes(struct stream *s, struct bytes *b, size_t offset, size_t size)
+{
+	int r = stream_put_own_bytes(s, b, offset, size);
+
+	if (r == 0 && size > COPY_MAX) {
+		segment_at(s, s->n_segments - 1)->shared = true;
+		s->shared_bytes += size;
+	}
+	return err_trace(r);
 }
 
 int stream_put_header(struct stream *s, const char *header, size_t size)
@@ -248,6 +259,8 @@ static void consume_output(struct stream *s, size_t n)
 			segment->fds = stream_close_fds(s, segment->fds);
 			s->n_attached--;
 		}
+		if (segment->shared)
+			s->shared_bytes -= min_size(n, segment->size);
 		if (n < segment->size) {
 			segment->data += n;
 			segment->size -= n;

@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <linux/sockios.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -426,6 +427,68 @@ static void test_buffer_per_user(void **state)
 	}
 }
 
+static int64_t output_of_all(struct client *c)
+{
+	struct frame *f = list(c, "peers");
+	const char *line;
+	int64_t sum = 0;
+
+	for (unsigned int i = 0; (line = frame_line(f, i)); i++)
+		sum += json_int(line, "output_bytes");
+	return sum;
+}
+
+/* Many connections of one user that ask and do not read: together, too, they are not read
+ * from; nobody is cut, and all is answered when they read. */
+static void test_unread_replies_of_many(void **state)
+{
+	enum { HOGS = 40, REQUESTS = 200, MAX = 1 << 20 };
+	struct client *hogs[HOGS], *sibling;
+
+	start("--limit", keep_printf("buffer_per_user=%d", MAX), "--limit",
+	      "buffer_per_connection=65536");
+	sibling = client_connect();
+	kill(server.pid, SIGSTOP); /* it reads all of one at once */
+	for (int i = 0; i < HOGS; i++) {
+		hogs[i] = client_connect();
+		for (int k = 0; k < REQUESTS; k++)
+			say(hogs[i], "{'op':'stats','id':%d}", k);
+	}
+	kill(server.pid, SIGCONT);
+	for (int i = 0; i < HOGS; i++)
+		wait_for(is_read(hogs[i]));
+	assert_true(output_of_all(sibling) < MAX);
+	for (int i = 0; i < HOGS; i++)
+		for (int k = 0; k < REQUESTS; k++)
+			hear_reply(hogs[i], (uint64_t)k);
+	assert_int_equal(log_count("is cut"), 0);
+}
+
+/* Echoes that are not read fill the buffers as their requests did before. */
+static void test_unread_echoes_of_many(void **state)
+{
+	enum { HOGS = 2, ECHO = 1000000, LAST = 2900000, MAX = 3000000 };
+	struct client *hogs[HOGS], *last, *other;
+	char *body = repeated('b', LAST), *bytes;
+	size_t size;
+
+	skip_unless_root();
+	start("--system", "--limit", keep_printf("buffer_per_user=%d", MAX));
+	other = client_connect_as(stranger(1));
+	for (int i = 0; i < HOGS; i++) {
+		hogs[i] = client_connect_as(stranger(0));
+		say_body(hogs[i], body, ECHO, "{'op':'ping','id':1}");
+		wait_for(is_read(hogs[i]));
+	}
+	last = client_connect_as(stranger(0));
+	bytes = frame_encode(&size, body, LAST, "{'op':'ping','id':1}");
+	send(client_fd(last), bytes, size - 1, MSG_NOSIGNAL);
+	check_message(hear_last_words(last, "quota"), "buffer_per_user", MAX);
+	hear_nothing(other);
+	for (int i = 0; i < HOGS; i++)
+		assert_int_equal(hear_reply(hogs[i], 1)->body_size, ECHO);
+}
+
 /* `ipcd --limit` itself. */
 static void test_bad_limits(void **state)
 {
@@ -481,6 +544,8 @@ int main(void)
 		it(test_inbox_messages_per_sender),
 		it(test_names_per_user),
 		it(test_buffer_per_user),
+		it(test_unread_replies_of_many),
+		it(test_unread_echoes_of_many),
 		it(test_bad_limits),
 	};
 
