@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "listing.h"
 #include "log.h"
 #include "op_name.h"
 #include "op_receive.h"
@@ -83,11 +84,11 @@ static void put_settings(struct json_writer *w, const struct queue *q)
 	json_put_end(w);
 }
 
-static int put_queue(struct call *call, struct buf *out, struct name *name)
+static int put_queue(struct server *server, struct buf *out, struct name *name)
 {
-	struct json_writer *w = call->server->writer;
+	struct json_writer *w = server->writer;
 	struct queue *q = queue_of_name(name);
-	uint64_t now_ns = call->server->loop.now_ns;
+	uint64_t now_ns = server->loop.now_ns;
 	char mode[8];
 	int r;
 
@@ -125,7 +126,47 @@ static int put_one_name(struct call *call, struct buf *out)
 	name = name_find(&call->server->broker, &ref);
 	if (!name || !name_is_shown(name, &call->peer->who))
 		return name_refuse_unknown(&call->server->broker, &ref, call->fault);
-	return err_trace(put_queue(call, out, name));
+	return err_trace(put_queue(call->server, out, name));
+}
+
+/* Behind the one that was looked at last, which may be gone. */
+static struct list *find_place(const struct listing *listing, struct broker *broker)
+{
+	struct name *name = name_find(broker, &listing->name);
+
+	if (name && queue_of_name(name)->id == listing->at)
+		return name->link.next;
+	LIST_FOREACH(link, &broker->all_names)
+		if (queue_of_name(LIST_ENTRY(link, struct name, link))->id > listing->at)
+			return link;
+	return &broker->all_names;
+}
+
+static int put_names(struct listing *listing, unsigned int n)
+{
+	struct peer *peer = listing->request.peer;
+	struct broker *broker = &peer->server->broker;
+	struct list *link = find_place(listing, broker);
+	struct name *name = NULL;
+
+	for (; n && link != &broker->all_names; n--, link = link->next) {
+		int r;
+
+		name = LIST_ENTRY(link, struct name, link);
+		if (queue_of_name(name)->id > listing->last)
+			return 0;
+		r = name_is_shown(name, &peer->who)
+			    ? put_queue(peer->server, &listing->body, name)
+			    : 0;
+		if (r < 0)
+			return err_trace(r);
+	}
+	if (n)
+		return 0;
+	listing->at = queue_of_name(name)->id;
+	listing->name.size = name->size;
+	memcpy(listing->name.text, name->text, name->size + 1);
+	return 1;
 }
 
 int op_names(struct call *call)
@@ -133,19 +174,11 @@ int op_names(struct call *call)
 	_cleanup_buf_ struct buf body = BUF_INIT;
 	int r;
 
-	if (header_has(call->header, KEY_NAME)) {
-		r = put_one_name(call, &body);
-		return r ? err_trace(r) : call_reply_body(call, &body);
-	}
-	LIST_FOREACH(link, &call->server->broker.all_names) {
-		struct name *name = LIST_ENTRY(link, struct name, link);
-
-		r = name_is_shown(name, &call->peer->who) ? put_queue(call, &body, name)
-							  : 0;
-		if (r < 0)
-			return err_trace(r);
-	}
-	return call_reply_body(call, &body);
+	if (!header_has(call->header, KEY_NAME))
+		return err_trace(listing_start(
+			call, call->server->broker.next_queue_id - 1, put_names));
+	r = put_one_name(call, &body);
+	return r ? err_trace(r) : call_reply_body(call, &body);
 }
 
 /* ---- stats ---- */
@@ -232,19 +265,19 @@ int op_stats(struct call *call)
 
 /* ---- peers ---- */
 
-static bool may_see_peer(const struct call *call, const struct peer *peer)
+static bool may_see_peer(const struct peer *asker, const struct peer *peer)
 {
-	uid_t uid = call->peer->who.uid;
+	const struct broker *broker = &asker->server->broker;
+	uid_t uid = asker->who.uid;
 
-	return name_may_all(&call->server->broker, uid) ||
-	       (peer->who.uid == uid && uid != call->server->broker.overflow_uid) ||
-	       peer == call->peer;
+	return name_may_all(broker, uid) ||
+	       (peer->who.uid == uid && uid != broker->overflow_uid) || peer == asker;
 }
 
-static int put_peer(struct call *call, struct buf *out, const struct peer *peer)
+static int put_peer(struct buf *out, const struct peer *peer)
 {
-	struct json_writer *w = call->server->writer;
-	uint64_t age = call->server->loop.now_ns - peer->accepted_ns;
+	struct json_writer *w = peer->server->writer;
+	uint64_t age = peer->server->loop.now_ns - peer->accepted_ns;
 	char command[32];
 
 	peer_read_command(peer, command);
@@ -263,25 +296,55 @@ static int put_peer(struct call *call, struct buf *out, const struct peer *peer)
 	return err_trace(put_line_end(w, out));
 }
 
-int op_peers(struct call *call)
+static struct peer *find_peer(const struct server *server, uint64_t number)
 {
-	_cleanup_buf_ struct buf body = BUF_INIT;
+	struct map_node *node = map_find(&server->peers_by_number, map_u64(number));
 
-	LIST_FOREACH(link, &call->server->peers) {
+	return node ? CONTAINER_OF(node, struct peer, by_number) : NULL;
+}
+
+/* As find_place(). */
+static struct list *find_peer_place(const struct listing *listing, struct server *server)
+{
+	struct peer *peer = find_peer(server, listing->at);
+
+	if (peer)
+		return peer->link.next;
+	LIST_FOREACH(link, &server->peers)
+		if (LIST_ENTRY(link, struct peer, link)->number > listing->at)
+			return link;
+	return &server->peers;
+}
+
+static int put_peers(struct listing *listing, unsigned int n)
+{
+	const struct peer *asker = listing->request.peer;
+	struct server *server = asker->server;
+	struct list *link = find_peer_place(listing, server);
+
+	for (; n && link != &server->peers; n--, link = link->next) {
 		const struct peer *peer = LIST_ENTRY(link, struct peer, link);
-		int r = may_see_peer(call, peer) && peer->state != PEER_CLOSED
-				? put_peer(call, &body, peer)
-				: 0;
+		int r;
 
+		if (peer->number > listing->last)
+			return 0;
+		r = may_see_peer(asker, peer) && peer->state != PEER_CLOSED
+			    ? put_peer(&listing->body, peer)
+			    : 0;
 		if (r < 0)
 			return err_trace(r);
+		listing->at = peer->number;
 	}
-	return call_reply_body(call, &body);
+	return n ? 0 : 1;
+}
+
+int op_peers(struct call *call)
+{
+	return err_trace(listing_start(call, call->server->next_peer - 1, put_peers));
 }
 
 int op_disconnect(struct call *call)
 {
-	struct map_node *node;
 	struct peer *peer;
 	uint64_t number;
 	int r = header_get_u64(call->header, KEY_PEER, 1, LIMIT_NUMBER_MAX, &number,
@@ -291,9 +354,8 @@ int op_disconnect(struct call *call)
 		return FAULT;
 	if (r == 0)
 		return call_missing(call, KEY_PEER);
-	node = map_find(&call->server->peers_by_number, map_u64(number));
-	peer = node ? CONTAINER_OF(node, struct peer, by_number) : NULL;
-	if (!peer || !may_see_peer(call, peer) || peer->state >= PEER_LINGERING)
+	peer = find_peer(call->server, number);
+	if (!peer || !may_see_peer(call->peer, peer) || peer->state >= PEER_LINGERING)
 		return fault_set(call->fault, FAULT_NOT_FOUND,
 				 "there is no connection %llu",
 				 (unsigned long long)number);

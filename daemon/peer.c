@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "dispatch.h"
+#include "listing.h"
 #include "log.h"
 #include "op_receive.h"
 #include "store.h"
@@ -32,8 +33,8 @@ static bool is_crowded(const struct peer *peer)
 static bool is_read(const struct peer *peer)
 {
 	return peer->state == PEER_OPEN && !peer->paused && !peer->throttled &&
-	       !peer->uploading && peer->n_storing < LIMIT_STORING_MAX &&
-	       !is_crowded(peer);
+	       !peer->uploading && !peer->listing &&
+	       peer->n_storing < LIMIT_STORING_MAX && !is_crowded(peer);
 }
 
 static void peer_free(struct peer *peer)
@@ -263,11 +264,13 @@ static bool has_own_upload(const struct peer *peer)
 	return peer->lent && !assemblies_find_upload(&peer->assemblies, peer->lent);
 }
 
+/* And what is made of it. */
 static uint64_t unfinished_input(const struct peer *peer)
 {
 	const struct stream *s = &peer->stream;
 
 	return s->partial_capacity + s->held_size +
+	       (peer->listing ? peer->listing->body.capacity : 0) +
 	       assemblies_buffered(&peer->assemblies) +
 	       (has_own_upload(peer) ? peer->lent->used : 0) +
 	       (s->body ? s->body_have : 0);
@@ -317,6 +320,12 @@ static bool is_choked(const struct peer *peer)
 	return stream_pending_memory(&peer->stream) >
 		       peer->server->limits.buffer_per_connection ||
 	       (stream_pending_own(&peer->stream) && is_user_crowded(peer));
+}
+
+static void throttle(struct peer *peer)
+{
+	if (!peer->output_dead && is_choked(peer))
+		peer->throttled = true;
 }
 
 bool peer_has_room(const struct peer *peer)
@@ -514,8 +523,7 @@ static int take_frames(struct peer *peer, unsigned int *n_frames)
 			peer_break_off(peer, r, fault);
 			break;
 		}
-		if (!peer->output_dead && is_choked(peer))
-			peer->throttled = true;
+		throttle(peer);
 	}
 	return err_trace(stream_hold(&peer->stream, server->reader));
 }
@@ -587,6 +595,14 @@ static void read_turn(struct peer *peer)
 		source_again(&peer->source);
 }
 
+static void listing_turn(struct peer *peer)
+{
+	listing_go_on(peer);
+	throttle(peer);
+	charge_input(peer);
+	arm_deadline(peer);
+}
+
 static void on_turn(struct source *source, uint32_t events)
 {
 	struct peer *peer = CONTAINER_OF(source, struct peer, source);
@@ -599,7 +615,11 @@ static void on_turn(struct source *source, uint32_t events)
 		peer->hung_up = true;
 	if (events & EPOLLOUT && stream_pending(&peer->stream))
 		peer_flush_later(peer);
-	if (is_read(peer))
+	if (peer->listing && peer->hung_up)
+		listing_drop(peer);
+	if (peer->listing && peer->state == PEER_OPEN)
+		listing_turn(peer);
+	else if (is_read(peer))
 		read_turn(peer);
 	else if (events & EPOLLHUP)
 		check_drained(peer);

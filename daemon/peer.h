@@ -20,7 +20,7 @@
  *
  * Input stops while too much output waits to be read by the peer (throttled), while a frame
  * waits for the name service (paused), while a worker reads or writes a large body of its
- * (uploading), and while very many requests wait for the disk; never because of a request
+ * (uploading), while a list is made for it, and while very many requests wait for the disk; never because of a request
  * that waits for somebody else.
  */
 
@@ -56,10 +56,11 @@ struct peer {
 	uint32_t events;    /* asked of the kernel */
 	uint32_t n_storing; /* requests that wait for the disk */
 	char *label;
-	struct map requests;  /* open ones, by id */
-	struct list peeks;    /* struct peek */
-	struct list nameless; /* open ones without id */
-	struct list receives; /* struct receive: open, or with leases */
+	struct map requests;	 /* open ones, by id */
+	struct list peeks;	 /* struct peek */
+	struct list nameless;	 /* open ones without id */
+	struct listing *listing; /* being made for it, or NULL; see listing.h */
+	struct list receives;	 /* struct receive: open, or with leases */
 	struct assemblies assemblies;
 	struct upload *lent;	    /* where the large body goes that comes now */
 	struct upload *turn;	    /* the upload a worker has while uploading */
@@ -142,7 +143,7 @@ struct bytes *peer_get_from(struct peer *peer);
  * when it had been answered: then it is ended by this. */
 struct request *peer_claim_request(const struct peer *peer, uint64_t id);
 
-/* Those that have not been answered. */
+/* Those that have not been answered; but for a list that is made, which they are to be in. */
 size_t peer_n_requests(const struct peer *peer);
 int request_open(struct request *request, struct peer *peer, bool has_id, uint64_t id,
 		 void (*end)(struct request *, const char *)) MUST_CHECK;

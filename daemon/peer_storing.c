@@ -60,7 +60,8 @@ bool request_end_storing(struct request *request)
 
 size_t peer_n_requests(const struct peer *peer)
 {
-	return peer->requests.n - (peer->outlet ? outlet_n_sent(peer->outlet) : 0);
+	return peer->requests.n - (peer->outlet ? outlet_n_sent(peer->outlet) : 0) -
+	       (peer->listing != NULL);
 }
 
 /* ---- the outlet ---- */

@@ -5,6 +5,7 @@
 
 #include "integration/harness.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -137,6 +138,81 @@ static void test_many_queues(void **state)
 	take(c, "queue-19999", "");
 }
 
+static void check_in_order(const struct frame *f, int first, int last,
+			   unsigned int n_least)
+{
+	int before = first - 1;
+	const char *line;
+	unsigned int n = 0;
+
+	for (; (line = frame_line(f, n)); n++) {
+		int number;
+
+		assert_int_equal(sscanf(json_string(line, "name"), "queue-%d", &number),
+				 1);
+		if (number <= before || number > last)
+			fail_msg("%d comes after %d", number, before);
+		before = number;
+	}
+	assert_true(n >= n_least);
+}
+
+/* Others have turns while a list is made: what they delete and make meanwhile does not harm
+ * it. */
+static void test_a_list_in_turns(void **state)
+{
+	enum { N = 5000, SLICE = 64, PING = 100000 };
+	struct client *asker, *other;
+	char *body = keep(calloc(1, PING));
+	struct frame *f;
+
+	start("--log-level", "warning");
+	asker = client_connect();
+	other = client_connect();
+	for (int i = 0; i < N; i++)
+		say(asker, "{'op':'send','queue':'queue-%d'}", i);
+	hear_nothing(asker);
+	hear_nothing(other);
+	kill(server.pid, SIGSTOP);
+	say(asker, "{'op':'names','id':1}");
+	/* more than one turn of its own is needed before the deletions */
+	say_body(other, body, PING, "{'op':'ping','id':1}");
+	for (int i = SLICE - 1; i < N; i += SLICE)
+		say(other, "{'op':'delete','id':2,'name':'queue-%d'}", i);
+	say(other, "{'op':'delete','id':2,'name':'queue-%d'}", N - 1);
+	say(other, "{'op':'send','queue':'queue-%d'}", N);
+	kill(server.pid, SIGCONT);
+	f = hear_reply(asker, 1);
+	check_in_order(f, 0, N - 2, N - 1 - N / SLICE);
+	assert_non_null(strstr(f->body, "queue-0\""));
+}
+
+/* It goes while a list is made for it, or the daemon ends. */
+static void test_a_list_is_given_up(void **state)
+{
+	enum { N = 2000 };
+	struct client *gone, *asker;
+	struct frame *f;
+
+	start("--log-level", "warning");
+	asker = client_connect();
+	gone = client_connect();
+	for (int i = 0; i < N; i++)
+		say(asker, "{'op':'send','queue':'queue-%d'}", i);
+	hear_nothing(asker);
+	hear_nothing(gone);
+	kill(server.pid, SIGSTOP);
+	say(gone, "{'op':'names','id':1}");
+	client_close(gone);
+	kill(server.pid, SIGCONT);
+	wait_for(stats_count("peers") == 2);
+	say(asker, "{'op':'names','id':1}");
+	stop();
+	f = hear_or_eof(asker); /* by when it was read */
+	if (f && json_has(f->header, "error"))
+		assert_string_equal(json_string(f->header, "error"), "shutting-down");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -144,6 +220,8 @@ int main(void)
 		it(test_come_and_go),
 		it(test_memory_goes_back),
 		it(test_many_queues),
+		it(test_a_list_in_turns),
+		it(test_a_list_is_given_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
