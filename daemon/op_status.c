@@ -359,8 +359,9 @@ int op_disconnect(struct call *call)
 		return fault_set(call->fault, FAULT_NOT_FOUND,
 				 "there is no connection %llu",
 				 (unsigned long long)number);
-	log_notice("%s is disconnected by uid %u", peer_describe(peer),
-		   call->peer->who.uid);
+	if (peer_may_log(call->peer))
+		log_notice("%s is disconnected by uid %u", peer_describe(peer),
+			   call->peer->who.uid);
 	r = call_done(call);
 	peer_linger(peer);
 	return r;

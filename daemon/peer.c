@@ -132,8 +132,9 @@ void peer_fail(struct peer *peer, int error)
 {
 	if (peer->state == PEER_CLOSED)
 		return;
-	log_error("%s is ended: %s (%s)", peer_describe(peer), strerror(-error),
-		  err_trail());
+	if (peer_may_log(peer))
+		log_error("%s is ended: %s (%s)", peer_describe(peer), strerror(-error),
+			  err_trail());
 	peer_close(peer);
 }
 
@@ -145,7 +146,8 @@ void peer_cut(struct peer *peer, enum fault_word word, const char *why, const ch
 	if (peer->state >= PEER_LINGERING)
 		return;
 	fault_set(fault, word, "%s (%s is %llu)", why, key, (unsigned long long)limit);
-	log_warning("%s is cut: %s", peer_describe(peer), fault->text);
+	if (peer_may_log(peer))
+		log_warning("%s is cut: %s", peer_describe(peer), fault->text);
 	peer_refuse(peer, false, 0, NULL, fault);
 	peer_linger(peer);
 }
@@ -447,7 +449,9 @@ void peer_break_off(struct peer *peer, int error, const struct fault *fault)
 		peer_fail(peer, error);
 		return;
 	}
-	log_warning("%s broke the protocol: %s", peer_describe(peer), fault->text);
+	if (peer_may_log(peer))
+		log_warning("%s broke the protocol: %s", peer_describe(peer),
+			    fault->text);
 	peer_refuse(peer, false, 0, NULL, fault);
 	peer_linger(peer);
 }
@@ -674,7 +678,8 @@ static bool is_welcome(struct server *server, const struct user *user, int fd)
 	} else {
 		return true;
 	}
-	log_warning("refused a connection of uid %u", user->uid);
+	if (log_limit_admits(&server->log_limit, user->uid))
+		log_warning("refused a connection of uid %u", user->uid);
 	return false;
 }
 

@@ -120,6 +120,12 @@ void peer_fail(struct peer *peer, int error);
 void peer_cut(struct peer *peer, enum fault_word word, const char *why, const char *key,
 	      uint64_t limit);
 
+/* May one more line about it be written to the log? Ask once for each. */
+static inline bool peer_may_log(const struct peer *peer)
+{
+	return log_limit_admits(&peer->server->log_limit, peer->who.uid);
+}
+
 /* ---- who it is (peer_who.c) ---- */
 
 /* Of the other end of fd, when it connected. 0 or -errno. */

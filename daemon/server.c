@@ -202,6 +202,7 @@ int server_new(struct server **ret_server, struct server_config *config)
 	map_init(&server->peers_by_number);
 	timer_init(&server->stop_timer, TIMER_MONOTONIC, on_stop_deadline);
 	notifier_init(&server->notifier, &server->loop, describe);
+	log_limit_init(&server->log_limit, &server->loop);
 	r = server_init(server, config);
 	if (r < 0) {
 		server_free(server);
@@ -328,6 +329,7 @@ struct server *server_free(struct server *server)
 	reader_free(server->reader);
 	json_writer_free(server->writer);
 	buf_deinit(&server->header);
+	log_limit_deinit(&server->log_limit);
 	loop_deinit(&server->loop);
 	free(server);
 	return NULL;

@@ -6,6 +6,7 @@
 
 #include "broker.h"
 #include "listener.h"
+#include "log_limit.h"
 #include "systemd.h"
 #include "wire/stream.h"
 #include "worker.h"
@@ -37,6 +38,7 @@ struct server {
 	struct listener *listeners; /* one, or as many as the service manager has passed */
 	size_t n_listeners;
 	struct notifier notifier;
+	struct log_limit log_limit;
 	struct source signals;
 	uint64_t epoch; /* this instance of the daemon */
 	uint64_t started_ns;

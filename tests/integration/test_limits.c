@@ -489,6 +489,35 @@ static void test_unread_echoes_of_many(void **state)
 		assert_int_equal(hear_reply(hogs[i], 1)->body_size, ECHO);
 }
 
+/* Who breaks the protocol again and again does not fill the log: some lines are written, and
+ * how many are left out. */
+static void test_log_lines_per_user(void **state)
+{
+	enum { N = 300 };
+	int n_said, n_told = 0;
+
+	start();
+	for (int i = 0; i < N; i++) {
+		struct client *c = client_connect();
+
+		say_bytes(c, "GET / HTTP/1.0\r\n\r\n", 18);
+		hear_last_words(c, "bad-frame");
+		client_close(c);
+	}
+	wait_for(log_count("that uid") > 0);
+	stop();
+	n_said = log_count("broke the protocol");
+	assert_true(n_said >= 10 && n_said < N);
+	for (const char *at = server_read_log(); (at = strstr(at, " more lines")); at++) {
+		const char *digits = at;
+
+		while (digits[-1] != ' ')
+			digits--;
+		n_told += atoi(digits);
+	}
+	assert_int_equal(n_said + n_told, N);
+}
+
 /* `ipcd --limit` itself. */
 static void test_bad_limits(void **state)
 {
@@ -546,6 +575,7 @@ int main(void)
 		it(test_buffer_per_user),
 		it(test_unread_replies_of_many),
 		it(test_unread_echoes_of_many),
+		it(test_log_lines_per_user),
 		it(test_bad_limits),
 	};
 
