@@ -169,8 +169,28 @@ int call_parse_name(struct call *call, const char *text, size_t size,
 
 /* ---- checks before a handler ---- */
 
+/* In hello it is no count. */
+static int check_count(struct call *call)
+{
+	uint64_t n = 0;
+
+	if (call->op->handle == op_hello)
+		return 0;
+	if (header_get_u64(call->header, KEY_FDS, 1, LIMIT_NUMBER_MAX, &n, call->fault) <
+	    0)
+		return FAULT;
+	if (n > LIMIT_FDS_MAX)
+		return fault_set(call->fault, FAULT_BAD_REQUEST,
+				 "a frame has at most %d file descriptors (fds_max), not "
+				 "%llu; they were closed",
+				 LIMIT_FDS_MAX, (unsigned long long)n);
+	return 0;
+}
+
 static int check_descriptors(struct call *call, const struct frame *frame)
 {
+	if (check_count(call))
+		return FAULT;
 	if (frame->fds_lost)
 		return fault_set(
 			call->fault, FAULT_FDS_LOST,

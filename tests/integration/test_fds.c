@@ -50,8 +50,8 @@ static void test_counts(void **state)
 		{ 0, 0, NULL, true },
 		{ 1, 1, "bad-request", true },
 		{ 16, 16, "bad-request", true },
-		{ 17, 17, "fds-lost", true },
-		{ SCM_FDS_MAX, SCM_FDS_MAX, "fds-lost", true },
+		{ 17, 17, "bad-request", true },
+		{ SCM_FDS_MAX, SCM_FDS_MAX, "bad-request", true },
 		{ 2, 1, "fds-lost", true },
 		{ 1, 2, "fds-lost", true },
 		{ 1, 0, "bad-frame", false },
@@ -78,6 +78,24 @@ static void test_counts(void **state)
 		else
 			hear_eof(c);
 	}
+}
+
+/* Sending them again would not help: it is said what would. */
+static void test_counts_out_of_range(void **state)
+{
+	struct client *c;
+	struct frame *f;
+
+	start();
+	c = client_connect();
+	say_with_fds(c, 17, 17);
+	f = hear_error(c, 1, "bad-request");
+	assert_non_null(strstr(json_string(f->header, "message"), "fds_max"));
+	say(c, "{'op':'send','id':1,'queue':'jobs','fds':0}");
+	hear_error(c, 1, "bad-request");
+	say(c, "{'op':'send','id':1,'queue':'jobs','fds':true}");
+	hear_error(c, 1, "bad-request");
+	hear_nothing(c);
 }
 
 /* The daemon keeps none: the last writer of this pipe is gone at once. */
@@ -424,6 +442,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		it(test_counts),
+		it(test_counts_out_of_range),
 		it(test_refused_fds_are_closed),
 		it(test_own_connection),
 		it(test_back_to_back),
