@@ -351,7 +351,7 @@ static const char *next_escape(const struct json *j, const char *p, const char *
 }
 
 /* yajl lets lone surrogates and \u0000 pass. */
-static const char *find_bad_escape(const struct json *j)
+static const char *find_bad_escape(struct json *j)
 {
 	const char *p = j->text, *end = p + j->text_size;
 	bool in_string = false;
@@ -359,6 +359,7 @@ static const char *find_bad_escape(const struct json *j)
 	while ((p = next_escape(j, p, end, &in_string))) {
 		unsigned int unit;
 
+		j->error_at = (size_t)(p - j->text);
 		if (end - p < 2 || p[1] != 'u') {
 			p += min_size(2, (size_t)(end - p));
 			continue;
@@ -378,16 +379,42 @@ static const char *find_bad_escape(const struct json *j)
 	return NULL;
 }
 
+/* The first such byte, if there is one. */
+static bool find_byte(struct json *j, char byte)
+{
+	const char *at = memchr(j->text, byte, j->text_size);
+
+	if (at)
+		j->error_at = (size_t)(at - j->text);
+	return at != NULL;
+}
+
+/* No character goes on behind the end of a line. */
+static void note_bad_utf8(struct json *j)
+{
+	const char *p = j->text, *end = p + j->text_size, *next;
+
+	for (; p < end; p = next) {
+		next = memchr(p, '\n', (size_t)(end - p));
+		next = next ? next + 1 : end;
+		if (!utf8_is_valid(p, (size_t)(next - p)))
+			break;
+	}
+	j->error_at = (size_t)(p - j->text);
+}
+
 /* What yajl would let pass; NULL if there is nothing of it. */
-static const char *find_bad_text(const struct json *j)
+static const char *find_bad_text(struct json *j)
 {
 	if (!j->text_size)
 		return "it is empty";
 	if (j->text_size > j->text_max)
 		return "it is too long";
-	if (!utf8_is_valid(j->text, j->text_size))
+	if (!utf8_is_valid(j->text, j->text_size)) {
+		note_bad_utf8(j);
 		return "it is not valid UTF-8";
-	if (memchr(j->text, '\v', j->text_size) || memchr(j->text, '\f', j->text_size))
+	}
+	if (find_byte(j, '\v') || find_byte(j, '\f'))
 		return "there is a control character in it";
 	return find_bad_escape(j);
 }

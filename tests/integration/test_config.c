@@ -42,6 +42,9 @@ static int run_ipcd(char **ret_output, const char *const *options)
 
 static void test_check_config(void **state)
 {
+	static const char *const bad_texts[] = { "\\n\\u0000", "\\u12", "\\ud800",
+						 "\\udc00",    "\xff",	"\v",
+						 "\x01" };
 	char *output;
 
 	write_config("{ 'rules': [ { 'names': 'a' } ] }");
@@ -53,6 +56,12 @@ static void test_check_config(void **state)
 	write_config("{\n'rules': [\n");
 	assert_int_equal(run(&output, "--check-config"), 1);
 	assert_non_null(strstr(output, "ipcd.conf:2: it ends too early"));
+	for (size_t i = 0; i < ARRAY_SIZE(bad_texts); i++) {
+		write_config(keep_printf("{\n// '\n'mode': '%s'\n}\n", bad_texts[i]));
+		assert_int_equal(run(&output, "--check-config"), 1);
+		if (!strstr(output, "ipcd.conf:3: "))
+			fail_msg("%s: %s", bad_texts[i], output);
+	}
 	assert_int_equal(unlink(config_path()), 0);
 	assert_int_equal(run(&output, "--check-config"), 1);
 	assert_non_null(strstr(output, "ipcd.conf: No such file or directory"));
