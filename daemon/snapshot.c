@@ -387,9 +387,18 @@ static bool is_same(struct snapshot *s)
 	       now.ctime_ns == s->st.ctime_ns;
 }
 
+/* As those of proc(5) are, whose bytes are made when they are read. */
+static bool hides_its_size(const struct snapshot *s)
+{
+	char byte;
+
+	return s->st.size == 0 && pread(s->fd, &byte, 1, 0) > 0;
+}
+
 static void finish(struct snapshot *s)
 {
 	struct filling *f = &s->filling;
+	bool has_more = hides_its_size(s);
 
 	if (!is_same(s)) {
 		if (s->again)
@@ -400,6 +409,12 @@ static void finish(struct snapshot *s)
 		s->begun = false;
 		s->at = 0;
 		f->block = bytes_unref(f->block);
+		return;
+	}
+	if (has_more) {
+		filling_fail(f, FAULT_BAD_FD,
+			     "the file's size is not known: it says 0, but there is "
+			     "something in it; send its bytes");
 		return;
 	}
 	s->whole = true;
