@@ -455,9 +455,8 @@ static void test_unread_replies_of_many(void **state)
 			say(hogs[i], "{'op':'stats','id':%d}", k);
 	}
 	kill(server.pid, SIGCONT);
-	for (int i = 0; i < HOGS; i++)
-		wait_for(is_read(hogs[i]));
-	assert_true(output_of_all(sibling) < MAX);
+	for (int i = 0; i < 50; i++) /* each hog has turns between any two of these */
+		assert_true(output_of_all(sibling) < MAX);
 	for (int i = 0; i < HOGS; i++)
 		for (int k = 0; k < REQUESTS; k++)
 			hear_reply(hogs[i], (uint64_t)k);

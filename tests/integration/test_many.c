@@ -207,10 +207,11 @@ static void test_a_list_is_given_up(void **state)
 	kill(server.pid, SIGCONT);
 	wait_for(stats_count("peers") == 2);
 	say(asker, "{'op':'names','id':1}");
-	stop();
-	f = hear_or_eof(asker); /* by when it was read */
+	kill(server.pid, SIGTERM);
+	f = hear_or_eof(asker); /* which, is a matter of when it was read */
 	if (f && json_has(f->header, "error"))
 		assert_string_equal(json_string(f->header, "error"), "shutting-down");
+	stop();
 }
 
 int main(void)
