@@ -303,8 +303,12 @@ static void charge_input(struct peer *peer)
 /* After a flush: who reads what it is sent has nothing left. */
 static void charge_output(struct peer *peer)
 {
-	charge_buffers(peer, unfinished_input(peer), stream_pending_own(&peer->stream),
-		       "what this user's connections do not read fills the buffers");
+	uint64_t output = stream_pending_own(&peer->stream);
+
+	if (output || peer->buffer_charged)
+		charge_buffers(
+			peer, unfinished_input(peer), output,
+			"what this user's connections do not read fills the buffers");
 }
 
 /* ---- output ---- */
