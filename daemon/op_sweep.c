@@ -101,8 +101,8 @@ static int check_rights(const struct sweep *s, struct fault *fault)
 		return fault_set(fault, FAULT_DENIED, "%s belongs to somebody else now",
 				 from->name.text);
 	return from == to ? 0
-			  : name_check(&to->name, who, RIGHT_WRITE,
-				       "send any longer to", fault);
+			  : name_check(&to->name, who, RIGHT_WRITE, "send any longer to",
+				       fault);
 }
 
 /* SCAN_END, SCAN_PAUSE, or -1 with the fault said. */

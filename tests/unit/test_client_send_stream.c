@@ -226,13 +226,13 @@ static void test_body_over_the_file_limit(void **state)
 	close(new_file(0));
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
 	limit = before;
-	limit.rlim_cur = 2 * PIECE;
+	limit.rlim_cur = (rlim_t)2 * PIECE;
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 	start_reading(&r, f, SENT(7), 0);
 	assert_int_equal(ipc_send(f->client, "q", large, (size_t)2 * PIECE + 1, NULL), 0);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
 	end_reading(&r);
-	assert_int_equal(r.body_size, 2 * PIECE + 1);
+	assert_int_equal(r.body_size, (size_t)2 * PIECE + 1);
 	assert_true(r.as_expected);
 }
 
