@@ -51,6 +51,8 @@ static struct message_record record_of(const struct message *m)
 {
 	const struct message_more *more = m->more;
 	const struct blob *blob = message_blob(m);
+	bool leased = m->state ==
+		      MESSAGE_LEASED; /* the end of the daemon is no attempt */
 
 	return (struct message_record){
 		.number = m->number,
@@ -69,8 +71,8 @@ static struct message_record record_of(const struct message *m)
 		.queue = m->share->queue->id,
 		.dead = m->state == MESSAGE_DEAD,
 		.kept = !m->stored,
-		.in_hand = m->in_hand,
-		.attempts = m->attempts,
+		.in_hand = m->in_hand || leased,
+		.attempts = m->attempts - leased,
 		.deliveries = m->deliveries,
 		.due_ms = due_ms(m),
 		.reason = text_slice(message_reason(m)),

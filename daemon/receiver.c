@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "journal.h"
 
 enum { NO_FD_DELAY_MS = 1000 };
 
@@ -75,12 +76,15 @@ static struct message *first_in_preference(struct receiver *r)
 void receiver_take(struct receiver *r, struct message *m)
 {
 	struct queue *q = m->share->queue;
+	bool again = m->deliveries > 0;
 
 	message_set_state(m, MESSAGE_LEASED, 0);
 	m->holder = r;
 	m->deliveries = max_u64(m->deliveries, r->broker->delivery_base) + 1;
 	m->attempts++;
 	m->in_hand = false;
+	if (again) /* so that after a crash, too, no older token is good */
+		journal_set(m);
 	m->leased_ns = 0;
 	m->out_end = UINT64_MAX;
 	list_add_tail(&r->leases, &m->link);

@@ -272,17 +272,6 @@ static void enter_state(struct restoration *re, struct message *m,
 	message_set_state(m, r->dead ? MESSAGE_DEAD : MESSAGE_DELAYED, delay_ms);
 }
 
-/* After an end without order it may have been handed out anew, of which nothing was noted: a
- * token of the delivery that was noted could take the work away from who has it. The file
- * stays as it is, for there may be a million of them. */
-static void forget_old_token(struct message *m)
-{
-	if (!m->deliveries)
-		return;
-	m->deliveries++;
-	m->in_hand = true;
-}
-
 /* Those of a memory queue were kept for this one start. */
 static void settle_kept(struct message *m, bool kept)
 {
@@ -319,8 +308,6 @@ static int on_message(void *arg, const struct message_record *record)
 	if (r < 0)
 		return err_trace(r);
 	settle_kept(m, record->kept);
-	if (!re->clean)
-		forget_old_token(m);
 	if (m->state == MESSAGE_READY) /* whoever had it had the time to come back */
 		(void)message_die_if_used_up(m);
 	return 0;

@@ -162,9 +162,9 @@ static void fill_saved(struct saved *s, const struct model_message *m)
 		.user = m->user,
 		.priority = m->priority,
 		.dead = m->state == MESSAGE_DEAD,
-		.attempts = m->attempts,
+		.attempts = m->attempts - (m->state == MESSAGE_LEASED),
 		.deliveries = m->deliveries,
-		.in_hand = m->in_hand,
+		.in_hand = m->in_hand || m->state == MESSAGE_LEASED,
 		.due_ns = m->state == MESSAGE_DELAYED ? m->due_ns : 0,
 		.expires_ns = m->expired ? 1 : m->expires_ns,
 	};
@@ -263,6 +263,7 @@ static enum delivery deliver(struct receiver *r, struct message *m)
 {
 	struct model_receiver *model = receiver_model(r);
 	struct model_message *expected = find(m->number);
+	bool again;
 
 	check(expected);
 	check(model->open && model->room && model->reads[expected->queue]);
@@ -273,10 +274,13 @@ static enum delivery deliver(struct receiver *r, struct message *m)
 	expected->state = MESSAGE_LEASED;
 	expected->holder = (int)(model - w.receivers);
 	expected->attempts++;
+	again = expected->deliveries > 0;
 	if (expected->deliveries < w.broker.delivery_base)
 		expected->deliveries = w.broker.delivery_base;
 	expected->deliveries++;
 	expected->in_hand = false;
+	if (again)
+		save(expected);
 	m->out_end = model->queued += 100;
 	w.tokens[w.n_tokens++ % TOKENS_MAX] =
 		(struct token){ m->number, token_of(m, r->uid), expected->deliveries };

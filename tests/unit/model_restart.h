@@ -149,11 +149,6 @@ static void model_restore_all(bool clean)
 		if (!s->number)
 			continue;
 		model_restore(&w.messages[n], s, clean);
-		if (!clean &&
-		    s->deliveries) { /* nobody knows whether it was handed out */
-			w.messages[n].deliveries++;
-			w.messages[n].in_hand = true;
-		}
 		if (!is_durable(s->queue))
 			s->number = 0; /* kept for this one start */
 		if (w.messages[n].state == MESSAGE_READY &&
