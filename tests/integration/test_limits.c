@@ -364,6 +364,38 @@ static void test_inbox_messages_per_sender(void **state)
 		send_text(other, "@0", "x");
 }
 
+/* Who was passed over when the others were let in is told of the end all the same. */
+static void test_who_waits_for_a_share(void **state)
+{
+	char *inbox = keep_printf("@%u", stranger(1));
+	struct client *root, *waits[2];
+
+	skip_unless_root();
+	start("--system", "--limit", "inbox_messages_per_sender=1");
+	root = client_connect();
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < 2; i++) {
+			waits[i] = client_connect_as(stranger(0));
+			if (i == 0)
+				send_text(waits[i], inbox, "x");
+			say_text(waits[i], "y",
+				 "{'op':'send','id':1,'queue':'%s','wait_ms':-1}", inbox);
+			hear_nothing(waits[i]);
+		}
+		assert_int_equal(queue_count(inbox, "waiting"), 2);
+		say(root,
+		    round ? "{'op':'set','id':1,'name':'%s','mode':'0600'}"
+			  : "{'op':'delete','id':1,'name':'%s','force':true}",
+		    inbox);
+		hear_reply(root, 1);
+		for (int i = 0; i < 2; i++)
+			hear_error(waits[i], 1, round ? "denied" : "not-found");
+	}
+	assert_int_equal(queue_count(inbox, "waiting"), 0);
+	say(root, "{'op':'delete','id':1,'name':'%s'}", inbox);
+	hear_reply(root, 1);
+}
+
 static void test_names_per_user(void **state)
 {
 	struct client *c, *other;
@@ -570,6 +602,7 @@ int main(void)
 		it(test_user_messages),
 		it(test_a_quarter_in_a_foreign_queue),
 		it(test_inbox_messages_per_sender),
+		it(test_who_waits_for_a_share),
 		it(test_names_per_user),
 		it(test_buffer_per_user),
 		it(test_unread_replies_of_many),
