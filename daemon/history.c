@@ -79,7 +79,8 @@ int history_append(char **text, size_t *size, struct json_writer *writer,
 	return 0;
 }
 
-void history_drop(char *text, size_t *size, uint64_t attempt)
+/* Without the newest entry, if that is of this attempt. */
+static void drop_newest(const char *text, size_t *size, uint64_t attempt)
 {
 	char start[48];
 	int n = snprintf(start, sizeof(start), "{\"attempt\":%" PRIu64 ",", attempt);
@@ -130,7 +131,7 @@ void history_note(struct message *m, struct message_more *more, const char *reas
 	if (!writer || !share_has_room_for_more(m, most_of(reason)))
 		return;
 	if (noted && more->history)
-		history_drop(more->history, &more->history_size, m->attempts);
+		drop_newest(more->history, &more->history_size, m->attempts);
 	take_holder(m, more);
 	entry.has_uid = more->holder_known;
 	entry.uid = more->holder_uid;

@@ -35,9 +35,6 @@ struct history_entry {
 int history_append(char **text, size_t *size, struct json_writer *writer,
 		   const struct history_entry *entry) MUST_CHECK;
 
-/* Without the newest entry, if that is of this attempt. */
-void history_drop(char *text, size_t *size, uint64_t attempt);
-
 /* An attempt of the message has ended; its holder, if it has one, is still known. noted: that
  * its lease ended was, and what comes now takes the place of that. Where there is no memory,
  * or no room in the queue or for the sender, nothing is noted. */

@@ -69,19 +69,22 @@ static bool is_token(const struct settlement *s, struct message *m, uid_t uid)
 	return true;
 }
 
-static bool has_lease(const struct settlement *s, struct message *m)
+static bool has_token(const struct settlement *s, struct message *m)
 {
 	const struct peer *peer = s->call->peer;
 
-	if (s->needs_holder && m->state != MESSAGE_LEASED)
-		return false;
-	if (!s->lease)
-		return op_receive_holds(peer, m);
 	if (name_is_anybody(&peer->server->broker, peer->who.uid) &&
 	    !op_receive_holds(peer, m))
 		return false;
 	return m->state != MESSAGE_DEAD && m->state != MESSAGE_STORING &&
 	       is_token(s, m, peer->who.uid);
+}
+
+static bool has_lease(const struct settlement *s, struct message *m)
+{
+	if (s->needs_holder && m->state != MESSAGE_LEASED)
+		return false;
+	return s->lease ? has_token(s, m) : op_receive_holds(s->call->peer, m);
 }
 
 /* touch alone: the token is good, but there is nothing to prolong. */
@@ -90,8 +93,7 @@ static bool is_ended_lease(const struct settlement *s, uint64_t number)
 	struct message *m = message_find(&s->call->server->broker, number);
 
 	return m && s->needs_holder && s->lease && m->state != MESSAGE_LEASED &&
-	       m->state != MESSAGE_DEAD && m->state != MESSAGE_STORING &&
-	       is_token(s, m, s->call->peer->who.uid);
+	       has_token(s, m);
 }
 
 static bool settle_one(const struct settlement *s, uint64_t number)

@@ -20,8 +20,8 @@
  *
  * Input stops while too much output waits to be read by the peer (throttled), while a frame
  * waits for the name service (paused), while a worker reads or writes a large body of its
- * (uploading), while a list is made for it, and while very many requests wait for the disk; never because of a request
- * that waits for somebody else.
+ * (uploading), while a list is made for it, and while very many requests wait for the disk;
+ * never because of a request that waits for somebody else.
  */
 
 #include "assembly.h"
