@@ -95,9 +95,9 @@ bool receipt_revoke(struct receipt *receipt)
 	return !sent;
 }
 
-/* Those from first on, as many as have the same outlet and go into one write; returns the one
- * behind. The outlet's mutex is held. */
-static struct receipt *send_some(struct receipt *first)
+/* Those from first on, as many as have the same outlet and go into one write, which is added
+ * to *n_writes; returns the one behind. The outlet's mutex is held. */
+static struct receipt *send_some(struct receipt *first, size_t *n_writes)
 {
 	struct outlet *outlet = first->outlet;
 	bool open = outlet->fd >= 0 && !outlet->taken;
@@ -118,6 +118,7 @@ static struct receipt *send_some(struct receipt *first)
 	sent = send(outlet->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (sent <= 0) /* the loop will see why */
 		return end;
+	(*n_writes)++;
 	if ((size_t)sent < size) { /* the kernel never splits so little; if it did … */
 		shutdown(outlet->fd, SHUT_RDWR);
 		outlet->fd = -1;
@@ -131,13 +132,16 @@ static struct receipt *send_some(struct receipt *first)
 	return end;
 }
 
-void receipts_send(struct receipt *first)
+size_t receipts_send(struct receipt *first)
 {
+	size_t n = 0;
+
 	while (first) {
 		struct outlet *outlet = first->outlet;
 
 		pthread_mutex_lock(&outlet->mutex);
-		first = send_some(first);
+		first = send_some(first, &n);
 		pthread_mutex_unlock(&outlet->mutex);
 	}
+	return n;
 }

@@ -58,7 +58,8 @@ bool receipt_is_sent(struct receipt *receipt);
 /* Called once. False: it has been sent. */
 bool receipt_revoke(struct receipt *receipt);
 
-/* On the storage thread: all from the first on, in their order. */
-void receipts_send(struct receipt *first);
+/* On the storage thread: all from the first on, in their order. Returns the number of writes,
+ * one for each peer as a rule. */
+size_t receipts_send(struct receipt *first);
 
 #endif

@@ -12,10 +12,14 @@
 #include "base/err.h"
 
 enum {
-	ANNOUNCE_ENTRIES = 16, /* with so many more the thread is woken, if it sleeps */
-	WATCH_NS = 15000,      /* it waits awake for the loop before it sleeps */
-	IDLE_MS = 1000,	       /* behind the last task, before space is given back … */
-	IDLE_STEP_MS = 20,     /* … in steps */
+	ANNOUNCE_ENTRIES = 16,	/* with so many more the thread is woken, if it sleeps */
+	WATCH_NS = 15000,	/* it waits awake for the loop before it sleeps; … */
+	WATCH_TASK_NS = 100000, /* … behind a task, for the next one, … */
+	WATCH_TOLD_MAX = 4,	/* … where at most so many peers were told of it */
+	WATCH_SKIP_MAX = 63,	/* after failures only behind one in so many */
+	PREEMPTED_NS = 20000,	/* between two looks at the clock */
+	IDLE_MS = 1000,		/* behind the last task, before space is given back … */
+	IDLE_STEP_MS = 20,	/* … in steps */
 	STACK_BYTES = 512 * 1024,
 };
 
@@ -55,7 +59,8 @@ static void send_receipts(struct storage_thread *t)
 {
 	t->committed = true;
 	LIST_FOREACH(link, &t->batches)
-		receipts_send(LIST_ENTRY(link, struct batch, link)->receipts);
+		t->n_told +=
+			receipts_send(LIST_ENTRY(link, struct batch, link)->receipts);
 }
 
 static void write_batches(struct storage_thread *t)
@@ -75,6 +80,7 @@ static void write_batches(struct storage_thread *t)
 
 static void do_task(struct storage_thread *t)
 {
+	t->n_told = 0;
 	switch (t->result.task) {
 	case TASK_WRITE:
 		write_batches(t);
@@ -112,6 +118,33 @@ static uint64_t be_idle(struct storage_thread *t, uint64_t idle_ms)
 	return more ? IDLE_STEP_MS : 0;
 }
 
+/* Who sends one message after the other sends the next one when it is told, and that is here
+ * before this thread would be asleep, and woken again. Where many were told they need the
+ * processor themselves. Each time that nothing comes, or that others need the processor, it
+ * is tried half as often. */
+static void watch_for_task(struct storage_thread *t)
+{
+	uint64_t now = clock_ns(CLOCK_MONOTONIC), until = now + WATCH_TASK_NS, last;
+	bool posted;
+
+	if (!t->watches || !t->n_told || t->n_told > WATCH_TOLD_MAX)
+		return;
+	if (t->n_skip) {
+		t->n_skip--;
+		return;
+	}
+	do {
+		posted = t->posted;
+		last = now;
+		now = clock_ns(CLOCK_MONOTONIC);
+		if (now >= until || now - last > PREEMPTED_NS) {
+			t->skip = t->n_skip = min_u64(2 * t->skip + 1, WATCH_SKIP_MAX);
+			return;
+		}
+	} while (!posted);
+	t->skip /= 4;
+}
+
 static void *thread_main(void *arg)
 {
 	struct storage_thread *t = arg;
@@ -121,10 +154,11 @@ static void *thread_main(void *arg)
 	prctl(PR_SET_NAME, "ipcd-store");
 	pthread_mutex_lock(&t->mutex);
 	while (t->result.task != TASK_END) {
-		if (t->result.task == TASK_NONE || t->done) {
+		if (!t->posted) {
 			idle_ms = be_idle(t, idle_ms);
 			continue;
 		}
+		t->posted = false;
 		pthread_mutex_unlock(&t->mutex);
 		do_task(t);
 		idle_ms = IDLE_MS;
@@ -133,6 +167,7 @@ static void *thread_main(void *arg)
 		pthread_mutex_unlock(&t->mutex);
 		pthread_cond_broadcast(&t->change);
 		(void)!write(t->source.fd, &one, sizeof(one));
+		watch_for_task(t);
 		pthread_mutex_lock(&t->mutex);
 	}
 	pthread_mutex_unlock(&t->mutex);
@@ -150,6 +185,7 @@ static void begin(struct storage_thread *t, enum storage_task task,
 		t->order = *order;
 	t->open = open;
 	t->done = false;
+	t->posted = true;
 	pthread_mutex_unlock(&t->mutex);
 	pthread_cond_broadcast(&t->change);
 }

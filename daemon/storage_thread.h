@@ -57,9 +57,14 @@ struct storage_thread {
 	bool watches; /* waiting awake takes no processor from the loop */
 	pthread_mutex_t mutex;
 	pthread_cond_t change;
+	/* The thread's. */
+	size_t n_told;	 /* writes with the receipts of the last task */
+	uint64_t skip;	 /* tasks behind which it does not watch, after a failure … */
+	uint64_t n_skip; /* … and how many of them are left */
 	/* Under the mutex, or handed over by one of the atomic ones. */
 	struct storage_order order;
 	struct storage_result result;
+	atomic_bool posted;    /* a task that the thread has not yet begun */
 	atomic_bool open;      /* more is still added to the first batch */
 	atomic_bool committed; /* the batches are on the disk */
 	atomic_bool done;      /* the task has ended */
