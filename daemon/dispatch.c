@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "ops.h"
+#include "room.h"
 #include "store.h"
 
 static const struct operation operations[] = {
@@ -385,6 +386,8 @@ static int begin_upload(struct peer *peer, const struct header *header, bool has
 		r = digests_get(header, &digests, call.fault);
 	if (r == 0)
 		r = op_send_check(&call, &size);
+	if (r == 0)
+		r = room_for_body(peer->user, &server->limits, call.fault);
 	if (r)
 		return err_trace(r);
 	upload = upload_new(&server->broker.blobs, peer->user, &server->limits, &digests);

@@ -82,11 +82,13 @@ void filling_init(struct filling *f, struct blobs *blobs, struct user *user,
 	*f = (struct filling){
 		.blobs = blobs, .user = user_ref(user), .limits = limits, .fd = -1
 	};
+	user->usage.bodies++;
 }
 
 void filling_deinit(struct filling *f)
 {
 	filling_uncharge(f);
+	f->user->usage.bodies--;
 	fd_close(f->fd);
 	blob_unref(f->blob);
 	bytes_unref(f->block);

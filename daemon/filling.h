@@ -53,6 +53,8 @@ struct filling {
 	struct fault fault; /* why */
 };
 
+/* Counts as one of the user's bodies that are under way, as long as it lives: whether there is
+ * room for it, room_for_body() says. */
 void filling_init(struct filling *f, struct blobs *blobs, struct user *user,
 		  const struct limits *limits);
 

@@ -224,6 +224,7 @@ static void put_usage(struct json_writer *w, const struct user *user)
 	json_put_u64(w, "bytes", user->usage.bytes);
 	json_put_u64(w, "file_bytes", user->usage.file_bytes);
 	json_put_u64(w, "live", user->usage.live);
+	json_put_u64(w, "bodies", user->usage.bodies);
 	json_put_u64(w, "dedup_ids", user->usage.dedups);
 	json_put_end(w);
 }

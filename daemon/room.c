@@ -182,6 +182,18 @@ int room_for_live(const struct share *share, struct fault *fault)
 			 (unsigned long long)max);
 }
 
+int room_for_body(const struct user *user, const struct limits *limits,
+		  struct fault *fault)
+{
+	if (user->uid == 0 || user->usage.bodies < limits->bodies_per_user)
+		return 0;
+	return fault_set(fault, FAULT_QUOTA,
+			 "this user is sending %llu files and large bodies already "
+			 "(bodies_per_user); send it when some of them are there, and "
+			 "do not begin more than can be finished",
+			 (unsigned long long)limits->bodies_per_user);
+}
+
 int room_to_wait(const struct user *user, const struct limits *limits,
 		 const struct waiting_charge *charge, struct fault *fault)
 {

@@ -36,6 +36,11 @@ int room_for_user_file(const struct share *share, uint64_t cost,
 int room_to_wait(const struct user *user, const struct limits *limits,
 		 const struct waiting_charge *charge, struct fault *fault) MUST_CHECK;
 
+/* One more body on its way into a blob: what its bytes come by, and what they go into, are
+ * descriptors. Root has no limit. */
+int room_for_body(const struct user *user, const struct limits *limits,
+		  struct fault *fault) MUST_CHECK;
+
 /* One live descriptor more. */
 int room_for_live(const struct share *share, struct fault *fault) MUST_CHECK;
 

@@ -335,10 +335,12 @@ static int start_snapshot(struct call *call, struct send_body *b,
 			  const struct send_source *source)
 {
 	struct server *server = call->server;
-	struct snapshot *s = snapshot_new(&server->broker.blobs, server->workers,
-					  call->peer->user, &server->limits, source->fd,
-					  &b->digests);
+	struct snapshot *s;
 
+	if (room_for_body(call->peer->user, &server->limits, call->fault))
+		return FAULT;
+	s = snapshot_new(&server->broker.blobs, server->workers, call->peer->user,
+			 &server->limits, source->fd, &b->digests);
 	if (!s)
 		return err_origin(-ENOMEM);
 	s->promised = source->promised;

@@ -3,7 +3,7 @@
 /* Every limit at its edge: what is just allowed passes, one more is refused with an error
  * that names limit and value, and what was there before goes on. */
 
-#include "integration/harness.h"
+#include "integration/harness_file.h"
 
 #include <inttypes.h>
 #include <linux/sockios.h>
@@ -549,6 +549,145 @@ static void test_log_lines_per_user(void **state)
 	assert_int_equal(n_said + n_told, N);
 }
 
+/* ---- bodies under way ---- */
+
+enum { BODIES = 3 };
+
+static int64_t bodies_of(struct client *c)
+{
+	return json_int(frame_line(list(c, "stats"), 0), "usage.bodies");
+}
+
+/* One user's third of three: a body in one frame; the others come in pieces. Returns the byte
+ * that is missing. */
+static char *begin_bodies(struct client *pieces, struct client *frame, const char *queue)
+{
+	const char *body = pattern(LARGE);
+	size_t size;
+	char *bytes = frame_encode(&size, body, LARGE,
+				   "{'op':'send','id':1,'queue':'%s'}", queue);
+
+	for (int i = 1; i < BODIES; i++)
+		say_body(pieces, body, LARGE,
+			 "{'op':'send','id':%d,'queue':'%s','more':true}", i, queue);
+	say_bytes(frame, bytes, size - 1);
+	wait_for(bodies_of(pieces) == BODIES);
+	return bytes + size - 1;
+}
+
+/* Each way in which a large body comes is refused, and what still comes of it is dropped. */
+static void refuse_bodies(struct client *c, const char *queue)
+{
+	const char *body = pattern(LARGE);
+
+	say_body(c, body, LARGE, "{'op':'send','id':1,'queue':'%s'}", queue);
+	check_message(hear_error(c, 1, "quota"), "(bodies_per_user)", BODIES);
+	hear_nothing(c);
+	say_body(c, body, LARGE, "{'op':'send','id':1,'queue':'%s','more':true}", queue);
+	check_message(hear_error(c, 1, "quota"), "(bodies_per_user)", BODIES);
+	say_body(c, body, LARGE, "{'id':1,'more':true}");
+	say_body(c, body, SMALL, "{'id':1}");
+	hear_nothing(c);
+	/* one that is small at first */
+	say_body(c, body, SMALL, "{'op':'send','id':1,'queue':'%s','more':true}", queue);
+	hear_nothing(c);
+	say_body(c, body, LIMIT_PIECE_MAX, "{'id':1,'more':true}");
+	check_message(hear_error(c, 1, "quota"), "(bodies_per_user)", BODIES);
+	say_body(c, body, LARGE, "{'id':1}");
+	hear_nothing(c);
+	say_fd(c, make_file(LARGE), "{'op':'send','id':1,'queue':'%s','fds':1}", queue);
+	check_message(hear_error(c, 1, "quota"), "(bodies_per_user)", BODIES);
+	hear_nothing(c);
+	/* what stays in memory takes none */
+	say_body(c, body, SMALL, "{'op':'send','id':1,'queue':'%s'}", queue);
+	hear_reply(c, 1);
+}
+
+static void send_bodies(struct client *c, const char *queue)
+{
+	for (int i = 0; i < 2 * BODIES; i++) {
+		say_body(c, pattern(LARGE), LARGE, "{'op':'send','id':1,'queue':'%s'}",
+			 queue);
+		hear_reply(c, 1);
+	}
+}
+
+/* In memory each body is a descriptor until it goes. */
+static void drop_queue(const char *queue)
+{
+	struct client *c = client_connect();
+
+	say(c, "{'op':'delete','id':1,'name':'%s','force':true}", queue);
+	hear_reply(c, 1);
+}
+
+/* Each unfinished one is a descriptor of the daemon's: one user has so many at once, whichever
+ * connections they are of, and others, root too, are not held up by that. */
+static void check_bodies_per_user(void)
+{
+	const char *queue = keep_printf("@%u.q", stranger(0));
+	struct client *c[3];
+	char *missing;
+
+	for (int i = 0; i < 3; i++)
+		c[i] = client_connect_as(stranger(0));
+	missing = begin_bodies(c[0], c[1], queue);
+	refuse_bodies(c[2], queue);
+	send_bodies(client_connect_as(stranger(1)), keep_printf("@%u.q", stranger(1)));
+	send_bodies(client_connect(), "@0.q");
+	assert_int_equal(bodies_of(c[2]), BODIES);
+	/* there is room again by one that is whole, one that is given up, … */
+	say(c[0], "{'id':1}");
+	hear_reply(c[0], 1);
+	say(c[0], "{'id':2,'abort':'enough'}");
+	hear_error(c[0], 2, "bad-request");
+	assert_int_equal(bodies_of(c[2]), 1);
+	send_bodies(c[2], queue);
+	say_bytes(c[1], missing, 1);
+	hear_reply(c[1], 1);
+	assert_int_equal(bodies_of(c[2]), 0);
+	/* … and one whose connection has ended */
+	begin_bodies(c[0], c[1], queue);
+	client_close(c[0]);
+	client_close(c[1]);
+	wait_for(bodies_of(c[2]) == 0);
+	say_fd(c[2], make_file(LARGE), "{'op':'send','id':1,'queue':'%s','fds':1}",
+	       queue);
+	hear_reply(c[2], 1);
+	assert_int_equal(bodies_of(c[2]), 0);
+	drop_queue(queue);
+	drop_queue(keep_printf("@%u.q", stranger(1)));
+	drop_queue("@0.q");
+}
+
+static void test_bodies_per_user(void **state)
+{
+	skip_unless_root();
+	start_durable("--system", "--limit", keep_printf("bodies_per_user=%d", BODIES));
+	check_bodies_per_user();
+}
+
+static void test_bodies_per_user_in_memory(void **state)
+{
+	skip_unless_root();
+	start("--system", "--limit", keep_printf("bodies_per_user=%d", BODIES));
+	check_bodies_per_user();
+}
+
+/* Root has as many as there are descriptors. */
+static void test_bodies_of_root(void **state)
+{
+	struct client *c[2];
+
+	skip_unless_root();
+	start("--limit", "bodies_per_user=1");
+	for (int i = 0; i < 2; i++)
+		c[i] = client_connect();
+	begin_bodies(c[0], c[1], "jobs");
+	send_bodies(client_connect(), "jobs");
+	drop_queue("jobs");
+}
+
 /* `ipcd --limit` itself. */
 static void test_bad_limits(void **state)
 {
@@ -608,6 +747,9 @@ int main(void)
 		it(test_unread_replies_of_many),
 		it(test_unread_echoes_of_many),
 		it(test_log_lines_per_user),
+		it(test_bodies_per_user),
+		it(test_bodies_per_user_in_memory),
+		it(test_bodies_of_root),
 		it(test_bad_limits),
 	};
 

@@ -197,6 +197,7 @@ static void check_charges(uint64_t *max, uint64_t *used, const char *key)
 	*used = 100; /* of others */
 	filling_init(&a, &f.blobs, f.user, &f.limits);
 	filling_init(&b, &f.blobs, f.user, &f.limits);
+	assert_int_equal(f.user->usage.bodies, 2);
 	assert_int_equal(filling_charge(&a, 500, &fault), 0);
 	assert_int_equal(*used, 600);
 	assert_int_equal(filling_charge(&a, 400, &fault), 0); /* never less */
@@ -215,8 +216,10 @@ static void check_charges(uint64_t *max, uint64_t *used, const char *key)
 	assert_int_equal(*used, 1000);
 	assert_int_equal(filling_charge(&b, UINT64_MAX, &fault), FAULT);
 	filling_deinit(&b);
+	assert_int_equal(f.user->usage.bodies, 1);
 	assert_int_equal(*used, 1000);
 	filling_deinit(&a);
+	assert_int_equal(f.user->usage.bodies, 0);
 	assert_int_equal(*used, 100);
 	*used = 0;
 }

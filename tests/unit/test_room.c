@@ -256,6 +256,24 @@ static void test_live_limit(void **state)
 	assert_int_equal(room_for_live(&share, &fault), FAULT);
 }
 
+static void test_bodies_limit(void **state)
+{
+	(void)state;
+	w.limits.bodies_per_user = 3;
+	for (uint64_t n = 2; n <= 4; n++) {
+		w.user->usage.bodies = n;
+		if (n < 3)
+			assert_int_equal(room_for_body(w.user, &w.limits, &fault), 0);
+		else
+			expect_refused(room_for_body(w.user, &w.limits, &fault),
+				       FAULT_QUOTA, "(bodies_per_user)", 3);
+	}
+	w.user->uid = 0;
+	assert_int_equal(room_for_body(w.user, &w.limits, &fault), 0);
+	w.user->uid = 1000;
+	w.user->usage.bodies = 0;
+}
+
 /* ---- messages in a queue ---- */
 
 static int try_send(unsigned int priority, bool live, struct message **ret_message)
@@ -473,6 +491,7 @@ int main(void)
 		TEST(test_at_home),
 		TEST(test_no_file),
 		TEST(test_live_limit),
+		TEST(test_bodies_limit),
 		TEST_IN_QUEUE(test_full),
 		TEST_IN_QUEUE(test_fresh_are_passed_over),
 		TEST_IN_QUEUE(test_returned_are_passed_over),
