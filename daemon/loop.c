@@ -16,8 +16,27 @@ enum {
 
 static void on_boottime(struct source *source, uint32_t events);
 
+/* When it is needed there may be no descriptor left. */
+static int add_boottime(struct loop *loop)
+{
+	_cleanup_fd_ int fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+	int r;
+
+	if (fd < 0)
+		return err_origin(-errno);
+	r = source_add(&loop->boottime_source, loop, NULL, fd, EPOLLIN, on_boottime);
+	if (r < 0) {
+		loop->boottime_source.fd = -1;
+		return err_trace(r);
+	}
+	TAKE_FD(fd);
+	return 0;
+}
+
 int loop_init(struct loop *loop)
 {
+	int r;
+
 	*loop = (struct loop){ .now_ns = clock_ns(CLOCK_MONOTONIC),
 			       .boottime_source.fd = -1 };
 	list_init(&loop->groups);
@@ -27,7 +46,12 @@ int loop_init(struct loop *loop)
 	for (int i = 0; i < TIMER_N_CLOCKS; i++)
 		heap_init(&loop->timers[i]);
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	return loop->epoll_fd < 0 ? err_origin(-errno) : 0;
+	if (loop->epoll_fd < 0)
+		return err_origin(-errno);
+	r = add_boottime(loop);
+	if (r < 0)
+		loop->epoll_fd = fd_close(loop->epoll_fd);
+	return err_trace(r);
 }
 
 void loop_deinit(struct loop *loop)
@@ -131,27 +155,12 @@ static int arm_boottime(struct loop *loop)
 	uint64_t at = first ? first->key : 0;
 	struct itimerspec when = { .it_value = { (time_t)(at / NS_PER_S),
 						 (long)(at % NS_PER_S) } };
-	int r;
 
 	if (at == loop->boottime_armed_ns)
 		return 0;
 	/* one that is armed for earlier stays: when it is due it is looked what is next */
 	if (loop->boottime_armed_ns && (!at || at > loop->boottime_armed_ns))
 		return 0;
-	if (loop->boottime_source.fd < 0) {
-		_cleanup_fd_ int fd =
-			timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
-
-		if (fd < 0)
-			return err_origin(-errno);
-		r = source_add(&loop->boottime_source, loop, NULL, fd, EPOLLIN,
-			       on_boottime);
-		if (r < 0) {
-			loop->boottime_source.fd = -1;
-			return err_trace(r);
-		}
-		TAKE_FD(fd);
-	}
 	if (timerfd_settime(loop->boottime_source.fd, TFD_TIMER_ABSTIME, &when, NULL) < 0)
 		return err_origin(-errno);
 	loop->boottime_armed_ns = at;
@@ -197,8 +206,7 @@ static void on_boottime(struct source *source, uint32_t events)
 	if (read(source->fd, &n, sizeof(n)) == sizeof(n))
 		loop->boottime_armed_ns = 0;
 	run_timers(loop, TIMER_BOOTTIME, clock_ns(CLOCK_BOOTTIME));
-	(void)!arm_boottime(
-		loop); /* the descriptor is there: only a bad clock could fail */
+	(void)!arm_boottime(loop); /* only a bad clock could fail */
 }
 
 static int wait_ms(const struct loop *loop)
