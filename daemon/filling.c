@@ -157,7 +157,13 @@ bool filling_fail_errno(struct filling *f, int error, const char *what)
 		return filling_fail(f, FAULT_NO_SPACE,
 				    "no space for the body on the disk of ipcd's state "
 				    "directory: the message was not taken");
-	if (error == EMFILE || error == ENFILE || error == ENOMEM)
+	if (error == EMFILE || error == ENFILE)
+		return filling_fail(f, FAULT_FULL,
+				    "%s: the daemon has no free descriptors "
+				    "(RLIMIT_NOFILE); the message was not taken, try "
+				    "again later",
+				    what);
+	if (error == ENOMEM)
 		return filling_fail(f, FAULT_INTERNAL,
 				    "%s: %s; the message was not taken, try again later",
 				    what, strerror(error));

@@ -234,7 +234,8 @@ static int put_delivery(struct peer *peer, uint64_t id, const struct message *m,
 }
 
 /* A body that cannot be had is no fault of the peer's: OP_RECEIVE_NO_BODY. */
-static int open_body(const struct message *m, const struct way *way)
+static int open_body(const struct peer *peer, const struct message *m,
+		     const struct way *way)
 {
 	const struct blob *blob = message_blob(m);
 	int fd;
@@ -244,8 +245,9 @@ static int open_body(const struct message *m, const struct way *way)
 	fd = blob_open(blob);
 	if (fd >= 0)
 		return fd;
-	log_error("the body of message %llu cannot be opened: %s",
-		  (unsigned long long)m->number, strerror(-fd));
+	if (peer_may_log(peer)) /* there may be many, and all of them come again */
+		log_error("the body of message %llu cannot be opened: %s",
+			  (unsigned long long)m->number, strerror(-fd));
 	return fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM ? OP_RECEIVE_NO_FD
 							       : OP_RECEIVE_NO_BODY;
 }
@@ -253,7 +255,7 @@ static int open_body(const struct message *m, const struct way *way)
 int op_receive_write(struct peer *peer, uint64_t id, const struct message *m, bool peek)
 {
 	struct way way = choose_way(peer, m, peek);
-	int fd = open_body(m, &way), r;
+	int fd = open_body(peer, m, &way), r;
 
 	if (fd < -1 && !peek)
 		return fd;

@@ -310,6 +310,97 @@ static void test_clients_come_at_the_limit(void **state)
 		hear_nothing(client_connect());
 }
 
+static void hear_no_descriptors(struct client *c)
+{
+	struct frame *f = hear_error(c, 1, "full");
+
+	assert_non_null(strstr(json_string(f->header, "message"), "RLIMIT_NOFILE"));
+	hear_nothing(c);
+}
+
+/* How often the daemon has slept. */
+static int64_t count_sleeps(void)
+{
+	static const char key[] = "\nvoluntary_ctxt_switches:";
+	const char *status = read_file(keep_printf("/proc/%d/status", (int)server.pid));
+	const char *at = strstr(status, key);
+
+	assert_non_null(at);
+	return strtoll(at + strlen(key), NULL, 10);
+}
+
+/* Large bodies come while the daemon has no descriptor left: each is refused and dropped,
+ * nothing else is held up, and when there are some again they are taken. */
+static void check_bodies_at_the_limit(void)
+{
+	struct client *c = connect_with_fds(), *other = client_connect();
+	const char *body = pattern(LARGE);
+
+	hear_nothing(other);
+	limit_server_fds(lowest_free_fd());
+	say_body(c, body, LARGE, "{'op':'send','id':1,'queue':'q'}");
+	hear_no_descriptors(c);
+	say_body(c, body, LARGE, "{'op':'send','id':1,'queue':'q','more':true}");
+	say_body(c, body, LARGE, "{'id':1,'more':true}");
+	say_body(c, body, SMALL, "{'id':1}");
+	hear_no_descriptors(c);
+	for (int i = 0; i < 8; i++)
+		say_body(c, body, 60000,
+			 i ? "{'id':1,'more':true}"
+			   : "{'op':'send','id':1,'queue':'q','more':true}");
+	say_body(c, body, SMALL, "{'id':1}");
+	hear_no_descriptors(c);
+	send_text(other, "jobs", "small");
+	send_text(c, "jobs", "small");
+	limit_server_fds(lowest_free_fd() + 64);
+	for (enum way way = 0; way < N_WAYS; way++)
+		send_file(c, way, LARGE, "'queue':'q'");
+	assert_int_equal(queue_count("q", "ready"), N_WAYS);
+	say(c, "{'op':'delete','id':1,'name':'q','force':true}");
+	hear_reply(c, 1);
+}
+
+static void test_bodies_come_at_the_limit(void **state)
+{
+	start();
+	check_bodies_at_the_limit();
+}
+
+static void test_bodies_for_the_disk_come_at_the_limit(void **state)
+{
+	start_durable();
+	check_bodies_at_the_limit();
+}
+
+/* For a delivery, too: it waits, the log says why, and not too often. */
+static void test_bodies_go_at_the_limit(void **state)
+{
+	enum { N = 100 };
+	struct client *c, *receiver;
+	int64_t n_slept;
+
+	start_durable();
+	c = client_connect();
+	receiver = connect_with_fds();
+	for (int i = 0; i < N; i++)
+		send_file(c, BY_FRAME, LARGE, "'queue':'q'");
+	limit_server_fds(lowest_free_fd());
+	say(receiver,
+	    "{'op':'receive','id':1,'queue':'q','max':%d,'window':%d,"
+	    "'wait_ms':-1}",
+	    N, N);
+	hear_nothing(c);
+	wait_for(log_count("cannot be opened") > 0);
+	n_slept = count_sleeps();
+	wait_for(count_sleeps() >= n_slept + 10);
+	send_text(c, "jobs", "small");
+	limit_server_fds(lowest_free_fd() + 64);
+	for (int i = 0; i < N; i++)
+		assert_true(hear_file(receiver, 1, LARGE)->fd >= 0);
+	hear_end(receiver, 1, "max");
+	assert_true(log_count("cannot be opened") < N);
+}
+
 /* The reserve does not help: below it the limit leaves no place. They wait. */
 static void test_clients_wait_below_the_limit(void **state)
 {
@@ -380,17 +471,6 @@ static bool hears_something(const struct client *c)
 	return poll(&p, 1, 0) == 1;
 }
 
-/* How often the daemon has slept. */
-static int64_t count_sleeps(void)
-{
-	static const char key[] = "\nvoluntary_ctxt_switches:";
-	const char *status = read_file(keep_printf("/proc/%d/status", (int)server.pid));
-	const char *at = strstr(status, key);
-
-	assert_non_null(at);
-	return strtoll(at + strlen(key), NULL, 10);
-}
-
 /* A delivery waits until there are fewer, and is tried again and again between sleeps; others
  * are served. */
 static void test_too_many_in_flight(void **state)
@@ -451,6 +531,9 @@ int main(void)
 		it(test_fds_of_frames_that_come_to_nothing),
 		it(test_daemon_at_its_limit),
 		it(test_clients_come_at_the_limit),
+		it(test_bodies_come_at_the_limit),
+		it(test_bodies_for_the_disk_come_at_the_limit),
+		it(test_bodies_go_at_the_limit),
 		it(test_clients_wait_below_the_limit),
 		it(test_too_many_in_flight),
 		it(test_too_many_in_flight_for_long),

@@ -248,8 +248,13 @@ static void test_failures(void **state)
 	filling_deinit(&filling);
 	filling_init(&filling, &f.blobs, f.user, &f.limits);
 	assert_false(filling_fail_errno(&filling, EMFILE, "it fails"));
-	check_failed(&filling, FAULT_INTERNAL, "it fails: Too many open files");
+	check_failed(&filling, FAULT_FULL,
+		     "it fails: the daemon has no free descriptors (RLIMIT_NOFILE)");
 	assert_non_null(strstr(filling.fault.text, "later"));
+	filling_deinit(&filling);
+	filling_init(&filling, &f.blobs, f.user, &f.limits);
+	assert_false(filling_fail_errno(&filling, ENOMEM, "it fails"));
+	check_failed(&filling, FAULT_INTERNAL, "it fails: Cannot allocate memory");
 	filling_deinit(&filling);
 }
 
