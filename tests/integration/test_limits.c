@@ -549,13 +549,55 @@ static void test_log_lines_per_user(void **state)
 	assert_int_equal(n_said + n_told, N);
 }
 
+/* What counts against the limits of the one who asks. */
+static int64_t usage_of(struct client *c, const char *key)
+{
+	return json_int(frame_line(list(c, "stats"), 0), keep_printf("usage.%s", key));
+}
+
+/* What a refusal with "quota" is about can be seen, and goes when its cause does. */
+static void test_usage_of_memory(void **state)
+{
+	struct client *c, *waits;
+	size_t size;
+	char *bytes = frame_encode(&size, repeated('b', 100000), 100000,
+				   "{'op':'ping','id':1}");
+
+	start_durable("--limit", "queue_messages=1");
+	c = client_connect();
+	waits = client_connect();
+	assert_int_equal(usage_of(c, "buffer_bytes"), 0);
+	say_bytes(waits, bytes, size - 1);
+	wait_for(usage_of(c, "buffer_bytes") >= 99999);
+	say_bytes(waits, bytes + size - 1, 1);
+	hear_reply(waits, 1);
+	wait_for(usage_of(c, "buffer_bytes") == 0);
+	send_text(c, "jobs", "x");
+	say_text(waits, repeated('b', 5000),
+		 "{'op':'send','id':1,'queue':'jobs','wait_ms':-1}");
+	wait_for(usage_of(c, "waiting_bytes") >= 5000);
+	assert_true(usage_of(c, "waiting_bytes") < 6000);
+	assert_int_equal(usage_of(c, "held_bytes"), 0);
+	say_body(waits, pattern(LARGE), LARGE,
+		 "{'op':'send','id':2,'queue':'jobs','wait_ms':-1}");
+	wait_for(usage_of(c, "held_bytes") >= LARGE / 2);
+	assert_int_equal(usage_of(c, "bodies"), 0); /* all of it is there */
+	for (int i = 1; i <= 2; i++) {
+		say(waits, "{'op':'cancel','id':3,'request':%d}", i);
+		hear_error(waits, (uint64_t)i, "timeout");
+		hear_reply(waits, 3);
+	}
+	assert_int_equal(usage_of(c, "waiting_bytes"), 0);
+	assert_int_equal(usage_of(c, "held_bytes"), 0);
+}
+
 /* ---- bodies under way ---- */
 
 enum { BODIES = 3 };
 
 static int64_t bodies_of(struct client *c)
 {
-	return json_int(frame_line(list(c, "stats"), 0), "usage.bodies");
+	return usage_of(c, "bodies");
 }
 
 /* One user's third of three: a body in one frame; the others come in pieces. Returns the byte
@@ -747,6 +789,7 @@ int main(void)
 		it(test_unread_replies_of_many),
 		it(test_unread_echoes_of_many),
 		it(test_log_lines_per_user),
+		it(test_usage_of_memory),
 		it(test_bodies_per_user),
 		it(test_bodies_per_user_in_memory),
 		it(test_bodies_of_root),
