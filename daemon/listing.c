@@ -2,9 +2,13 @@
 
 #include "listing.h"
 
+#include <string.h>
+
 #include "base/err.h"
 
 enum { LOOK_AT_ONCE = 64 };
+
+/* ---- the end ---- */
 
 static void listing_free(struct listing *listing)
 {
@@ -14,16 +18,32 @@ static void listing_free(struct listing *listing)
 	free(listing);
 }
 
+/* The end of a body of which there were pieces, and the answer to the request. */
+static void refuse_rest(const struct request *request)
+{
+	struct json_writer *w = peer_begin(request->peer, true, request->id);
+
+	json_put_text(w, "abort", fault_word_name(FAULT_SHUTTING_DOWN));
+	json_put_text(w, "error", fault_word_name(FAULT_SHUTTING_DOWN));
+	json_put_text(w, "message", "the daemon is stopping");
+	peer_end(request->peer);
+}
+
 static void on_end(struct request *request, const char *why)
 {
+	struct listing *listing = CONTAINER_OF(request, struct listing, request);
 	struct fault *fault = &request->peer->server->fault;
 
-	if (why) {
+	if (why && listing->in_pieces) {
+		refuse_rest(request);
+	} else if (why) {
 		fault_set(fault, FAULT_SHUTTING_DOWN, "the daemon is stopping");
 		peer_refuse(request->peer, true, request->id, NULL, fault);
 	}
-	listing_free(CONTAINER_OF(request, struct listing, request));
+	listing_free(listing);
 }
+
+/* ---- turns ---- */
 
 int listing_start(struct call *call, uint64_t last,
 		  int (*put_some)(struct listing *, unsigned int))
@@ -43,6 +63,22 @@ int listing_start(struct call *call, uint64_t last,
 	return 0;
 }
 
+/* What there is goes at once, where that is possible: so no list is too long. */
+static void put_pieces(struct listing *listing)
+{
+	struct peer *peer = listing->request.peer;
+	struct buf *body = &listing->body;
+	struct body_view piece = { .size = LIMIT_PIECE_MAX, .more = true };
+
+	while (peer->pieces && body->size > LIMIT_PIECE_MAX) {
+		piece.data = body->data;
+		peer_reply_body(peer, listing->request.id, &piece);
+		body->size -= LIMIT_PIECE_MAX;
+		memmove(body->data, body->data + LIMIT_PIECE_MAX, body->size);
+		listing->in_pieces = true;
+	}
+}
+
 void listing_go_on(struct peer *peer)
 {
 	struct listing *listing = peer->listing;
@@ -54,8 +90,10 @@ void listing_go_on(struct peer *peer)
 		return;
 	}
 	source_again(&peer->source);
-	if (r > 0)
+	if (r > 0) {
+		put_pieces(listing);
 		return;
+	}
 	body = (struct body_view){ .data = listing->body.data,
 				   .size = listing->body.size };
 	peer_reply_body(peer, listing->request.id, &body);

@@ -7,6 +7,10 @@
  * turns of the peer that asks, so that a hundred thousand of them hold up nobody else. What
  * comes after it was begun is not in it, and neither is what goes before it is reached.
  * Nothing is read from the peer meanwhile.
+ *
+ * To a peer that takes pieces they go as they are made, and there is no turn while what it does
+ * not read fills its buffers. For others the whole list is made first, since its size is said
+ * before it: it is limited by buffer_per_user.
  */
 
 #include "dispatch.h"
@@ -15,7 +19,8 @@ struct listing {
 	struct request request;
 	/* The next lines, of at most n. 1: there may be more; 0; -ENOMEM. */
 	int (*put_some)(struct listing *listing, unsigned int n);
-	struct buf body;
+	struct buf body;      /* what has not been put */
+	bool in_pieces;	      /* some have been */
 	uint64_t at, last;    /* of the numbers these have: was looked at, is the end */
 	struct name_ref name; /* with the number `at` */
 };

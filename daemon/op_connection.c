@@ -75,7 +75,10 @@ int op_hello(struct call *call)
 
 int op_ping(struct call *call)
 {
-	struct body_view body = { call->body_block, call->body, call->body_size, true };
+	struct body_view body = { .block = call->body_block,
+				  .data = call->body,
+				  .size = call->body_size,
+				  .own = true };
 
 	peer_reply_body(call->peer, call->id, &body);
 	return 0;

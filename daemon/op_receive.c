@@ -153,7 +153,9 @@ static struct way choose_way(const struct peer *peer, const struct message *m, b
 static int put_memory_body(struct peer *peer, uint64_t id, const struct message *m,
 			   const struct way *way)
 {
-	struct body_view body = { m->body, message_body(m), m->body_size, false };
+	struct body_view body = { .block = m->body,
+				  .data = message_body(m),
+				  .size = m->body_size };
 	int r;
 
 	if (m->body)

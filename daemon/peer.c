@@ -625,7 +625,7 @@ static void on_turn(struct source *source, uint32_t events)
 		peer_flush_later(peer);
 	if (peer->listing && peer->hung_up)
 		listing_drop(peer);
-	if (peer->listing && peer->state == PEER_OPEN)
+	if (peer->listing && peer->state == PEER_OPEN && !peer->throttled)
 		listing_turn(peer);
 	else if (is_read(peer))
 		read_turn(peer);

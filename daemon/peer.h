@@ -95,7 +95,8 @@ struct body_view {
 	struct bytes *block;
 	const char *data; /* without block */
 	size_t size;
-	bool own; /* nobody else will hold the block */
+	bool own;  /* nobody else will hold the block */
+	bool more; /* it is not the last of what comes for this request, in pieces */
 };
 
 /* Takes fd. Failure closes it and is said in the log. */

@@ -41,7 +41,7 @@ static int put_piece(struct peer *peer, uint64_t id, const struct body_view *bod
 	int r;
 
 	json_put_u64(w, "size", size);
-	if (offset + size < body->size)
+	if (body->more || offset + size < body->size)
 		json_put_bool(w, "more", true);
 	r = json_writer_end(w);
 	if (r == 0)

@@ -3,12 +3,14 @@
 /* Many connections, many queues, many messages: they are served, and what they cost goes
  * back. */
 
-#include "integration/harness.h"
+#include "integration/harness_file.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include "wire/limits.h"
 
 enum { N_IDLE = 10000, N_SPARE = 200 };
 
@@ -214,6 +216,116 @@ static void test_a_list_is_given_up(void **state)
 	stop();
 }
 
+/* ---- longer than buffer_per_user ---- */
+
+enum { LONG = 6000, BUFFER = 1200000 };
+
+static void start_with_long_list(void)
+{
+	struct client *c;
+
+	start("--log-level", "warning", "--limit",
+	      keep_printf("buffer_per_user=%d", BUFFER));
+	c = client_connect();
+	for (int i = 0; i < LONG; i++)
+		say(c, "{'op':'send','queue':'queue-%d'}", i);
+	hear_nothing(c);
+}
+
+/* Asked for, not read, and as much of it made as there is room for. */
+static struct client *ask_for_long_list(struct client *other)
+{
+	struct client *asker = connect_with_pieces();
+
+	say(asker, "{'op':'names','id':1}");
+	wait_for(json_int(frame_line(list(other, "stats"), 0), "usage.buffer_bytes") >
+		 BUFFER / 3);
+	for (int i = 0; i < 100; i++) /* it has turns between any two of these */
+		hear_nothing(other);
+	return asker;
+}
+
+/* The next frame is a piece, and not the last. */
+static bool hear_piece(struct client *c, char *body, size_t *size)
+{
+	struct frame *f = hear(c);
+
+	assert_int_equal(json_int(f->header, "re"), 1);
+	assert_false(json_has(f->header, "error"));
+	memcpy(body + *size, f->body, f->body_size);
+	*size += f->body_size;
+	return json_has(f->header, "more");
+}
+
+/* It is made as it is read, and answers to others may come between its pieces. */
+static void test_a_long_list(void **state)
+{
+	struct frame f = { .body = keep(calloc(LONG, 1000)) };
+	struct client *asker, *other;
+	size_t size = 0;
+
+	start_with_long_list();
+	other = client_connect();
+	asker = ask_for_long_list(other);
+	while (hear_piece(asker, f.body, &size))
+		;
+	assert_true(size > 2 * BUFFER);
+	f.body_size = size;
+	check_in_order(&f, 0, LONG - 1, LONG);
+	hear_nothing(asker);
+	assert_int_equal(log_count("is cut"), 0);
+}
+
+/* Who takes no pieces is told the size first. */
+static void test_a_long_list_at_once(void **state)
+{
+	struct client *c;
+
+	start_with_long_list();
+	c = client_connect();
+	say(c, "{'op':'names','id':1}");
+	assert_non_null(
+		strstr(json_string(hear_last_words(c, "quota")->header, "message"),
+		       "buffer_per_user"));
+}
+
+/* The daemon ends in the middle of it, which is no end of the list. */
+static void test_a_long_list_is_given_up(void **state)
+{
+	char *body = keep(calloc(LONG, 1000));
+	struct client *asker, *other;
+	struct frame *f;
+	size_t size = 0;
+
+	start_with_long_list();
+	other = client_connect();
+	asker = ask_for_long_list(other);
+	kill(server.pid, SIGTERM);
+	hear_eof(other);
+	while (size < LIMIT_PIECE_MAX)
+		assert_true(hear_piece(asker, body, &size));
+	while (json_has((f = hear(asker))->header, "more"))
+		;
+	assert_int_equal(json_int(f->header, "re"), 1);
+	assert_string_equal(json_string(f->header, "abort"), "shutting-down");
+	assert_string_equal(json_string(f->header, "error"), "shutting-down");
+	hear_eof(asker);
+	stop();
+}
+
+/* It goes in the middle. */
+static void test_a_long_list_for_nobody(void **state)
+{
+	struct client *asker, *other;
+
+	start_with_long_list();
+	other = client_connect();
+	asker = ask_for_long_list(other);
+	client_close(asker);
+	wait_for(json_int(frame_line(list(other, "stats"), 0), "usage.buffer_bytes") ==
+		 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -223,6 +335,10 @@ int main(void)
 		it(test_many_queues),
 		it(test_a_list_in_turns),
 		it(test_a_list_is_given_up),
+		it(test_a_long_list),
+		it(test_a_long_list_at_once),
+		it(test_a_long_list_is_given_up),
+		it(test_a_long_list_for_nobody),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
