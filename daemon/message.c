@@ -127,8 +127,9 @@ uint64_t message_cost(const struct message *m)
 
 	if (more)
 		cost += more->history_size + more->file_size;
+	/* one that is all holes is a descriptor of ours, too */
 	if (more && more->blob && blob_is_in_memory(more->blob))
-		cost += more->blob->disk;
+		cost += max_u64(more->blob->disk, LIMIT_PIECE_MAX);
 	return cost;
 }
 

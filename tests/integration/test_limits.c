@@ -591,6 +591,34 @@ static void test_usage_of_memory(void **state)
 	assert_int_equal(usage_of(c, "held_bytes"), 0);
 }
 
+/* In memory each body is a descriptor until it goes. */
+static void drop_queue(const char *queue)
+{
+	struct client *c = client_connect();
+
+	say(c, "{'op':'delete','id':1,'name':'%s','force':true}", queue);
+	hear_reply(c, 1);
+}
+
+/* A file of holes takes no memory, but a descriptor: it costs as much as the least body that
+ * does. */
+static void test_holes_in_memory(void **state)
+{
+	enum { MAX = 1 << 20, N = MAX / LIMIT_PIECE_MAX - 1 };
+	struct client *c;
+
+	start("--limit", keep_printf("user_bytes=%d", MAX));
+	c = client_connect();
+	for (int i = 0; i <= N; i++) {
+		say_fd(c, make_sparse(LARGE),
+		       "{'op':'send','id':1,'queue':'jobs','fds':1}");
+		if (i < N)
+			hear_reply(c, 1);
+	}
+	check_message(hear_error(c, 1, "quota"), "user_bytes", MAX);
+	drop_queue("jobs");
+}
+
 /* ---- bodies under way ---- */
 
 enum { BODIES = 3 };
@@ -652,15 +680,6 @@ static void send_bodies(struct client *c, const char *queue)
 			 queue);
 		hear_reply(c, 1);
 	}
-}
-
-/* In memory each body is a descriptor until it goes. */
-static void drop_queue(const char *queue)
-{
-	struct client *c = client_connect();
-
-	say(c, "{'op':'delete','id':1,'name':'%s','force':true}", queue);
-	hear_reply(c, 1);
 }
 
 /* Each unfinished one is a descriptor of the daemon's: one user has so many at once, whichever
@@ -790,6 +809,7 @@ int main(void)
 		it(test_unread_echoes_of_many),
 		it(test_log_lines_per_user),
 		it(test_usage_of_memory),
+		it(test_holes_in_memory),
 		it(test_bodies_per_user),
 		it(test_bodies_per_user_in_memory),
 		it(test_bodies_of_root),
