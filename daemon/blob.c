@@ -19,18 +19,39 @@ void blobs_init(struct blobs *blobs, struct workers *workers)
 	*blobs = (struct blobs){ .workers = workers, .directory = -1, .next_id = 1 };
 }
 
-int blobs_open(struct blobs *blobs, const char *state)
+static int open_directory(const char *path)
 {
-	_cleanup_free_ char *path = NULL;
+	int fd;
 
-	if (asprintf(&path, "%s/spool", state) < 0) {
-		path = NULL;
-		return err_origin(-ENOMEM);
-	}
 	if (mkdir(path, 0700) < 0 && errno != EEXIST)
 		return err_origin(-errno);
-	blobs->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	return blobs->directory < 0 ? err_origin(-errno) : 0;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? err_origin(-errno) : fd;
+}
+
+int blobs_open(struct blobs *blobs, const char *state)
+{
+	int fd;
+
+	if (asprintf(&blobs->path, "%s/spool", state) < 0) {
+		blobs->path = NULL;
+		return err_origin(-ENOMEM);
+	}
+	fd = open_directory(blobs->path);
+	if (fd < 0)
+		return err_trace(fd);
+	blobs->directory = fd;
+	return 0;
+}
+
+/* Workers go on with the same number. */
+int blobs_open_again(struct blobs *blobs)
+{
+	_cleanup_fd_ int fd = open_directory(blobs->path);
+
+	if (fd < 0)
+		return err_trace(fd);
+	return dup3(fd, blobs->directory, O_CLOEXEC) < 0 ? err_origin(-errno) : 0;
 }
 
 void blobs_begin(struct blobs *blobs, uint64_t generation)
@@ -42,6 +63,8 @@ void blobs_deinit(struct blobs *blobs)
 {
 	fd_close(blobs->directory);
 	blobs->directory = -1;
+	free(blobs->path);
+	blobs->path = NULL;
 }
 
 /* ---- life ---- */
@@ -175,6 +198,7 @@ int blob_create(struct blob *b)
 		fd = openat(b->blobs->directory, name,
 			    O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 		b->made = fd >= 0;
+		b->gone = fd < 0 && errno == ENOENT;
 	} else {
 		fd = memfd_create("ipcd-body", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	}

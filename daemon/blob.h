@@ -24,6 +24,9 @@ struct workers;
 struct blobs {
 	struct workers *workers;
 	int directory; /* the spool; -1: there is none */
+	char *path;    /* its */
+	/* A file could not be made, for the spool was deleted; NULL: nobody needs to know. */
+	void (*gone)(struct blobs *blobs);
 	uint64_t next_id;
 	bool keep;	      /* the daemon ends: no file is unlinked any more */
 	uint64_t no_space_ns; /* until then a full disk is not told in the log again */
@@ -40,6 +43,7 @@ struct blob {
 	uid_t uid;   /* live: whose descriptor it is */
 	bool quick;  /* live: closing it never blocks */
 	bool made;   /* there is a file, or will be */
+	bool gone;   /* there is no directory for it any more */
 	bool synced; /* the file's content is on the disk */
 };
 
@@ -47,6 +51,9 @@ void blobs_init(struct blobs *blobs, struct workers *workers);
 
 /* The spool of this state directory, which is made if need be. -errno. */
 int blobs_open(struct blobs *blobs, const char *state) MUST_CHECK;
+
+/* The same once more: somebody may have deleted it. -errno: nothing has changed. */
+int blobs_open_again(struct blobs *blobs) MUST_CHECK;
 
 /* Ids of this start do not meet those of earlier ones. */
 void blobs_begin(struct blobs *blobs, uint64_t generation);

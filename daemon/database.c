@@ -521,8 +521,12 @@ static int put_blob(struct database *db, const struct message_record *m, bool ag
 {
 	int r = spool_put(db->spool, m);
 
-	if (r == -ENOENT) /* the next start says so */
-		r = again ? 0 : err_origin(-EIO);
+	if (r == -ENOENT && again) { /* who receives it is told, and the next start */
+		db->lost_bodies++;
+		return 0;
+	}
+	if (r == -ENOENT)
+		r = err_origin(-EIO);
 	return err_trace(spool_failed(db, r));
 }
 
@@ -650,6 +654,11 @@ uint64_t database_live(const struct database *db)
 uint64_t database_next_number(const struct database *db)
 {
 	return db->next_number;
+}
+
+uint64_t database_lost_bodies(const struct database *db)
+{
+	return db->lost_bodies;
 }
 
 uint64_t database_commits(const struct database *db)

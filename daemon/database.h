@@ -131,6 +131,9 @@ uint64_t database_live(const struct database *db);
 /* The number of the last commit that is in the file, after all has been read. */
 uint64_t database_commits(const struct database *db);
 
+/* Messages put again whose blob is gone. */
+uint64_t database_lost_bodies(const struct database *db);
+
 /* Behind the last message that was read or put. */
 uint64_t database_next_number(const struct database *db);
 

@@ -39,6 +39,7 @@ struct database {
 	bool beside;	       /* another file has the file `commits` */
 	uint64_t put;	       /* the last message put in this transaction; 0: none */
 	struct store_head had; /* the head as it was written last */
+	uint64_t lost_bodies;
 	bool log_is_long;
 	int log_pages;	 /* after the last commit */
 	bool shrinks;	 /* space is being given back, a little at a time */

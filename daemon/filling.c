@@ -189,6 +189,8 @@ int filling_check(const struct filling *f, struct fault *fault)
 		return 0;
 	if (f->fault.word == FAULT_NO_SPACE)
 		tell_no_space(f);
+	if (f->blob && f->blob->gone && f->blobs->gone)
+		f->blobs->gone(f->blobs);
 	*fault = f->fault;
 	return FAULT;
 }

@@ -65,7 +65,8 @@ void filling_deinit(struct filling *f);
 int filling_charge(struct filling *f, uint64_t size, struct fault *fault) MUST_CHECK;
 void filling_uncharge(struct filling *f);
 
-/* 0; FAULT: it has failed. A full disk is told in the log as well, from time to time. */
+/* 0; FAULT: it has failed. A full disk is told in the log as well, from time to time, and the
+ * blobs' owner that the spool is gone. */
 int filling_check(const struct filling *f, struct fault *fault) MUST_CHECK;
 
 /* ---- on any thread; false: it has failed, and fault says why ---- */

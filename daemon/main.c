@@ -464,6 +464,7 @@ static int serve(struct server_config *config)
 
 	if (config->state)
 		r = state_lock(config->state, config->socket, &state_fd);
+	config->state_lock_fd = state_fd;
 	if (r == 0)
 		r = server_new(&server, config);
 	if (r < 0) {

@@ -375,11 +375,29 @@ static uint64_t get_next_number(void *owner)
 	return ((struct broker *)owner)->next_number;
 }
 
+/* Without the spool the next large body fails, and it is tried again. */
+static void follow_spool(struct blobs *blobs)
+{
+	int r = blobs_open_again(blobs);
+
+	if (r < 0)
+		log_error("cannot open %s: %s", blobs->path, strerror(-r));
+}
+
+static void on_spool_gone(struct blobs *blobs)
+{
+	struct store *store = CONTAINER_OF(blobs, struct broker, blobs)->store;
+
+	if (store)
+		store_spool_gone(store);
+}
+
 /* Sends that have waited for room may enter. */
 static void on_works(void *owner)
 {
 	struct broker *broker = owner;
 
+	follow_spool(&broker->blobs);
 	LIST_FOREACH(link, &broker->all_names) {
 		struct queue *q = queue_of_name(LIST_ENTRY(link, struct name, link));
 
@@ -459,6 +477,7 @@ static int open_store(struct broker *broker, const char *directory)
 		log_error("cannot open %s/spool: %s", directory, strerror(-r));
 		return err_trace(r);
 	}
+	broker->blobs.gone = on_spool_gone;
 	return err_trace(
 		store_open(&broker->store, directory, broker->loop, &store_ops, broker));
 }

@@ -160,6 +160,8 @@ static int server_init(struct server *server, struct server_config *config)
 				&server->limits, &server->rules, config->system_mode);
 	if (r == 0 && config->state)
 		r = restore(&server->broker, config->state);
+	if (r == 0 && config->state)
+		store_set_lock(server->broker.store, config->state_lock_fd);
 	if (r == 0)
 		r = reader_new(&server->reader);
 	if (r == 0)

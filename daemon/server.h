@@ -15,6 +15,7 @@ struct server_config {
 	const char *socket;	      /* absolute path */
 	struct activation activation; /* the server takes its descriptors */
 	const char *state;	      /* a directory, or NULL: nothing is kept */
+	int state_lock_fd;	      /* its, see state.h; stays the caller's */
 	bool system_mode;
 	int ready_fd; /* -1: none */
 	const char *config_file;

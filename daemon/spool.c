@@ -32,21 +32,43 @@ static void name_file(char name[static 24], uint64_t id)
 	snprintf(name, 24, "%" PRIu64, id);
 }
 
+/* A descriptor, or a failure. */
+static int open_directory(const char *directory)
+{
+	_cleanup_free_ char *path = NULL;
+	int fd;
+
+	if (asprintf(&path, "%s/spool", directory) < 0) {
+		path = NULL;
+		return err_origin(-ENOMEM);
+	}
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return err_origin(failure());
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? err_origin(failure()) : fd;
+}
+
 int spool_open(struct spool **ret_spool, const char *directory)
 {
 	_cleanup_free_ struct spool *spool = calloc(1, sizeof(*spool));
-	_cleanup_free_ char *path = NULL;
 
-	if (!spool || asprintf(&path, "%s/spool", directory) < 0)
+	if (!spool)
 		return err_origin(-ENOMEM);
-	if (mkdir(path, 0700) == 0)
-		spool->unsynced = true;
-	else if (errno != EEXIST)
-		return err_origin(failure());
-	spool->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	spool->fd = open_directory(directory);
 	if (spool->fd < 0)
-		return err_origin(failure());
+		return err_trace(spool->fd);
 	*ret_spool = TAKE_PTR(spool);
+	return 0;
+}
+
+int spool_open_again(struct spool *spool, const char *directory)
+{
+	int fd = open_directory(directory);
+
+	if (fd < 0)
+		return err_trace(fd);
+	fd_close(spool->fd);
+	spool->fd = fd;
 	return 0;
 }
 

@@ -15,6 +15,9 @@ struct spool;
 
 /* Makes the directory if it is not there. -ENOSPC, -EIO, -ENOMEM. */
 int spool_open(struct spool **ret_spool, const char *directory) MUST_CHECK;
+
+/* The same, after the directory may have been deleted and made again by somebody. */
+int spool_open_again(struct spool *spool, const char *directory) MUST_CHECK;
 struct spool *spool_close(struct spool *spool);
 
 /* The file of this record's blob is whole, and its content on the disk, but not yet its name.

@@ -40,9 +40,21 @@ static int sync_parent(const char *directory)
 	return 0;
 }
 
-int state_lock(const char *directory, const char *socket, int *ret_lock_fd)
+static int open_lock(const char *directory)
 {
 	_cleanup_free_ char *path = NULL;
+	int fd;
+
+	if (asprintf(&path, "%s/lock", directory) < 0) {
+		path = NULL;
+		return err_origin(-ENOMEM);
+	}
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd < 0 ? err_origin(-errno) : fd;
+}
+
+int state_lock(const char *directory, const char *socket, int *ret_lock_fd)
+{
 	_cleanup_fd_ int fd = -1;
 	int r;
 
@@ -53,15 +65,10 @@ int state_lock(const char *directory, const char *socket, int *ret_lock_fd)
 			  strerror(-r));
 		return err_trace(r);
 	}
-	if (asprintf(&path, "%s/lock", directory) < 0) {
-		path = NULL;
-		return err_origin(-ENOMEM);
-	}
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	fd = open_lock(directory);
 	if (fd < 0) {
-		r = -errno;
-		log_error("cannot open %s: %s", path, strerror(-r));
-		return err_origin(r);
+		log_error("cannot open %s/lock: %s", directory, strerror(-fd));
+		return err_trace(fd);
 	}
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		say_holder(directory, fd);
@@ -69,9 +76,47 @@ int state_lock(const char *directory, const char *socket, int *ret_lock_fd)
 	}
 	if (ftruncate(fd, 0) < 0 || dprintf(fd, "%s\n", socket) < 0) {
 		r = -errno;
-		log_error("cannot write %s: %s", path, strerror(-r));
+		log_error("cannot write %s/lock: %s", directory, strerror(-r));
 		return err_origin(r);
 	}
 	*ret_lock_fd = TAKE_FD(fd);
 	return 0;
+}
+
+static bool is_same_file(int a, int b)
+{
+	struct stat one, other;
+
+	return fstat(a, &one) == 0 && fstat(b, &other) == 0 &&
+	       one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+/* Which socket is in use. */
+static int copy_text(int from, int to)
+{
+	char text[256];
+	ssize_t n = pread(from, text, sizeof(text), 0);
+
+	if (n < 0 || ftruncate(to, 0) < 0 || pwrite(to, text, (size_t)n, 0) < 0)
+		return err_origin(-errno);
+	return 0;
+}
+
+int state_lock_again(const char *directory, int lock_fd)
+{
+	_cleanup_fd_ int fd = open_lock(directory);
+	int r;
+
+	if (fd < 0)
+		return err_trace(fd);
+	if (is_same_file(fd, lock_fd))
+		return 0;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return err_origin(errno == EWOULDBLOCK ? -EADDRINUSE : -errno);
+	r = copy_text(lock_fd, fd);
+	if (r == 0)
+		r = sync_parent(directory);
+	if (r < 0)
+		return err_trace(r);
+	return dup3(fd, lock_fd, O_CLOEXEC) < 0 ? err_origin(-errno) : 1;
 }

@@ -10,4 +10,9 @@
  * tells others the socket in use. */
 int state_lock(const char *directory, const char *socket, int *ret_lock_fd) MUST_CHECK;
 
+/* The directory may have been deleted, and made again by somebody: then lock_fd is the lock
+ * of that one from now on. Any thread. 0: it is the same as ever; 1: another one, which is
+ * held now; -EADDRINUSE: another daemon has been quicker; -errno. */
+int state_lock_again(const char *directory, int lock_fd) MUST_CHECK;
+
 #endif

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "log.h"
+#include "state.h"
 
 /* So much does the file grow at most when the log is brought in, after which that begins anew
  * in the space that it has. The second is free beside the reserve when that is made, or else
@@ -36,6 +37,8 @@ static void note_error(struct storage *s, int error)
 				   ? database_error(s->db)
 				   : strerror(-error);
 
+	if (error == -EADDRINUSE)
+		text = "another ipcd has the directory";
 	s->failure = error;
 	snprintf(s->error, sizeof(s->error), "%s", text);
 }
@@ -193,7 +196,7 @@ int storage_open(struct storage *s, const char *directory)
 	unsigned int other = 0;
 	int r;
 
-	*s = (struct storage){ .directory = strdup(directory) };
+	*s = (struct storage){ .directory = strdup(directory), .lock_fd = -1 };
 	if (!s->directory)
 		return err_origin(-ENOMEM);
 	r = spool_open(&s->spool, directory);
@@ -531,6 +534,20 @@ void storage_after_write(struct storage *s)
 
 /* ---- a new file ---- */
 
+/* The directory may be another one than before. What somebody has put there, perhaps a copy
+ * of an earlier state, is not lost. */
+static int follow_directory(struct storage *s)
+{
+	int r = s->lock_fd < 0 ? 0 : state_lock_again(s->directory, s->lock_fd);
+
+	if (r < 0)
+		return err_trace(r);
+	if (r && has_file(s, file))
+		s->set_aside = true;
+	s->has_reserve = s->has_reserve && has_file(s, "reserve");
+	return err_trace(spool_open_again(s->spool, s->directory));
+}
+
 int storage_begin_anew(struct storage *s)
 {
 	unsigned int other;
@@ -539,7 +556,9 @@ int storage_begin_anew(struct storage *s)
 	if (s->db)
 		s->db = database_abandon(s->db);
 	s->anew = true;
-	r = remove_both(s, file_part);
+	r = follow_directory(s);
+	if (r == 0)
+		r = remove_both(s, file_part);
 	if (r == 0)
 		r = open_file(s, file_part, &other);
 	if (r < 0) {
@@ -569,6 +588,7 @@ int storage_finish_anew(struct storage *s)
 
 	if (r < 0)
 		note_error(s, r);
+	s->lost_bodies = database_lost_bodies(s->db);
 	s->db = database_close(s->db);
 	if (r < 0)
 		return err_trace(r);
@@ -579,6 +599,7 @@ int storage_finish_anew(struct storage *s)
 	}
 	database_go_on(s->db, s->head.commits, s->head.live);
 	s->anew = false;
+	(void)storage_reserve(s); /* while the disk is full it waits for that to end */
 	return 0;
 }
 

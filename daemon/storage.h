@@ -17,12 +17,14 @@
 
 struct storage {
 	char *directory;
+	int lock_fd; /* borrowed, see state.h; -1: none */
 	struct spool *spool;
 	struct database *db; /* NULL: none is open, the next attempt opens a new one */
 	struct store_head head;
 	struct database_losses losses;
 	bool has_reserve;
 	bool no_room;		/* so little that it could not be opened again */
+	uint64_t lost_bodies;	/* of a new file: their files are gone */
 	uint64_t live, commits; /* rows of messages, and commits, as of the last one */
 	bool written;		/* storage_after_write() has something to do */
 	bool ahead; /* a transaction has been begun, see storage_write_ahead() */
@@ -84,7 +86,8 @@ enum storage_outcome storage_write(struct storage *s, struct list *batches);
 /* After each: what nobody has to wait for. */
 void storage_after_write(struct storage *s);
 
-/* A new, empty file; storage_write() then writes to it. 0 or -errno. */
+/* A new, empty file, in the directory that is there now; storage_write() then writes to it.
+ * 0 or -errno. */
 int storage_begin_anew(struct storage *s) MUST_CHECK;
 
 /* It is complete and takes the place of the old one. 0 or -errno. */

@@ -2,6 +2,7 @@
 
 #include "store.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -444,6 +445,16 @@ static void after_write(struct store *store, enum storage_outcome outcome)
 	}
 }
 
+static void say_lost_bodies(const struct store *store)
+{
+	const struct storage *s = &store->storage;
+
+	if (s->lost_bodies)
+		log_error("the bodies of %" PRIu64 " messages are lost: they are not in "
+			  "%s/spool any more",
+			  s->lost_bodies, s->directory);
+}
+
 static void after_anew(struct store *store, enum storage_task task, int result)
 {
 	if (result < 0) {
@@ -452,6 +463,7 @@ static void after_anew(struct store *store, enum storage_task task, int result)
 		store->dumping = true;
 		dump_more(store);
 	} else {
+		say_lost_bodies(store);
 		set_state(store, STORE_WORKS);
 		if (!store->must_renew)
 			release_blobs(store);
@@ -582,13 +594,24 @@ void store_add_receipt(struct store *store, struct store_wait *wait,
 	wait->receipt = batch_add_receipt(store->gathering, outlet, header);
 }
 
-/* Without memory for a record the file no longer tells the truth. */
-void store_renew(struct store *store)
+static void renew(struct store *store, int error)
 {
 	store->mark++;
 	store->must_renew = true;
-	snprintf(store->error, sizeof(store->error), "%s", strerror(ENOMEM));
+	snprintf(store->error, sizeof(store->error), "%s", strerror(error));
 	loop_defer(store->loop, &store->submit);
+}
+
+/* Without memory for a record the file no longer tells the truth. */
+void store_renew(struct store *store)
+{
+	renew(store, ENOMEM);
+}
+
+void store_spool_gone(struct store *store)
+{
+	if (store->state == STORE_WORKS)
+		renew(store, ENOENT);
 }
 
 /* The records below never fail: without memory the file is written anew. */
@@ -757,6 +780,11 @@ int store_open(struct store **ret_store, const char *directory, struct loop *loo
 	look_at_file_system(store);
 	*ret_store = store;
 	return 0;
+}
+
+void store_set_lock(struct store *store, int lock_fd)
+{
+	store->storage.lock_fd = lock_fd;
 }
 
 int store_load(struct store *store,

@@ -95,6 +95,10 @@ int store_judge(struct store *store) MUST_CHECK;
 int store_start(struct store *store, bool (*keeps)(void *arg, uint64_t blob),
 		void *arg) MUST_CHECK;
 
+/* Then, or never: lock_fd is the directory's, see state.h, and stays the caller's until the
+ * store is closed. If the directory is deleted and made again, that one is locked as well. */
+void store_set_lock(struct store *store, int lock_fd);
+
 /* Lease key and generation (after store_judge()), next number, whether it was stopped in
  * order (before). */
 const struct store_head *store_get_head(const struct store *store);
@@ -137,6 +141,9 @@ void store_drop_dedup(struct store *store, uint64_t number);
 
 /* A record could not be made for lack of memory: the file is written anew. */
 void store_renew(struct store *store);
+
+/* There is no directory for large bodies any more: it is made again, and the file as well. */
+void store_spool_gone(struct store *store);
 
 /* Grows with each record: have any been added meanwhile? */
 uint64_t store_mark(const struct store *store);

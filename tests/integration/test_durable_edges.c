@@ -9,7 +9,6 @@
 
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 enum { LARGE = 300000 };
 
@@ -141,27 +140,6 @@ static void test_order_when_durable_changes(void **state)
 }
 
 /* It does not get the socket: what was kept for the next start is kept for the one after. */
-/* Its directory is deleted under it: nobody is told that a message is safe, and nothing is
- * lost once there is a directory again. */
-static void test_the_state_is_deleted(void **state)
-{
-	start_durable(AT_ONCE);
-	c = client_connect();
-	send_text(c, "q", "before");
-	assert_int_equal(system(keep_printf("rm -r '%s'", server.state)), 0);
-	say_text(c, "lost", "{'op':'send','id':1,'queue':'q'}");
-	hear_error(c, 1, "internal");
-	assert_int_equal(log_count("No such file or directory"), 1);
-	assert_int_equal(mkdir(server.state, 0700), 0);
-	wait_for(log_count("/state works again") == 1);
-	send_text(c, "q", "after");
-	restart(CRASH, AT_ONCE);
-	c = client_connect();
-	take(c, "q", "before");
-	take(c, "q", "after");
-	take_nothing(c, "q");
-}
-
 static void test_a_start_that_comes_to_nothing(void **state)
 {
 	const char *arguments[] = { "--socket", "/nonexistent/socket", "--state",
@@ -211,7 +189,6 @@ int main(void)
 		it(test_a_move_that_ends_early),
 		it(test_an_outcome),
 		it(test_order_when_durable_changes),
-		it(test_the_state_is_deleted),
 		it(test_a_start_that_comes_to_nothing),
 		it(test_records_that_wait_for_the_disk),
 	};
