@@ -74,7 +74,7 @@ int room_in_share(const struct share *share, uint64_t cost, struct fault *fault)
 			      l->user_bytes / 4 };
 	if (!room_for(&room, cost))
 		return no_room(
-			FAULT_QUOTA, "this user has too much in a queue of another",
+			FAULT_QUOTA, "the sender has too much in a queue of another",
 			&room, cost, "a quarter of user_messages",
 			"a quarter of user_bytes",
 			"wait until it is received, or send with wait_ms (ipc: --wait)",
@@ -85,7 +85,7 @@ int room_in_share(const struct share *share, uint64_t cost, struct fault *fault)
 	room.max_bytes = l->inbox_bytes_per_sender;
 	if (!room_for(&room, cost))
 		return no_room(
-			FAULT_QUOTA, "this user has too much in the inbox", &room, cost,
+			FAULT_QUOTA, "the sender has too much in the inbox", &room, cost,
 			"inbox_messages_per_sender", "inbox_bytes_per_sender",
 			"wait until it is received, or send with wait_ms (ipc: --wait)",
 			fault);
@@ -149,11 +149,11 @@ int room_in_share_for_file(const struct share *share, uint64_t cost, struct faul
 		return 0;
 	if (!fits(used, cost, l->user_file_bytes / 4))
 		return no_file_room(FAULT_QUOTA,
-				    "this user has too much in a queue of another", used,
+				    "the sender has too much in a queue of another", used,
 				    cost, l->user_file_bytes / 4,
 				    "a quarter of user_file_bytes", fault);
 	if (is_inbox(share->queue) && !fits(used, cost, l->inbox_file_bytes_per_sender))
-		return no_file_room(FAULT_QUOTA, "this user has too much in the inbox",
+		return no_file_room(FAULT_QUOTA, "the sender has too much in the inbox",
 				    used, cost, l->inbox_file_bytes_per_sender,
 				    "inbox_file_bytes_per_sender", fault);
 	return 0;

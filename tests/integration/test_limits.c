@@ -348,6 +348,34 @@ static void test_a_quarter_in_a_foreign_queue(void **state)
 	send_text(c, "@0", "4");
 }
 
+/* Whoever moves a message, it counts for its sender: the rest stays where it is. */
+static void test_a_move_beyond_a_quarter(void **state)
+{
+	struct client *c, *owner, *root;
+	struct frame *f;
+	char *theirs = keep_printf("@%u.own", stranger(1));
+
+	skip_unless_root();
+	start("--system", "--limit", "user_messages=8");
+	root = client_connect();
+	owner = client_connect_as(stranger(1));
+	c = client_connect_as(stranger(0));
+	say(root, "{'op':'create','id':1,'name':'pub','mode':'0622'}");
+	hear_reply(root, 1);
+	say(owner, "{'op':'create','id':1,'name':'%s','mode':'0622'}", theirs);
+	hear_reply(owner, 1);
+	send_text(c, "pub", "0");
+	send_text(c, theirs, "1");
+	send_text(c, theirs, "2");
+	say(owner, "{'op':'move','id':1,'name':'%s','to':'pub','state':'all'}", theirs);
+	f = hear_error(owner, 1, "quota");
+	assert_non_null(strstr(f->header, "the sender has too much"));
+	assert_int_equal(json_int(f->header, "moved"), 1);
+	assert_int_equal(queue_count(theirs, "ready"), 1);
+	send_text(owner, "pub", "3"); /* its own share is as it was */
+	send_text(owner, "pub", "4");
+}
+
 static void test_inbox_messages_per_sender(void **state)
 {
 	struct client *c, *other;
@@ -801,6 +829,7 @@ int main(void)
 		it(test_queue_bytes),
 		it(test_user_messages),
 		it(test_a_quarter_in_a_foreign_queue),
+		it(test_a_move_beyond_a_quarter),
 		it(test_inbox_messages_per_sender),
 		it(test_who_waits_for_a_share),
 		it(test_names_per_user),
