@@ -76,6 +76,20 @@ static void test_small_messages(void **state)
 	take_nothing(c, "q");
 }
 
+/* Only the last commit, at the stop, could notice. */
+static void test_an_orderly_stop(void **state)
+{
+	start_durable();
+	c = client_connect();
+	send_text(c, "q", "before");
+	delete_state();
+	make_state();
+	restart(ORDERLY);
+	c = client_connect();
+	take(c, "q", "before");
+	take_nothing(c, "q");
+}
+
 static void test_large_messages(void **state)
 {
 	start_durable(AT_ONCE);
@@ -230,10 +244,11 @@ static void test_a_quicker_daemon(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		it(test_small_messages),       it(test_large_messages),
-		it(test_large_messages_alone), it(test_the_spool_alone),
-		it(test_a_body_that_is_lost),  it(test_the_other_files),
-		it(test_no_second_daemon),     it(test_a_quicker_daemon),
+		it(test_small_messages),   it(test_an_orderly_stop),
+		it(test_large_messages),   it(test_large_messages_alone),
+		it(test_the_spool_alone),  it(test_a_body_that_is_lost),
+		it(test_the_other_files),  it(test_no_second_daemon),
+		it(test_a_quicker_daemon),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
