@@ -45,6 +45,7 @@ struct item {
 	uint64_t number; /* the daemon's; 0: not known */
 	unsigned char flags, producer;
 	bool delayed;
+	bool repeated; /* sent once more, for nobody knew what became of it */
 };
 
 struct producer {
@@ -248,7 +249,8 @@ static void hear_send_reply(struct producer *p, const struct frame *f)
 
 	forget_send(p, n);
 	if (json_has(f->header, "error")) {
-		if (is_refused(f->header))
+		/* whether it is there since an earlier send of it is not told by that */
+		if (is_refused(f->header) && !item->repeated)
 			item->flags |= SEND_REFUSED;
 		load.counts.refused_sends++;
 		p->rests_until_ns = deadline_after(clock_ns(CLOCK_MONOTONIC), REST_MS);
@@ -297,8 +299,10 @@ static bool producer_connect(struct producer *p)
 	p->repeats = (p - load.producers) % 2;
 	if (!p->repeats)
 		p->n_under_way = 0; /* nobody knows what became of them */
-	for (int i = 0; i < p->n_under_way; i++)
+	for (int i = 0; i < p->n_under_way; i++) {
+		load.items[p->under_way[i]].repeated = true;
 		say_send(p, p->under_way[i]);
+	}
 	return true;
 }
 
