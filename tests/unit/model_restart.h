@@ -72,6 +72,7 @@ static void tear_down(void)
 	lose_receivers();
 	w.broker.store = store_close(w.broker.store, true);
 	broker_deinit(&w.broker);
+	blobs_deinit(&w.broker.blobs);
 	for (int i = 0; i < QUEUES; i++)
 		check(!w.cursors[i].queue && !w.places[i].queue);
 	for (int i = 0; i < USERS; i++) {

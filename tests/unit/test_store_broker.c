@@ -34,6 +34,7 @@ static int teardown(void **state)
 	disk_works();
 	w.broker.store = store_close(w.broker.store, true);
 	world_teardown(state);
+	blobs_deinit(&w.broker.blobs);
 	return disk_teardown(state);
 }
 
