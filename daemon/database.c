@@ -320,6 +320,7 @@ int database_open(struct database **ret_db, const char *directory, const char *f
 		  struct spool *spool, unsigned int *ret_other)
 {
 	struct database *db = calloc(1, sizeof(*db));
+	_cleanup_free_ char *real = NULL;
 	mode_t before;
 	int r;
 
@@ -328,7 +329,11 @@ int database_open(struct database **ret_db, const char *directory, const char *f
 		return err_origin(-ENOMEM);
 	db->commits_fd = db->file_fd = -1;
 	db->spool = spool;
-	if (asprintf(&db->path, "%s/%s", directory, file) < 0) {
+	/* for SQLite, NOFOLLOW forbids symbolic links in the whole path */
+	real = realpath(directory, NULL);
+	if (!real) {
+		r = errno == ENOMEM ? -ENOMEM : -EIO;
+	} else if (asprintf(&db->path, "%s/%s", real, file) < 0) {
 		db->path = NULL;
 		r = -ENOMEM;
 	} else {

@@ -191,6 +191,28 @@ static int read_head(struct storage *s)
 	return r;
 }
 
+/* Of a backup that was put back, for example: SQLite would say that reading or writing has
+ * failed. */
+static int check_access(const struct storage *s)
+{
+	static const char *const names[] = { "", "ipcd.db", "ipcd.db-wal", "commits",
+					     "spool" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		_cleanup_free_ char *path = path_of(s, names[i], "");
+		int r;
+
+		if (!path)
+			return err_origin(-ENOMEM);
+		if (access(path, R_OK | W_OK) == 0 || errno == ENOENT)
+			continue;
+		r = -errno;
+		log_error("cannot read and write %s: %s", path, strerror(-r));
+		return err_origin(r);
+	}
+	return 0;
+}
+
 int storage_open(struct storage *s, const char *directory)
 {
 	unsigned int other = 0;
@@ -199,6 +221,9 @@ int storage_open(struct storage *s, const char *directory)
 	*s = (struct storage){ .directory = strdup(directory), .lock_fd = -1 };
 	if (!s->directory)
 		return err_origin(-ENOMEM);
+	r = check_access(s);
+	if (r < 0)
+		return err_trace(r);
 	r = spool_open(&s->spool, directory);
 	if (r == 0)
 		r = settle_files(s);
