@@ -372,7 +372,9 @@ static int act(struct options *o)
 static int default_socket(struct options *o)
 {
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	mode_t before;
 	char *slash;
+	int r;
 
 	if (o->config.system_mode) {
 		o->socket = strdup(SYSTEM_SOCKET);
@@ -386,7 +388,10 @@ static int default_socket(struct options *o)
 		return no_memory();
 	slash = strrchr(o->socket, '/');
 	*slash = '\0';
-	if (mkdir(o->socket, o->config.system_mode ? 0755 : 0700) < 0 && errno != EEXIST)
+	before = umask(0);
+	r = mkdir(o->socket, o->config.system_mode ? 0755 : 0700);
+	umask(before);
+	if (r < 0 && errno != EEXIST)
 		return complain("cannot make %s: %s", o->socket, strerror(errno));
 	*slash = '/';
 	o->config.socket = o->socket;
@@ -497,6 +502,7 @@ int main(int argc, char **argv)
 	int r;
 
 	fill_standard_streams();
+	umask(077); /* whatever it was, the next start can open what this one makes */
 	config_init(&o.file);
 	r = parse_options(&o, argc, argv);
 	if (r == 0)

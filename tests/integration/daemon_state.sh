@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# The state directory as an administrator treats it: moved, put back from a backup, with
-# other owners and modes.
+# The state directory as an administrator treats it: moved, put back from a backup, with other
+# owners and modes, and made under any umask.
 
 . "$(dirname "$0")/lib_cli.sh"
 
@@ -67,6 +67,42 @@ if can_be_other; then
 	rm -r theirs
 else
 	echo 'not done: a wrong owner (needs root)'
+fi
+
+# ---- whatever the umask is ----
+
+rm -rf state socket.lock
+umask 0777
+chmod 755 .
+start
+umask 022
+run 0 send jobs -m x
+for file in state state/lock state/reserve state/spool socket.lock; do
+	case $(stat -c %a "$file") in
+	600 | 700) ;;
+	*) fail "$file has mode $(stat -c %a "$file")" ;;
+	esac
+done
+stop
+
+# the system's socket is for all, also where root's files are root's alone
+in_private_run() {
+	mount -t tmpfs none /run || exit 99
+	mkfifo /run/ready
+	(umask 077; exec "$IPCD" --system --volatile --ready-fd 3 3>/run/ready 2>>log) &
+	daemon_pid=$!
+	read -r -t "$DEADLINE" _ <>/run/ready
+	stat -c '%a %U' /run/ipcd
+	kill "$daemon_pid"
+	wait "$daemon_pid"
+}
+export -f in_private_run
+export IPCD DEADLINE
+if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
+	unshare -m bash -c in_private_run >out
+	[ $? = 99 ] || out_is '755 root'
+else
+	echo 'not done: the directory of the system'\''s socket (needs root)'
 fi
 
 finish
