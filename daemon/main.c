@@ -305,9 +305,11 @@ static void merge(struct options *o)
 	for (size_t i = 0; i < o->config.n_limit_arguments; i++)
 		(void)!limits_set(&o->file.limits, o->config.limit_arguments[i], &info);
 	o->config.limits = o->file.limits;
+	o->config.socket_said = o->config.socket != NULL;
+	o->config.state_said = o->config.state || o->is_volatile;
 	if (!o->config.socket)
 		o->config.socket = o->file.socket;
-	if (!o->config.state && !o->is_volatile)
+	if (!o->config.state_said)
 		o->config.state = o->file.state;
 	if (!o->mode_said)
 		o->config.system_mode = o->file.has_mode ? o->file.system_mode

@@ -73,9 +73,10 @@ static void apply(struct server *server, struct config *config)
 	config->rules = (struct rules){ NULL, 0 };
 	if (config->has_level && !c->level_said)
 		log_set_level(config->level);
-	if (!c->activation.n) /* else it is not the file that says where */
+	if (!c->activation.n && !c->socket_said) /* else the file does not say where */
 		warn_if_changed("socket", c->socket, config->socket);
-	warn_if_changed("state", c->state, config->state);
+	if (!c->state_said)
+		warn_if_changed("state", c->state, config->state);
 	apply_rules(server);
 	server_recheck(server);
 }

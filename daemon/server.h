@@ -22,7 +22,7 @@ struct server_config {
 	bool config_must_exist;
 	char **limit_arguments; /* of the command line: they go before the file's */
 	size_t n_limit_arguments;
-	bool level_said; /* on the command line, as well */
+	bool level_said, socket_said, state_said; /* on the command line, as well */
 	struct limits limits;
 	struct rules rules; /* the server takes them */
 };

@@ -101,6 +101,7 @@ mkfifo ready
 	3>ready <&- >&- 2>&- &
 daemon_pid=$!
 read -r -t "$DEADLINE" line <>ready
+rm ready
 [ "$line" = READY ] || fail "ipcd said '$line', not READY"
 run 0 send jobs -m x
 for fd in 0 1 2; do
@@ -112,5 +113,33 @@ out_is x
 stop
 "$IPCD" --nonsense <&- >&- 2>&-
 [ $? = 1 ] || fail 'a mistake that nobody is told of'
+
+# ---- at a reload, what the command line says is nothing that the file changes ----
+
+reload() {
+	: >log
+	kill -HUP "$daemon_pid"
+	wait_for grep -q 'read anew' log
+}
+
+echo "{ \"socket\": \"$DIR/elsewhere\", \"state\": \"$DIR/elsewhere\" }" >places.conf
+start --config places.conf
+reload
+! grep 'next start' log || fail 'options of the command line are said to end'
+stop
+start --config places.conf --volatile
+reload
+! grep 'next start' log || fail '--volatile is said to end'
+stop
+echo "{ \"socket\": \"$DIR/socket\", \"state\": \"$DIR/state\" }" >places.conf
+mkfifo ready
+"$IPCD" --config places.conf --ready-fd 3 3>ready 2>>log &
+daemon_pid=$!
+read -r -t "$DEADLINE" _ <>ready
+rm ready
+echo "{ \"socket\": \"$DIR/elsewhere\", \"state\": \"$DIR/elsewhere\" }" >places.conf
+reload
+[ "$(grep -c 'changes at the next start only' log)" = 2 ] || fail "$(cat log)"
+stop
 
 finish
