@@ -30,6 +30,12 @@ ${CC:-cc} -std=c11 -pedantic -Wall -Wextra -Werror "${flags[@]}" -Ilibipc/includ
 	-o "$dir/example" "$dir/example.c" -L"$BUILD_DIR" -lipc \
 	-Wl,-rpath,"$BUILD_DIR" || die "README.md: the example does not compile"
 
+# That example's command line needs no other package than ours: those of libipc are linked.
+sed 's|@[A-Z]*@|/x|' libipc/libipc.pc.in >"$dir/libipc.pc"
+flags=$(PKG_CONFIG_LIBDIR=$dir ${PKG_CONFIG:-pkg-config} --cflags --libs libipc) ||
+	die "libipc.pc needs more than libipc"
+[ "${flags% }" = '-I/x -L/x -lipc' ] || die "libipc.pc says $flags"
+
 export IPC_SOCKET=$dir/socket IPC_AUTOSTART=0
 mkfifo "$dir/ready" || exit 1
 "$IPC_TEST_DAEMON" --user --volatile --socket "$IPC_SOCKET" --ready-fd 3 3>"$dir/ready" &
