@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# The public header is complete in itself, plain C11 and C++, and goes together with
-# <sys/ipc.h> in either order, whose IPC_ names are not ours.
+# The public header is complete in itself, plain C11 and C++, also C99 and nothing else, and
+# goes together with <sys/ipc.h> in either order, whose IPC_ names are not ours.
 
 status=0
 
@@ -29,4 +29,6 @@ try ipc/ipc.h
 try ipc/ipc.h ipc/ipc.h
 try ipc/ipc.h sys/ipc.h
 try sys/ipc.h ipc/ipc.h
+# shellcheck disable=SC2086
+compile ${CC:-cc} -std=c99 -U_XOPEN_SOURCE -x c <<<'#include <ipc/ipc.h>'
 exit $status

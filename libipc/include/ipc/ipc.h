@@ -54,6 +54,8 @@ extern "C" {
 
 #define IPC_FOREVER ((int64_t)-1)
 
+struct timespec; /* <time.h> of plain C99 has none */
+
 struct ipc_client;   /* one connection to the daemon */
 struct ipc_message;  /* a message to send, or one that was received */
 struct ipc_receiver; /* messages coming from queues */
