@@ -245,8 +245,8 @@ int storage_open(struct storage *s, const char *directory)
 		log_error(
 			"%s/%s was written by another version of ipcd, in format %u; this "
 			"one has format %u. What is in it can be received with that version; "
-			"without it, move the file and spool/ away",
-			directory, file, other, DATABASE_FORMAT);
+			"to begin without it, move %s away, whole",
+			directory, file, other, DATABASE_FORMAT, directory);
 	else if (r < 0)
 		log_error("cannot open the store in %s: %s (%s)", directory, strerror(-r),
 			  err_trail());

@@ -44,6 +44,18 @@ stop
 rm state
 mv disk/moved state
 
+# ---- of another version: what the log advises leads to a store without damage ----
+
+cp -a state newer
+printf '\0\0\0\143' | dd of=newer/ipcd.db bs=1 seek=60 conv=notrunc 2>/dev/null
+refuses "in format 99; this one has format 2." "$IPCD" --socket "$DIR/socket" --state newer
+err_has 'move newer away, whole'
+mv newer away
+start --state newer
+ipc doctor >out 2>err
+! grep damage out || fail "$(cat out)"
+stop
+
 # ---- a backup that was put back, but not as the daemon's user ----
 
 if can_be_other; then
