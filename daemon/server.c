@@ -77,6 +77,7 @@ static int watch_signals(struct server *server)
 	sigaddset(&mask, SIGUSR2);
 	sigprocmask(SIG_BLOCK, &mask, NULL);
 	signal(SIGPIPE, SIG_IGN); /* a log nobody reads any more */
+	signal(SIGXFSZ, SIG_IGN); /* RLIMIT_FSIZE is one more full disk */
 	fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (fd < 0)
 		return err_origin(-errno);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # The state directory as an administrator treats it: moved, put back from a backup, with other
-# owners and modes, and made under any umask.
+# owners and modes, and made under any umask and limit.
 
 . "$(dirname "$0")/lib_cli.sh"
 
@@ -116,5 +116,18 @@ if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
 else
 	echo 'not done: the directory of the system'\''s socket (needs root)'
 fi
+
+# ---- a limit of the size of files is no reason to die ----
+
+rm -rf state
+ulimit -S -f 4096
+start
+ulimit -S -f unlimited
+run 0 send jobs -m x
+head -c 5000000 /dev/zero | ipc send jobs 2>err && fail 'more than the limit was taken'
+err_has 'File too large; the message was not taken'
+run 0 receive jobs
+out_is x
+stop
 
 finish
