@@ -17,6 +17,7 @@ enum { LINE_MAX_BYTES = 4096, TEXT_MAX_BYTES = 2048 };
 
 static enum log_level current = LEVEL_INFO;
 static unsigned long n_dropped;
+static bool torn; /* a full disk took the beginning of a line only */
 
 static const char *const names[] = {
 	[LEVEL_ERROR] = "error", [LEVEL_WARNING] = "warning", [LEVEL_NOTICE] = "notice",
@@ -66,30 +67,47 @@ static size_t print_prefix(char *out, size_t size, enum log_level level)
 	return (size_t)n;
 }
 
-static void write_line(const char *line, size_t size)
+static bool write_line(const char *line, size_t size)
 {
 	struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
+	ssize_t n = -1;
 
-	if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT) ||
-	    write(STDERR_FILENO, line, size) != (ssize_t)size)
-		n_dropped++;
+	if (poll(&p, 1, 0) == 1 && (p.revents & POLLOUT))
+		n = write(STDERR_FILENO, line, size);
+	if (n > 0)
+		torn = n != (ssize_t)size;
+	return n == (ssize_t)size;
 }
 
-static void print_line(enum log_level level, const char *text)
+/* False: it is not written, or not the whole of it. */
+static bool print_line(enum log_level level, const char *text)
 {
 	_cleanup_buf_ struct buf escaped = BUF_INIT;
 	char line[LINE_MAX_BYTES];
-	size_t n = print_prefix(line, sizeof(line), level), size;
+	size_t n = 0, size;
 
+	if (torn)
+		line[n++] = '\n';
+	n += print_prefix(line + n, sizeof(line) - n, level);
 	if (utf8_append_escaped(&escaped, text, strlen(text)) < 0)
-		return;
+		return false;
 	size = min_size(escaped.size, sizeof(line) - n - 1);
 	while (size < escaped.size && size && !utf8_is_valid(escaped.data, size))
 		size--;
 	if (size)
 		memcpy(line + n, escaped.data, size);
 	line[n + size] = '\n';
-	write_line(line, n + size + 1);
+	return write_line(line, n + size + 1);
+}
+
+static bool print_dropped(void)
+{
+	char text[96];
+
+	snprintf(text, sizeof(text),
+		 "%lu log lines were dropped: nobody read them, or there was no room",
+		 n_dropped);
+	return print_line(LEVEL_WARNING, text);
 }
 
 void log_print(enum log_level level, const char *format, ...)
@@ -99,14 +117,14 @@ void log_print(enum log_level level, const char *format, ...)
 
 	if (level > current)
 		return;
-	if (n_dropped) {
-		snprintf(text, sizeof(text),
-			 "%lu log lines were dropped: nobody read them", n_dropped);
-		n_dropped = 0;
-		print_line(LEVEL_WARNING, text);
+	if (n_dropped && !print_dropped()) {
+		n_dropped++;
+		return;
 	}
+	n_dropped = 0;
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	print_line(level, text);
+	if (!print_line(level, text))
+		n_dropped++;
 }

@@ -142,4 +142,20 @@ reload
 [ "$(grep -c 'changes at the next start only' log)" = 2 ] || fail "$(cat log)"
 stop
 
+# ---- when the log has no room its lines are dropped whole ----
+
+: >log
+ulimit -S -f 1
+start --volatile --log-level debug
+ulimit -S -f unlimited
+for _ in {1..20}; do
+	run 0 ping -q
+done
+[ "$(stat -c %s log)" = 1024 ] || fail "the log has $(stat -c %s log) bytes"
+prlimit --pid "$daemon_pid" --fsize=unlimited:unlimited
+run 0 ping
+dropped=$(sed -n 's/^<4>.*Z \([0-9]*\) log lines were dropped: .* no room$/\1/p' log)
+[ "$dropped" = $((20 - $(head -c 1024 log | grep -c 'connected$'))) ] || fail "$(cat log)"
+stop
+
 finish
