@@ -40,6 +40,18 @@ static int sync_parent(const char *directory)
 	return 0;
 }
 
+/* One that somebody else has made. */
+static void look_at_mode(const char *directory)
+{
+	struct stat st;
+
+	if (stat(directory, &st) == 0 && (st.st_mode & 077))
+		log_warning(
+			"the state directory %s has mode %04o: others can see into it; "
+			"chmod 700 keeps them out",
+			directory, (unsigned int)st.st_mode & 07777);
+}
+
 static int open_lock(const char *directory)
 {
 	_cleanup_free_ char *path = NULL;
@@ -65,6 +77,7 @@ int state_lock(const char *directory, const char *socket, int *ret_lock_fd)
 			  strerror(-r));
 		return err_trace(r);
 	}
+	look_at_mode(directory);
 	fd = open_lock(directory);
 	if (fd < 0) {
 		log_error("cannot open %s/lock: %s", directory, strerror(-fd));

@@ -44,6 +44,19 @@ stop
 rm state
 mv disk/moved state
 
+# ---- made by somebody else, so that others can enter ----
+
+: >log
+chmod 711 state
+start
+grep -qF "$DIR/state has mode 0711" log || fail "$(cat log)"
+stop
+: >log
+chmod 700 state
+start
+! grep 'has mode' log || fail 'a mode that is right'
+stop
+
 # ---- of another version: what the log advises leads to a store without damage ----
 
 cp -a state newer
