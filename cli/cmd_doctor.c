@@ -311,8 +311,8 @@ static int run(struct cli *cli, int argc, char **argv)
 	r = cli_connect(cli, &client);
 	if (r != STATUS_OK) {
 		doctor_tell(&doctor, LEVEL_PROBLEM, ABOUT("daemon"),
-			    "start ipcd, or say which one with --socket, --user or "
-			    "--system",
+			    "the error says why; where none runs start ipcd, or say "
+			    "which one with --socket, --user or --system",
 			    "none could be asked");
 		return r;
 	}
