@@ -206,6 +206,14 @@ static void check_space(struct doctor *doctor, const struct ipc_record *stats)
 	char left_text[LIST_TEXT], held_text[LIST_TEXT];
 	enum level level = LEVEL_OK;
 
+	if (left < 0) {
+		doctor_tell(doctor, LEVEL_PROBLEM, ABOUT("disk"),
+			    "if it was moved put it back before ipcd starts anew, if it "
+			    "was deleted make it again",
+			    "the state directory %s is not where it was",
+			    list_text(stats, "state"));
+		return;
+	}
 	if (left < FREE_LITTLE)
 		level = LEVEL_PROBLEM;
 	else if (left < FREE_SCANTY || left < held)

@@ -133,12 +133,18 @@ static void show_disk(const struct ipc_record *record)
 {
 	char file[LIST_TEXT], log[LIST_TEXT], left[LIST_TEXT];
 	int64_t bytes = ipc_record_get_integer(record, "store.file_bytes");
+	int64_t free_bytes = ipc_record_get_integer(record, "store.disk_free_bytes");
 
 	if (bytes < 0)
 		return;
+	if (free_bytes < 0) {
+		out_print(HEAD "unknown: the state directory is not where it was\n",
+			  "disk");
+		return;
+	}
 	list_format_size(file, bytes);
 	list_format_size(log, ipc_record_get_integer(record, "store.log_bytes"));
-	list_format_size(left, ipc_record_get_integer(record, "store.disk_free_bytes"));
+	list_format_size(left, free_bytes);
 	out_print(HEAD "file %s, log %s, free %s\n", "disk", file, log, left);
 }
 

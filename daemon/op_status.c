@@ -208,7 +208,8 @@ static void put_store(struct json_writer *w, struct store *store)
 	json_put_u64(w, "longest_commit_us", report.longest_commit_us);
 	json_put_u64(w, "file_bytes", report.file_bytes);
 	json_put_u64(w, "log_bytes", report.log_bytes);
-	json_put_u64(w, "disk_free_bytes", report.disk_free_bytes);
+	if (report.is_there)
+		json_put_u64(w, "disk_free_bytes", report.disk_free_bytes);
 	json_put_end(w);
 }
 

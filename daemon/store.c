@@ -912,8 +912,8 @@ static uint64_t file_size(const struct store *store, const char *name)
 void store_describe(struct store *store, struct store_report *ret_report)
 {
 	struct statvfs fs = { 0 };
+	bool is_there = statvfs(store->storage.directory, &fs) == 0;
 
-	(void)!statvfs(store->storage.directory, &fs);
 	*ret_report = (struct store_report){
 		.state = store->state,
 		.directory = store->storage.directory,
@@ -929,5 +929,6 @@ void store_describe(struct store *store, struct store_report *ret_report)
 		.file_bytes = file_size(store, "ipcd.db"),
 		.log_bytes = file_size(store, "ipcd.db-wal"),
 		.disk_free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize,
+		.is_there = is_there,
 	};
 }

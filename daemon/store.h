@@ -73,6 +73,7 @@ struct store_report {
 			    caller frees it; NULL: there is none */
 	uint64_t commits, last_commit_us, longest_commit_us;
 	uint64_t file_bytes, log_bytes, disk_free_bytes;
+	bool is_there; /* the directory, or else nothing is known of the disk */
 };
 
 /* Opens directory, which exists and is locked. -errno, the reason is in the log. */

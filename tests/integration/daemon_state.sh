@@ -55,6 +55,17 @@ stop
 chmod 700 state
 start
 ! grep 'has mode' log || fail 'a mode that is right'
+
+# ---- moved away under a daemon that runs ----
+
+mv state moved
+run 2 doctor
+out_has "disk: the state directory $DIR/state is not where it was; if it was moved put it back"
+run 0 status
+out_has 'disk        unknown: the state directory is not where it was'
+mv moved state
+ipc doctor >out 2>err
+! grep 'where it was' out || fail 'it is there again'
 stop
 
 # ---- of another version: what the log advises leads to a store without damage ----

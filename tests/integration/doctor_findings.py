@@ -62,6 +62,8 @@ CASES = [
     (store(disk_free_bytes=200 << 20), [], [("warning", "disk", "200.0M are free")]),
     (store(disk_free_bytes=1 << 30, file_bytes=2 << 30), [],
      [("warning", "disk", "takes up 2.0G")]),
+    (changed(STATS, store={k: v for k, v in STORE.items() if k != "disk_free_bytes"}), [],
+     [("problem", "disk", "/state is not where it was")]),
     (store(damage="3 messages are lost", set_aside="/state/bad"), [],
      [("warning", "damage", "3 messages are lost; the damaged file is kept as /state/bad")]),
     (usage(messages=100), [], [("problem", "usage", "100 of 100 messages")]),
