@@ -63,8 +63,8 @@ struct options {
 	enum action action;
 };
 
-/* One line, which cannot drive the terminal whatever the arguments and files say. Returns
- * EXIT_USAGE. */
+/* One line, which cannot drive the terminal whatever the arguments and files say; in the
+ * journal it is an error as what the log says is. Returns EXIT_USAGE. */
 static int complain(const char *format, ...) PRINTF_LIKE(1, 2);
 static int complain(const char *format, ...)
 {
@@ -81,7 +81,8 @@ static int complain(const char *format, ...)
 	if (!text || utf8_append_escaped(&line, text, (size_t)n) < 0)
 		fputs("ipcd: no memory\n", stderr);
 	else
-		fprintf(stderr, "ipcd: %.*s\n", (int)line.size, line.data);
+		fprintf(stderr, "%sipcd: %.*s\n", getenv("JOURNAL_STREAM") ? "<3>" : "",
+			(int)line.size, line.data);
 	return EXIT_USAGE;
 }
 

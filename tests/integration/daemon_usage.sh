@@ -53,6 +53,11 @@ ipcd 0 --user --user --check-config --config empty.conf
 wrong '--ready-fd 2: the log goes there' --check-config --ready-fd 2
 wrong '--ready-fd 999: Bad file descriptor' --check-config --ready-fd 999
 
+export JOURNAL_STREAM=8:1
+ipcd 1 --config mode.conf
+[[ $(<err) = '<3>ipcd: mode.conf:1: '* ]] || fail "no error for the journal: $(cat err)"
+unset JOURNAL_STREAM
+
 # ---- an empty path would be an abstract socket, which everybody can reach ----
 
 for option in socket state config limit log-level ready-fd; do
