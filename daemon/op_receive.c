@@ -337,14 +337,19 @@ static void receive_end(struct receive *receive, const char *why)
 	receiver_end(&receive->receiver);
 }
 
+/* While the last body is on its way in pieces the request is open, so that it can be
+ * cancelled or refused: op_receive_sent() ends it then. */
 static void complete(struct receiver *receiver)
 {
-	receive_end(receive_of(receiver), "max");
+	struct receive *receive = receive_of(receiver);
+
+	if (!peer_has_flow(receive->request.peer, receive->request.id))
+		receive_end(receive, "max");
 }
 
 static void deserted(struct receiver *receiver)
 {
-	receive_end(receive_of(receiver), "deleted");
+	receive_end(receive_of(receiver), receiver->left ? "deleted" : "max");
 }
 
 static void done(struct receiver *receiver)
@@ -420,11 +425,13 @@ void op_receive_lose_all(struct peer *peer)
 void op_receive_sent(struct peer *peer)
 {
 	peek_resume(peer);
-	LIST_FOREACH(link, &peer->receives) {
+	LIST_FOREACH_SAFE(link, &peer->receives) {
 		struct receive *receive = LIST_ENTRY(link, struct receive, link);
 
 		receiver_sent(&receive->receiver, peer->stream.sent_bytes);
-		if (receive->starved && has_room(&receive->receiver)) {
+		if (receive->open && !receive->receiver.left) {
+			complete(&receive->receiver); /* it may be gone after this */
+		} else if (receive->starved && has_room(&receive->receiver)) {
 			receive->starved = false;
 			receiver_feed_later(&receive->receiver);
 		}

@@ -48,8 +48,9 @@ static int show_queue(struct peek *p)
 	int r;
 
 	for (;;) {
-		p->starved = p->left &&
-			     (!peer_has_room(peer) || peer_has_flow(peer, p->request.id));
+		/* also behind the last: it is open until its body is on its way */
+		p->starved = (p->left && !peer_has_room(peer)) ||
+			     peer_has_flow(peer, p->request.id);
 		if (p->starved)
 			return SCAN_PAUSE;
 		r = scan_next(&p->scan, &m);
@@ -83,12 +84,17 @@ static bool may_still_read(struct peek *p)
 {
 	struct peer *peer = p->request.peer;
 	struct fault *fault = &peer->server->fault;
+	uint64_t id = p->request.id;
+	const struct name *name;
 
-	if (!scan_is_open(&p->scan) ||
-	    name_check(&p->scan.cursor.queue->name, &peer->who, RIGHT_READ,
-		       "receive any longer from", fault) == 0)
+	if (!scan_is_open(&p->scan))
 		return true;
-	peer_refuse(peer, true, p->request.id, "receive", fault);
+	name = &p->scan.cursor.queue->name;
+	if (name_check(name, &peer->who, RIGHT_READ, "receive any longer from", fault) ==
+	    0)
+		return true;
+	peer_abort_flows(peer, &id, fault->text);
+	peer_refuse(peer, true, id, "receive", fault);
 	peek_free(p);
 	return false;
 }
