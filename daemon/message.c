@@ -579,6 +579,10 @@ void message_overdue(struct message *m)
 
 	q->counters.lost++;
 	q->broker->counters.lost++;
+	if (message_is_live(m)) { /* whoever has it may still use it */
+		message_end(m, "lost");
+		return;
+	}
 	end_attempt(m, overdue);
 	message_return(m, 0, strdup(overdue));
 }

@@ -325,6 +325,26 @@ static void test_a_lost_receiver(void **state)
 	assert_int_equal(queue_count("m", "bytes"), 0);
 }
 
+/* Nor where its time is over: who has it may still use it. */
+static void test_a_late_receiver(void **state)
+{
+	struct client *c = begin(), *receiver = connect_with_fds();
+	struct pipe_ends ends = make_pipe();
+	struct frame *f;
+
+	say_fd(c, ends.read, "{'op':'send','id':1,'fds':1,'confirm':'acked'," LIVE "}");
+	close_kept(ends.read);
+	say(receiver, "{'op':'receive','id':1,'queue':'m','wait_ms':-1,'ack_wait_ms':1}");
+	f = hear_reply(receiver, 1);
+	hear_end(receiver, 1, "max");
+	assert_string_equal(json_string(hear_reply(c, 1)->header, "outcome"), "lost");
+	take_nothing(connect_with_fds(), "m");
+	settle_fails(receiver, "ack", f, "lease-lost");
+	assert_int_equal(queue_count("m", "lost"), 1);
+	close_kept(f->fd);
+	wait_end_of(ends.write);
+}
+
 static void test_nack(void **state)
 {
 	struct client *c = begin(), *receiver = connect_with_fds(),
@@ -549,6 +569,7 @@ int main(void)
 		it(test_receivers_of_both_kinds),
 		it(test_peek),
 		it(test_a_lost_receiver),
+		it(test_a_late_receiver),
 		it(test_nack),
 		it(test_reject),
 		it(test_purge_and_delete),
