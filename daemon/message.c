@@ -518,6 +518,7 @@ void message_reject(struct message *m, char *reason)
 	end_ttl_for_good(m);
 	end_attempt(m, reason);
 	m->in_hand = false;
+	m->deliveries++; /* as for nack: it may be revived */
 	message_die(m, "rejected", reason);
 }
 

@@ -156,6 +156,29 @@ static void test_reject(void **state)
 	hear_end(c, 1, "peeked");
 }
 
+/* The verdict has used the token up, also for a message that was revived since. */
+static void test_reject_twice(void **state)
+{
+	struct client *c;
+	struct frame *f;
+
+	start();
+	c = client_connect();
+	send_text(c, "jobs", "x");
+	f = take(c, "jobs", "x");
+	settle(c, "reject", f, "");
+	settle_fails(c, "reject", f, "lease-lost");
+	say(c, "{'op':'move','id':1,'name':'jobs'}");
+	hear_reply(c, 1);
+	for (int i = 0; i < 2; i++) {
+		say(c, "{'op':'%s','id':1,'message':%" PRId64 ",'lease':\"%s\"}",
+		    i ? "ack" : "reject", json_int(f->header, "message"),
+		    json_string(f->header, "lease"));
+		hear_error(c, 1, "lease-lost");
+	}
+	take(c, "jobs", "x");
+}
+
 /* The attempts of one message are counted on and on. */
 static void test_seventy_thousand_attempts(void **state)
 {
@@ -469,6 +492,7 @@ int main(void)
 		it(test_dead_after_max_attempts),
 		it(test_uncounted_nacks),
 		it(test_reject),
+		it(test_reject_twice),
 		it(test_seventy_thousand_attempts),
 		it(test_a_lost_connection),
 		it(test_an_old_lease_still_acks),

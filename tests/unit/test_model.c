@@ -215,6 +215,7 @@ static void give_verdict(struct message *real, struct model_message *m)
 	default:
 		m->attempts += m->in_hand;
 		m->in_hand = false;
+		m->deliveries++;
 		model_die(m);
 		message_reject(real, strdup("never"));
 	}
