@@ -173,6 +173,17 @@ void dedup_forget_queue(struct queue *queue)
 		forget(d);
 }
 
+void dedup_trim(struct broker *broker)
+{
+	LIST_FOREACH(link, &broker->all_names) {
+		struct queue *q = queue_of_name(LIST_ENTRY(link, struct name, link));
+
+		while (q->n_dedups > broker->limits->dedup_ids)
+			forget(LIST_FIRST(&q->dedups, struct dedup, in_queue));
+	}
+	on_timer(&broker->dedup_timer);
+}
+
 void dedup_keep_all(struct broker *broker)
 {
 	LIST_FOREACH(link, &broker->all_dedups)

@@ -55,6 +55,9 @@ void dedup_abandon(struct dedup *dedup);
 /* The queue is deleted. */
 void dedup_forget_queue(struct queue *queue);
 
+/* The limits have changed, and may be lower now. */
+void dedup_trim(struct broker *broker);
+
 /* At an orderly stop: those of memory queues are kept too. */
 void dedup_keep_all(struct broker *broker);
 

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "config.h"
+#include "dedup.h"
 #include "log.h"
 #include "queue.h"
 #include "server.h"
@@ -77,6 +78,7 @@ static void apply(struct server *server, struct config *config)
 		warn_if_changed("socket", c->socket, config->socket);
 	if (!c->state_said)
 		warn_if_changed("state", c->state, config->state);
+	dedup_trim(&server->broker);
 	apply_rules(server);
 	server_recheck(server);
 }

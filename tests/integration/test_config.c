@@ -162,6 +162,30 @@ static void test_limits_change(void **state)
 	assert_room(c, "q", 1);
 }
 
+static bool is_known(struct client *c, int id)
+{
+	say(c, "{'op':'send','id':1,'queue':'q','dedup_id':'%d'}", id);
+	return json_has(hear_reply(c, 1)->header, "duplicate");
+}
+
+/* What is remembered already is forgotten by the new limits, too. */
+static void test_limits_of_ids_change(void **state)
+{
+	struct client *c;
+
+	write_config("{}");
+	start("--config", config_path());
+	c = client_connect();
+	for (int i = 0; i < 4; i++)
+		assert_false(is_known(c, i));
+	reload_right("{ 'limits': { 'dedup_ids': 2 } }");
+	for (int i = 3; i >= 0; i--)
+		assert_int_equal(is_known(c, i), i >= 2);
+	assert_true(is_known(c, 0));
+	reload_right("{ 'limits': { 'dedup_window': 1 } }");
+	wait_for(!is_known(c, 0));
+}
+
 static void test_a_wrong_file_changes_nothing(void **state)
 {
 	static const char *const texts[] = {
@@ -352,6 +376,7 @@ int main(void)
 		it(test_dump_config),
 		it(test_what_the_file_says),
 		it(test_limits_change),
+		it(test_limits_of_ids_change),
 		it(test_a_wrong_file_changes_nothing),
 		it(test_the_command_line_goes_first),
 		it(test_rights_change),
