@@ -267,7 +267,14 @@ void send_tell(const struct send *send, uint64_t line, const char *filename,
 
 bool send_in_vain(const struct send *send, int error)
 {
-	return error == -EAGAIN && send->wait_ms > 0;
+	return (error == -EAGAIN || error == -EDQUOT) && send->wait_ms > 0;
+}
+
+const char *send_why_in_vain(int error, const char *text)
+{
+	return error == -EAGAIN
+		       ? "the queue is full, and there was no room in the time of --wait"
+		       : text;
 }
 
 static int send_text(const struct send *send)
@@ -282,7 +289,8 @@ static int send_text(const struct send *send)
 	r = ipc_send_message(client, send->name, send->message, send->wait_ms,
 			     send->flags | IPC_SEND_TELL, &number);
 	if (send_in_vain(send, r)) {
-		cli_say(send->cli, send->name, SEND_IN_VAIN);
+		cli_say(send->cli, send->name, "%s",
+			send_why_in_vain(r, ipc_client_get_error(client)));
 		return STATUS_TIMEOUT;
 	}
 	if (r < 0)

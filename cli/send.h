@@ -28,9 +28,12 @@ int send_files(const struct send *send);
 /* Each line of standard input is a message. */
 int send_lines(const struct send *send);
 
-/* The queue stayed full for the time of --wait: that is a timeout, and told as one. */
+/* The queue stayed full, or its user had too much in queues, for the time of --wait: that is
+ * a timeout, and told as one. */
 bool send_in_vain(const struct send *send, int error);
-#define SEND_IN_VAIN "the queue is full, and there was no room in the time of --wait"
+
+/* Which of the two it was; text: the daemon's. */
+const char *send_why_in_vain(int error, const char *text);
 
 /* Prints the number of a message that was sent, if that was asked for; sent: IPC_SENT_*. With
  * --lines line is told, too, else filename if it is not NULL. */

@@ -126,7 +126,8 @@ static int refused(const struct files *files, const struct source *source, int e
 		subject = both;
 	if (!send_in_vain(send, error))
 		return cli_fail_ipc(send->cli, subject, files->client, error);
-	cli_say(send->cli, subject, SEND_IN_VAIN);
+	cli_say(send->cli, subject, "%s",
+		send_why_in_vain(error, ipc_client_get_error(files->client)));
 	return STATUS_TIMEOUT;
 }
 
@@ -142,7 +143,7 @@ static void not_sent(struct files *files, const struct source *source, size_t in
 	status = refused(files, source, error);
 	if (files->status == STATUS_OK)
 		files->status = status;
-	files->ended = is_final(error);
+	files->ended = is_final(error) || send_in_vain(send, error);
 	if (files->ended && left > 0)
 		cli_say(send->cli, send->name, "%zu more %s not sent", left,
 			left == 1 ? "file was" : "files were");

@@ -75,7 +75,8 @@ static void on_reply(struct ipc_client *client, const struct ipc_reply *reply,
 		line_failed(lines, line->number, STATUS_NO_DAEMON,
 			    "the connection was lost");
 	} else if (send_in_vain(lines->send, error)) {
-		line_failed(lines, line->number, STATUS_TIMEOUT, SEND_IN_VAIN);
+		line_failed(lines, line->number, STATUS_TIMEOUT,
+			    send_why_in_vain(error, ipc_reply_get_error_text(reply)));
 	} else {
 		line_failed(lines, line->number, cli_status(error, true),
 			    ipc_reply_get_error_text(reply));

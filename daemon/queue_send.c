@@ -311,6 +311,13 @@ static enum chance chance_of(const struct waiting_send *w, struct fault *fault)
 								       : CHANCE_NONE;
 }
 
+enum fault_word waiting_send_why(const struct waiting_send *w)
+{
+	struct fault fault;
+
+	return chance_of(w, &fault) == CHANCE_LATER ? fault.word : FAULT_FULL;
+}
+
 /* Waiting sends enter in order. Where the queue is full all wait; where only a user's share
  * is used up, that user's sends are passed over. */
 void queue_admit(struct queue *q)

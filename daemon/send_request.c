@@ -254,8 +254,13 @@ static void on_refused(struct waiting_send *waiting, enum fault_word word,
 
 static void on_timeout(struct timer *timer)
 {
-	refuse_and_free(CONTAINER_OF(timer, struct send_request, timer), FAULT_FULL,
-			"there was no room in the queue within wait_ms");
+	struct send_request *s = CONTAINER_OF(timer, struct send_request, timer);
+	enum fault_word word = waiting_send_why(&s->waiting);
+
+	refuse_and_free(s, word,
+			word == FAULT_QUOTA
+				? "this user had too much in queues for all of wait_ms"
+				: "there was no room in the queue within wait_ms");
 }
 
 static void on_end(struct request *request, const char *why)

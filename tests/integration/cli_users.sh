@@ -27,7 +27,7 @@ as() {
 mkdir other && cp "$IPC" "$(dirname "$IPC")"/libipc.so.0 other/ && chmod 755 other
 
 users john 4000001 john-doe 4000002
-start --system
+start --system --limit inbox_messages_per_sender=1
 run 0 send @john -m 'for john'
 run 0 send @john-doe -m 'for the other'
 as 4000002 receive -w 5
@@ -47,5 +47,12 @@ run 0 send @jane -m 'for jane'
 as 4000001 receive -n 2 -w 5 --lines
 out_is 'for john
 for jane'
+
+# Who has too much there waits in vain, though the queue is not full.
+as 4000002 send @jane -m one
+[ $status = 0 ] || fail "the first message: status $status: $(cat err)"
+as 4000002 send @jane -m two --wait 10ms
+[ $status = 3 ] || fail "too much in an inbox: status $status: $(cat err)"
+grep -q 'this user had too much' err || fail "too much in an inbox: $(cat err)"
 
 finish

@@ -342,6 +342,8 @@ static void test_a_quarter_in_a_foreign_queue(void **state)
 	send_text(c, "@0", "2");
 	say_text(c, "3", "{'op':'send','id':1,'queue':'@0'}");
 	hear_error(c, 1, "quota");
+	say_text(c, "3", "{'op':'send','id':1,'queue':'@0','wait_ms':1}");
+	hear_error(c, 1, "quota"); /* also after the wait: the queue is not full */
 	send_text(c, keep_printf("@%u.own", stranger(0)), "x");
 	send_text(client_connect_as(stranger(1)), "@0", "3");
 	settle(root, "ack", take(root, "@0", "1"), "");
