@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "op_receive.h"
 #include "ops.h"
 
 enum { PROTOCOL_VERSION = 1 };
@@ -69,6 +70,7 @@ int op_hello(struct call *call)
 	}
 	peer->fds = fds;
 	peer->pieces = pieces;
+	op_receive_follow_fds(peer);
 	reply_hello(call);
 	return 0;
 }

@@ -489,6 +489,17 @@ void op_receive_recheck(struct peer *peer)
 	}
 }
 
+void op_receive_follow_fds(struct peer *peer)
+{
+	LIST_FOREACH(link, &peer->receives) {
+		struct receiver *r = &LIST_ENTRY(link, struct receive, link)->receiver;
+
+		if (!r->takes_live && peer->fds)
+			receiver_feed_later(r);
+		r->takes_live = peer->fds;
+	}
+}
+
 uint64_t op_receive_leases(const struct peer *peer)
 {
 	uint64_t n = 0;

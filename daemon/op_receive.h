@@ -32,6 +32,9 @@ bool op_receive_is_under_way(const struct peer *peer, uint64_t id,
 /* Rights have changed: open receives that may no longer read one of their queues end. */
 void op_receive_recheck(struct peer *peer);
 
+/* hello has changed whether it takes descriptors. */
+void op_receive_follow_fds(struct peer *peer);
+
 /* How many leases it holds. */
 uint64_t op_receive_leases(const struct peer *peer);
 

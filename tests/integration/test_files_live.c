@@ -282,6 +282,27 @@ static void test_receivers_of_both_kinds(void **state)
 	hear_delivery(plain, 1, "text");
 }
 
+/* Who takes descriptors no longer gets none, and whoever does from now on what is there. */
+static void test_another_hello(void **state)
+{
+	struct client *c = begin(), *receiver = connect_with_fds(), *other;
+
+	say(receiver,
+	    "{'op':'receive','id':1,'queue':'m','max':2,'window':2,'wait_ms':-1}");
+	say(receiver, "{'op':'hello','id':2,'fds':false,'pieces':true}");
+	hear_reply(receiver, 2);
+	send_fd(c, make_file(LARGE), LIVE);
+	hear_nothing(receiver);
+	other = connect_with_fds();
+	settle(other, "nack", take_live(other, "m"), ",'delay_ms':0");
+	say(receiver, "{'op':'hello','id':2,'fds':true}");
+	hear_reply(receiver, 2);
+	assert_true(hear_reply(receiver, 1)->fd >= 0);
+	send_text(c, "m", "text");
+	hear_delivery(receiver, 1, "text");
+	hear_end(receiver, 1, "max");
+}
+
 static void test_peek(void **state)
 {
 	struct client *c = begin(),
@@ -567,6 +588,7 @@ int main(void)
 		it(test_not_with_a_promise),
 		it(test_peers_without_descriptors),
 		it(test_receivers_of_both_kinds),
+		it(test_another_hello),
 		it(test_peek),
 		it(test_a_lost_receiver),
 		it(test_a_late_receiver),
