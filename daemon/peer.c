@@ -698,6 +698,17 @@ static void close_fds(const struct stream *s, struct fdset *fds)
 		workers_close_fds(peer->who.uid, fds);
 }
 
+/* More than that is not kept with its frame. */
+static uint64_t largest_body(const struct server *server)
+{
+	return max_u64(server->limits.body_max, LIMIT_PIECE_MAX);
+}
+
+void peer_follow_limits(struct peer *peer)
+{
+	peer->stream.body_max = largest_body(peer->server);
+}
+
 static int peer_new(struct server *server, int fd, const struct ucred *cred,
 		    struct user *user, struct peer **ret_peer)
 {
@@ -713,7 +724,7 @@ static int peer_new(struct server *server, int fd, const struct ucred *cred,
 			       peer->events, on_turn);
 	if (r < 0)
 		return err_trace(r);
-	stream_init(&peer->stream, fd, max_u64(server->limits.body_max, LIMIT_PIECE_MAX));
+	stream_init(&peer->stream, fd, largest_body(server));
 	peer->stream.lend_from = LIMIT_PIECE_MAX;
 	peer->stream.close_fds = close_fds;
 	peer->server = server;

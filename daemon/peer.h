@@ -102,6 +102,9 @@ struct body_view {
 /* Takes fd. Failure closes it and is said in the log. */
 void peer_accept(struct server *server, int fd);
 
+/* The limits have changed. */
+void peer_follow_limits(struct peer *peer);
+
 /* The last words were queued: write them, then close. */
 void peer_linger(struct peer *peer);
 

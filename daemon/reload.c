@@ -8,6 +8,7 @@
 #include "config.h"
 #include "dedup.h"
 #include "log.h"
+#include "peer.h"
 #include "queue.h"
 #include "server.h"
 
@@ -78,6 +79,8 @@ static void apply(struct server *server, struct config *config)
 		warn_if_changed("socket", c->socket, config->socket);
 	if (!c->state_said)
 		warn_if_changed("state", c->state, config->state);
+	LIST_FOREACH(link, &server->peers)
+		peer_follow_limits(LIST_ENTRY(link, struct peer, link));
 	dedup_trim(&server->broker);
 	apply_rules(server);
 	server_recheck(server);

@@ -162,6 +162,29 @@ static void test_limits_change(void **state)
 	assert_room(c, "q", 1);
 }
 
+static void say_ping(struct client *c, size_t size)
+{
+	say_body(c, keep(calloc(1, size)), size, "{'op':'ping','id':1}");
+}
+
+/* Also for connections that are there. */
+static void test_body_max_changes(void **state)
+{
+	struct client *c;
+
+	write_config("{ 'limits': { 'body_max': 300000 } }");
+	start("--config", config_path());
+	c = client_connect();
+	say_ping(c, 400000);
+	hear_error(c, 1, "too-large");
+	reload_right("{ 'limits': { 'body_max': 500000 } }");
+	say_ping(c, 400000);
+	hear_reply(c, 1);
+	reload_right("{ 'limits': { 'body_max': 1024 } }");
+	say_ping(c, 1025);
+	hear_error(c, 1, "too-large");
+}
+
 static bool is_known(struct client *c, int id)
 {
 	say(c, "{'op':'send','id':1,'queue':'q','dedup_id':'%d'}", id);
@@ -377,6 +400,7 @@ int main(void)
 		it(test_what_the_file_says),
 		it(test_limits_change),
 		it(test_limits_of_ids_change),
+		it(test_body_max_changes),
 		it(test_a_wrong_file_changes_nothing),
 		it(test_the_command_line_goes_first),
 		it(test_rights_change),
