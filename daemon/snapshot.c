@@ -20,6 +20,7 @@ enum {
 	TURN_BYTES = 64 * 1024 * 1024, /* then others have a turn, … */
 	TURN_NS = 500 * NS_PER_MS,     /* … and after so long */
 	BUFFER_BYTES = 512 * 1024,
+	ALIGNMENT = 4096, /* of what is read with O_DIRECT: enough for any disk */
 };
 
 enum method { BY_CLONE, BY_RANGE, BY_SENDFILE, BY_READING };
@@ -128,6 +129,45 @@ static bool check_size(struct snapshot *s)
 	return true;
 }
 
+static bool get_buffer(struct snapshot *s)
+{
+	if (!s->buffer)
+		s->buffer = aligned_alloc(ALIGNMENT, BUFFER_BYTES);
+	return s->buffer ||
+	       filling_fail_errno(&s->filling, ENOMEM, "the file cannot be read");
+}
+
+/* With O_DIRECT only whole blocks are read, to where memory is aligned, see open(2). */
+static ssize_t read_aligned(struct snapshot *s, char *to, size_t size)
+{
+	size_t whole = (min_size(size, BUFFER_BYTES) + ALIGNMENT - 1) & ~(ALIGNMENT - 1u);
+	ssize_t n = pread(s->fd, s->buffer, whole, s->at);
+
+	if (n > (ssize_t)size)
+		n = (ssize_t)size;
+	if (n > 0 && to != s->buffer)
+		memcpy(to, s->buffer, (size_t)n);
+	return n;
+}
+
+/* Some of what is at s->at; -1 and errno, or the filling has failed. */
+static ssize_t read_source(struct snapshot *s, char *to, size_t size)
+{
+	ssize_t n;
+
+	do
+		n = pread(s->fd, to, size, s->at);
+	while (n < 0 && errno == EINTR);
+	if (n >= 0 || errno != EINVAL || !(fcntl(s->fd, F_GETFL) & O_DIRECT))
+		return n;
+	return get_buffer(s) ? read_aligned(s, to, size) : -1;
+}
+
+static bool read_failed(struct snapshot *s)
+{
+	return s->filling.failed ? false : source_failed(s, errno);
+}
+
 /* Small files go into memory. */
 static bool read_small(struct snapshot *s)
 {
@@ -140,11 +180,9 @@ static bool read_small(struct snapshot *s)
 	if (!f->block)
 		return filling_fail_errno(f, ENOMEM, "the body cannot be kept");
 	while ((size_t)s->at < size) {
-		n = pread(s->fd, f->block->data + s->at, size - (size_t)s->at, s->at);
-		if (n < 0 && errno == EINTR)
-			continue;
+		n = read_source(s, f->block->data + s->at, size - (size_t)s->at);
 		if (n < 0)
-			return source_failed(s, errno);
+			return read_failed(s);
 		if (n == 0) { /* it has shrunk: see is_same() */
 			s->st.size = -1;
 			return true;
@@ -270,13 +308,9 @@ static ssize_t copy_by_reading(struct snapshot *s, size_t size)
 	struct filling *f = &s->filling;
 	ssize_t n;
 
-	if (!s->buffer)
-		s->buffer = malloc(BUFFER_BYTES);
-	if (!s->buffer) {
-		filling_fail_errno(f, ENOMEM, "the file cannot be read");
+	if (!get_buffer(s))
 		return -1;
-	}
-	n = pread(s->fd, s->buffer, min_size(size, BUFFER_BYTES), s->at);
+	n = read_source(s, s->buffer, min_size(size, BUFFER_BYTES));
 	if (n <= 0)
 		return n;
 	if (lseek(f->fd, s->at, SEEK_SET) < 0) {
@@ -387,19 +421,23 @@ static bool is_same(struct snapshot *s)
 	       now.ctime_ns == s->st.ctime_ns;
 }
 
-/* As those of proc(5) are, whose bytes are made when they are read. */
-static bool hides_its_size(const struct snapshot *s)
+/* As those of proc(5) may have, whose bytes are made when they are read. */
+static ssize_t read_behind_nothing(struct snapshot *s)
 {
 	char byte;
 
-	return s->st.size == 0 && pread(s->fd, &byte, 1, 0) > 0;
+	return s->st.size == 0 ? read_source(s, &byte, 1) : 0;
 }
 
 static void finish(struct snapshot *s)
 {
 	struct filling *f = &s->filling;
-	bool has_more = hides_its_size(s);
+	ssize_t more = read_behind_nothing(s);
 
+	if (more < 0) {
+		read_failed(s);
+		return;
+	}
 	if (!is_same(s)) {
 		if (s->again)
 			filling_fail(f, FAULT_CHANGED,
@@ -411,7 +449,7 @@ static void finish(struct snapshot *s)
 		f->block = bytes_unref(f->block);
 		return;
 	}
-	if (has_more) {
+	if (more) {
 		filling_fail(f, FAULT_BAD_FD,
 			     "the file's size is not known: it says 0, but there is "
 			     "something in it; send its bytes");

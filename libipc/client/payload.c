@@ -212,6 +212,9 @@ static int prepare_small(struct ipc_client *client, struct payload *p, struct st
 	if (!p->own_data)
 		return fail(client, err_origin(-ENOMEM), "the file cannot be read");
 	n = read_unchanged(fd, p->own_data, FILE_READ_MAX + 1, st);
+	/* O_DIRECT may not read to any place in memory, open(2): the daemon knows how to */
+	if (n == -EINVAL)
+		return err_trace(prepare_fd(client, p, fd));
 	if (n < 0)
 		return fail(client, err_trace((int)n), "the file cannot be read");
 	note_file(p, st);

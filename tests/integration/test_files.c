@@ -142,6 +142,32 @@ static void test_how_it_was_opened(void **state)
 		settle(c, "ack", take_file(c, "q", LARGE), "");
 }
 
+/* Only whole blocks can be read, to where memory is aligned. */
+static void test_opened_for_direct_reading(void **state)
+{
+	static const size_t sizes[] = {
+		0, 1, 4095, 8192, LIMIT_PIECE_MAX, LARGE, (3 << 20) + 7
+	};
+	struct client *c;
+
+	start();
+	c = client_connect();
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		char path[32];
+		int fd;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", make_file(sizes[i]));
+		fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+		if (fd < 0) /* not on every file system */
+			skip();
+		keep_fd(fd);
+		send_fd(c, fd, "'queue':'q'");
+		send_fd(c, fd, "'queue':'q','md5':true");
+		for (int n = 0; n < 2; n++)
+			settle(c, "ack", take_file(c, "q", sizes[i]), "");
+	}
+}
+
 static void check_memfds(const char *queue)
 {
 	const char *keys = keep_printf("'queue':'%s'", queue);
@@ -389,6 +415,7 @@ int main(void)
 		it(test_without_a_name),
 		it(test_a_snapshot),
 		it(test_how_it_was_opened),
+		it(test_opened_for_direct_reading),
 		it(test_memfds),
 		it(test_a_memfd_with_some_seals),
 		it(test_holes_are_kept),

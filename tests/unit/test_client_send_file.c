@@ -25,6 +25,7 @@ int __wrap_fcntl(int fd, int command, ...)
 
 /* A signal, and somebody who writes to the file that is read. */
 static int rewritten = -1; /* descriptor */
+static int direct = -1;	   /* one with O_DIRECT, which not every file system knows */
 static unsigned int n_rewrites;
 
 ssize_t __real_pread(int fd, void *buffer, size_t size, off_t offset);
@@ -36,6 +37,10 @@ ssize_t __wrap_pread(int fd, void *buffer, size_t size, off_t offset)
 	if (fd == rewritten && n_rewrites) {
 		times[1].tv_sec = n_rewrites--;
 		futimens(fd, times);
+	}
+	if (fd == direct) {
+		errno = EINVAL;
+		return -1;
 	}
 	return __real_pread(fd, buffer, size > 1000 ? 1000 : size, offset);
 }
@@ -67,6 +72,24 @@ static void test_small_file(void **state)
 	assert_false(f->has_fd);
 	assert_memory_equal(f->body, large, SMALL);
 	assert_int_equal(lseek(fd, 0, SEEK_CUR), 10);
+	ipc_message_free(m);
+	close(fd);
+}
+
+/* What cannot be read to any place in memory is left to the daemon. */
+static void test_small_file_for_direct_reading(void **state)
+{
+	struct fake *f = *state;
+	int fd = new_file(SMALL);
+	struct ipc_message *m = new_file_message(fd, NULL, 0);
+
+	direct = fd;
+	fake_say(f, SENT(7));
+	assert_int_equal(send_it(f, m), 0);
+	fake_expect(f, "{\"op\":\"send\",\"id\":2,\"queue\":\"q\",\"file_size\":65536,"
+		       "\"mode\":416," MTIME ",\"progress\":true,\"fds\":1}");
+	expect_fd(f, SMALL);
+	direct = -1;
 	ipc_message_free(m);
 	close(fd);
 }
@@ -536,6 +559,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		fake_files_test(test_small_file),
+		fake_files_test(test_small_file_for_direct_reading),
 		fake_files_test(test_empty_file),
 		fake_files_test(test_large_file),
 		fake_files_test(test_live),
