@@ -554,7 +554,8 @@ int dispatch_frame(struct peer *peer, const struct frame *frame)
 			  (unsigned long long)id);
 		return err_origin(-EPROTO);
 	}
-	if (frame->fds && header_has(frame->header, KEY_MORE)) {
+	if (frame->fds && (header_has(frame->header, KEY_MORE) ||
+			   (has_id && assemblies_has(&peer->assemblies, id)))) {
 		fault_set(&server->fault, FAULT_BAD_REQUEST,
 			  "a body in pieces comes without file descriptors");
 		return err_origin(-EPROTO);

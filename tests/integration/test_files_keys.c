@@ -419,9 +419,30 @@ static void test_another_size_than_was_promised(void **state)
 		}
 }
 
+/* Neither with the first piece, nor with the last one, nor between them. */
+static void test_none_with_pieces(void **state)
+{
+	static const char *const texts[] = {
+		"{'op':'send','id':1,'fds':1,'queue':'q','more':true}",
+		"{'id':1,'fds':1,'more':true}", "{'id':1,'fds':1}"
+	};
+
+	start();
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		struct client *c = client_connect();
+
+		if (i)
+			say_text(c, "x", "{'op':'send','id':1,'queue':'q','more':true}");
+		say_fd(c, make_file(SMALL), "%s", with_quotes(texts[i]));
+		hear_last_words(c, "bad-request");
+	}
+	take_nothing(client_connect(), "q");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		it(test_none_with_pieces),
 		it(test_keys_are_passed_on),
 		it(test_no_keys),
 		it(test_odd_names),
