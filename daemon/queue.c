@@ -394,10 +394,29 @@ struct message *queue_first(const struct queue *q)
 	return fresh;
 }
 
-static bool goes_before(const struct message *a, const struct message *b)
+/* The one that goes first; either may be NULL. */
+static struct message *first_of(struct message *a, struct message *b)
 {
-	return a->priority != b->priority ? a->priority < b->priority
-					  : a->number < b->number;
+	if (!a || !b)
+		return a ? a : b;
+	if (a->priority != b->priority)
+		return a->priority < b->priority ? a : b;
+	return a->number < b->number ? a : b;
+}
+
+/* From place i of the heap on. What is behind one that is no live descriptor goes after it,
+ * and need not be looked at. */
+static struct message *first_returned_not_live(const struct queue *q, uint32_t i)
+{
+	struct message *m;
+
+	if (i >= q->returned.n)
+		return NULL;
+	m = CONTAINER_OF(q->returned.nodes[i], struct message, place);
+	if (!message_is_live(m))
+		return m;
+	return first_of(first_returned_not_live(q, heap_behind(i)),
+			first_returned_not_live(q, heap_behind(i) + 1));
 }
 
 /* Of the messages that are no live descriptors: few are, at most live_per_user. */
@@ -413,14 +432,7 @@ static struct message *first_not_live(const struct queue *q)
 			best = NULL;
 		}
 	}
-	for (size_t i = 0; i < q->returned.n; i++) {
-		struct message *m =
-			CONTAINER_OF(q->returned.nodes[i], struct message, place);
-
-		if (!message_is_live(m) && (!best || goes_before(m, best)))
-			best = m;
-	}
-	return best;
+	return first_of(best, first_returned_not_live(q, 0));
 }
 
 static struct message *first_for(const struct queue *q, const struct receiver *r)

@@ -34,4 +34,11 @@ static inline struct heap_node *heap_first(const struct heap *h)
 	return h->n ? h->nodes[0] : NULL;
 }
 
+/* For who looks through it: behind nodes[i] are those at heap_behind(i) and the next place, as
+ * far as there are so many, none of which has a smaller key. */
+static inline uint32_t heap_behind(uint32_t i)
+{
+	return 2 * i + 1;
+}
+
 #endif

@@ -478,6 +478,30 @@ static void test_nobody_takes_it(void **state)
 	close_receivers();
 }
 
+/* However many came back: only what lies behind a live one is looked at. */
+static void test_few_are_looked_at(void **state)
+{
+	enum { N = 1000, N_LIVE = 4, SEEN_MAX = (2 << N_LIVE) - 1 };
+	struct heap *heap = &w.queue->returned;
+	struct message *messages[N];
+	struct heap_node *hidden[N];
+
+	(void)state;
+	w.limits.live_per_user = N_LIVE;
+	for (unsigned int i = 0; i < N; i++)
+		messages[i] = send_it(i < N_LIVE ? 0 : 1 + i % 9, i < N_LIVE);
+	for (unsigned int p = 0; p <= LIMIT_PRIORITY_MAX; p++)
+		send_it(p, false); /* so that none of those is fresh again */
+	for (unsigned int i = 0; i < N; i++)
+		give_back(messages[i]);
+	message_end(LIST_FIRST(&w.queue->fresh[0], struct message, link), "deleted");
+	assert_int_equal(heap->n, N);
+	memcpy(hidden, heap->nodes, sizeof(hidden));
+	memset(heap->nodes + SEEN_MAX, 0, (N - SEEN_MAX) * sizeof(hidden[0]));
+	expect_first(messages[0], messages[9]);
+	memcpy(heap->nodes, hidden, sizeof(hidden));
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 #define TEST_IN_QUEUE(test) cmocka_unit_test_setup_teardown(test, setup, world_teardown)
 
@@ -495,6 +519,7 @@ int main(void)
 		TEST_IN_QUEUE(test_full),
 		TEST_IN_QUEUE(test_fresh_are_passed_over),
 		TEST_IN_QUEUE(test_returned_are_passed_over),
+		TEST_IN_QUEUE(test_few_are_looked_at),
 		TEST_IN_QUEUE(test_hungry_are_passed_over),
 		TEST_IN_QUEUE(test_one_takes_them),
 		TEST_IN_QUEUE(test_nobody_takes_it),
