@@ -23,7 +23,7 @@
 
 struct receive {
 	struct request request; /* while open */
-	struct list link;	/* peer->receives */
+	struct list link;	/* peer->receives or peer->ended */
 	struct receiver receiver;
 	bool open;
 	bool starved;  /* the peer's output was full when it could have taken more */
@@ -322,6 +322,16 @@ void op_receive_write_end(struct peer *peer, uint64_t id, const char *why)
 	peer_end(peer);
 }
 
+/* Nothing more is to be done for it when something was sent: there may be as many of these as
+ * there are messages. */
+static void put_aside_if_sent(struct receive *receive)
+{
+	if (receive->open || receive->receiver.n_unsent)
+		return;
+	list_remove(&receive->link);
+	list_add_tail(&receive->request.peer->ended, &receive->link);
+}
+
 /* The request is answered for good; the leases go on. */
 static void receive_end(struct receive *receive, const char *why)
 {
@@ -334,6 +344,7 @@ static void receive_end(struct receive *receive, const char *why)
 	if (why)
 		op_receive_write_end(peer, receive->request.id, why);
 	request_close(&receive->request);
+	put_aside_if_sent(receive);
 	receiver_end(&receive->receiver);
 }
 
@@ -409,9 +420,9 @@ static const struct receiver_ops receiver_ops = {
 	.done = done,
 };
 
-void op_receive_lose_all(struct peer *peer)
+static void lose(struct peer *peer, struct list *receives)
 {
-	LIST_FOREACH_SAFE(link, &peer->receives) {
+	LIST_FOREACH_SAFE(link, receives) {
 		struct receive *receive = LIST_ENTRY(link, struct receive, link);
 
 		if (receive->open) {
@@ -422,6 +433,12 @@ void op_receive_lose_all(struct peer *peer)
 	}
 }
 
+void op_receive_lose_all(struct peer *peer)
+{
+	lose(peer, &peer->ended);
+	lose(peer, &peer->receives);
+}
+
 void op_receive_sent(struct peer *peer)
 {
 	peek_resume(peer);
@@ -429,7 +446,9 @@ void op_receive_sent(struct peer *peer)
 		struct receive *receive = LIST_ENTRY(link, struct receive, link);
 
 		receiver_sent(&receive->receiver, peer->stream.sent_bytes);
-		if (receive->open && !receive->receiver.left) {
+		if (!receive->open) {
+			put_aside_if_sent(receive);
+		} else if (!receive->receiver.left) {
 			complete(&receive->receiver); /* it may be gone after this */
 		} else if (receive->starved && has_room(&receive->receiver)) {
 			receive->starved = false;
@@ -500,13 +519,18 @@ void op_receive_follow_fds(struct peer *peer)
 	}
 }
 
-uint64_t op_receive_leases(const struct peer *peer)
+static uint64_t count_leases(const struct list *receives)
 {
 	uint64_t n = 0;
 
-	LIST_FOREACH(link, &peer->receives)
+	LIST_FOREACH(link, receives)
 		n += LIST_ENTRY(link, struct receive, link)->receiver.n_leased;
 	return n;
+}
+
+uint64_t op_receive_leases(const struct peer *peer)
+{
+	return count_leases(&peer->receives) + count_leases(&peer->ended);
 }
 
 /* ---- the request ---- */

@@ -60,7 +60,8 @@ struct peer {
 	struct list peeks;	 /* struct peek */
 	struct list nameless;	 /* open ones without id */
 	struct listing *listing; /* being made for it, or NULL; see listing.h */
-	struct list receives;	 /* struct receive: open, or with leases */
+	struct list receives;	 /* struct receive: open, or with something unsent */
+	struct list ended;	 /* struct receive: of which only leases are left */
 	struct assemblies assemblies;
 	struct upload *lent;	    /* where the large body goes that comes now */
 	struct upload *turn;	    /* the upload a worker has while uploading */

@@ -463,6 +463,34 @@ static void test_a_lease_outlives_its_receive(void **state)
 	hear_reply(c, 3);
 }
 
+/* Many receives that have ended, each with a lease: all can be settled, and what is not comes
+ * back, by its time or with the connection. */
+static void test_leases_of_many_receives(void **state)
+{
+	enum { N = 300 };
+	struct client *c, *other;
+	struct frame *f[N];
+
+	start("--limit", "lost_delay=0");
+	c = client_connect();
+	other = client_connect();
+	for (int i = 0; i < N; i++) {
+		send_text(other, "jobs", keep_printf("%d", i));
+		f[i] = take(c, "jobs", keep_printf("%d", i));
+	}
+	send_text(other, "late", "x");
+	say(c, "{'op':'receive','id':1,'queue':'late','ack_wait_ms':1}");
+	hear_delivery(c, 1, "x");
+	hear_end(c, 1, "max");
+	for (int i = 0; i < N; i += 2)
+		settle(c, "ack", f[i], "");
+	wait_for(queue_count("late", "ready") == 1);
+	assert_int_equal(queue_count("jobs", "leased"), N / 2);
+	client_close(c);
+	for (int i = 1; i < N; i += 2)
+		take(other, "jobs", keep_printf("%d", i));
+}
+
 /* What a dying consumer had not yet read is not lost either. */
 static void test_unread_deliveries_come_back(void **state)
 {
@@ -507,6 +535,7 @@ int main(void)
 		it(test_touch),
 		it(test_touch_when_the_lease_has_ended),
 		it(test_a_lease_outlives_its_receive),
+		it(test_leases_of_many_receives),
 		it(test_unread_deliveries_come_back),
 	};
 
