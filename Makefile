@@ -87,9 +87,8 @@ PKG_LIBS   := $(or $(call pkg_libs,$(PKGS)),-lyajl -lxxhash -lcrypto)
 # The daemon's alone: the library does not need them.
 IPCD_PKGS  := sqlite3
 IPCD_LIBS  := $(or $(call pkg_libs,$(IPCD_PKGS)),-lsqlite3) $(PKG_LIBS)
-# The command's alone: directories as archives.
+# The command's alone: directories as archives. It is loaded when one comes.
 CLI_PKGS   := libarchive
-CLI_LIBS   := $(or $(call pkg_libs,$(CLI_PKGS)),-larchive)
 
 # INCLUDES is set per folder, in its module.mk: the include path of a folder is its rule.
 COMPILE = $(CC) -std=gnu11 -D_GNU_SOURCE -DIPCD_VERSION='"$(VERSION)"' \
@@ -118,7 +117,7 @@ remember = $(Q)mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$1)' | cmp -s - $@ 
 FORCE:
 
 $B/flags: FORCE
-	$(call remember,$(COMPILE) $(LINK) $(IPCD_LIBS) $(CLI_LIBS) $(LDLIBS))
+	$(call remember,$(COMPILE) $(LINK) $(IPCD_LIBS) $(LDLIBS))
 
 $B/dirs: FORCE
 	$(call remember,$(VERSION) $(foreach v,$(DIRVARS),$v=$($v)))

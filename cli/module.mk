@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
 # The command sees only the public header, and libarchive's, and is linked with the library,
-# as any other program would be. It is linked twice: $B/ipc finds the library beside itself,
+# as any other program would be; libarchive.h says why not with libarchive. It is linked twice: $B/ipc finds the library beside itself,
 # the one to install has no such path in it.
 
 IPC := $B/ipc
@@ -13,8 +13,7 @@ CLI_OBJ := $(call objects,$(wildcard cli/*.c))
 $(IPC) $B/install/ipc: $(CLI_OBJ) $(LIBIPC)
 	@mkdir -p $(@D)
 	@$(if $V,,echo '  LINK    $@')
-	$(Q)$(LINK_EXE) -pthread -o $@ $(filter %.o,$^) -L$B -lipc $(RPATH) $(CLI_LIBS) \
-		$(LDLIBS)
+	$(Q)$(LINK_EXE) -pthread -o $@ $(filter %.o,$^) -L$B -lipc $(RPATH) $(LDLIBS)
 
 $(call install_files,755,$(BINDIR),$B/install/ipc)
 $(call install_pages,$(wildcard cli/*.[1-8]))

@@ -11,13 +11,12 @@
 
 #include "pack.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <errno.h>
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "libarchive.h"
 #include "walk.h"
 
 enum {
@@ -69,8 +68,8 @@ static int fail_walk(struct pack *pack, int error)
 
 static int fail_archive(struct pack *pack)
 {
-	const char *text = archive_error_string(pack->archive);
-	int error = archive_errno(pack->archive);
+	const char *text = la.archive_error_string(pack->archive);
+	int error = la.archive_errno(pack->archive);
 
 	return fail(pack, error > 0 ? -error : -EIO, text ? text : "cannot be archived");
 }
@@ -111,7 +110,7 @@ static ssize_t on_write(struct archive *archive, void *userdata, const void *dat
 	pack->room += n;
 	pack->room_size -= n;
 	if (n < size && !keep(pack, (const char *)data + n, size - n)) {
-		archive_set_error(archive, ENOMEM, "no memory");
+		la.archive_set_error(archive, ENOMEM, "no memory");
 		return -1;
 	}
 	return (ssize_t)size;
@@ -145,12 +144,12 @@ static void add_holes(const struct walk_entry *file, struct archive_entry *entry
 		at = i + 1 < EXTENTS_MAX ? lseek(file->fd, data, SEEK_HOLE) : size;
 		if (at < 0 || at > size)
 			at = size;
-		archive_entry_sparse_add_entry(entry, data, at - data);
+		la.archive_entry_sparse_add_entry(entry, data, at - data);
 		if (at == size)
 			return;
 	}
 	/* A hole at the end: an empty extent tells how far it goes. */
-	archive_entry_sparse_add_entry(entry, size, 0);
+	la.archive_entry_sparse_add_entry(entry, size, 0);
 }
 
 /* libarchive leaves the bytes of holes out by itself, whatever they are, but wants them: zeros
@@ -181,7 +180,7 @@ static int end_file(struct pack *pack)
 	pack->file.fd = -1;
 	if (!walk_is_unchanged(fd, &pack->file.st))
 		return fail_walk(pack, WALK_CHANGED);
-	if (archive_write_finish_entry(pack->archive) < ARCHIVE_WARN)
+	if (la.archive_write_finish_entry(pack->archive) < ARCHIVE_WARN)
 		return fail_archive(pack);
 	return 0;
 }
@@ -199,8 +198,9 @@ static int step_file(struct pack *pack)
 	if (n <= 0) /* it became shorter */
 		return fail_walk(pack, n < 0 ? -errno : WALK_CHANGED);
 	pack->offset += n;
-	return archive_write_data(pack->archive, data, (size_t)n) < n ? fail_archive(pack)
-								      : 0;
+	return la.archive_write_data(pack->archive, data, (size_t)n) < n
+		       ? fail_archive(pack)
+		       : 0;
 }
 
 /* ---- entries ---- */
@@ -221,7 +221,7 @@ static int set_symlink(struct pack *pack, const struct walk_entry *from,
 	if (n != from->st.st_size)
 		return fail_walk(pack, WALK_CHANGED);
 	target[n] = 0;
-	archive_entry_copy_symlink(entry, target);
+	la.archive_entry_copy_symlink(entry, target);
 	return 0;
 }
 
@@ -234,12 +234,12 @@ static void resolve_link(struct pack *pack, const struct stat *st,
 
 	if (!S_ISREG(st->st_mode) || st->st_nlink < 2)
 		return;
-	archive_entry_set_dev(*entry, st->st_dev);
-	archive_entry_set_ino(*entry, (la_int64_t)st->st_ino);
-	archive_entry_set_nlink(*entry, (unsigned int)st->st_nlink);
-	archive_entry_linkify(pack->links, entry, &spare);
-	if (archive_entry_hardlink(*entry))
-		archive_entry_sparse_clear(*entry);
+	la.archive_entry_set_dev(*entry, st->st_dev);
+	la.archive_entry_set_ino(*entry, (la_int64_t)st->st_ino);
+	la.archive_entry_set_nlink(*entry, (unsigned int)st->st_nlink);
+	la.archive_entry_linkify(pack->links, entry, &spare);
+	if (la.archive_entry_hardlink(*entry))
+		la.archive_entry_sparse_clear(*entry);
 }
 
 static int write_header(struct pack *pack, struct archive_entry *entry)
@@ -247,7 +247,7 @@ static int write_header(struct pack *pack, struct archive_entry *entry)
 	/* The names go into pax headers as UTF-8, as they are, if they are that in this
 	 * locale; else as bytes, with a warning. Nothing else is to depend on it. */
 	locale_t old = pack->locale ? uselocale(pack->locale) : NULL;
-	int r = archive_write_header(pack->archive, entry);
+	int r = la.archive_write_header(pack->archive, entry);
 
 	if (old)
 		uselocale(old);
@@ -260,12 +260,12 @@ static int set_path(const struct pack *pack, const char *path,
 	_cleanup_free_ char *both = NULL;
 
 	if (strcmp(path, ".") == 0) {
-		archive_entry_copy_pathname(entry, pack->name);
+		la.archive_entry_copy_pathname(entry, pack->name);
 		return 0;
 	}
 	if (asprintf(&both, "%s/%s", pack->name, path) < 0)
 		return -ENOMEM;
-	archive_entry_copy_pathname(entry, both);
+	la.archive_entry_copy_pathname(entry, both);
 	return 0;
 }
 
@@ -276,10 +276,10 @@ static int fill_entry(struct pack *pack, const struct walk_entry *from,
 
 	if (set_path(pack, from->path, entry) < 0)
 		return fail(pack, -ENOMEM, "no memory");
-	archive_entry_set_filetype(entry, st->st_mode & S_IFMT);
-	archive_entry_set_perm(entry, st->st_mode & 0777);
-	archive_entry_set_mtime(entry, st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
-	archive_entry_set_size(entry, S_ISREG(st->st_mode) ? st->st_size : 0);
+	la.archive_entry_set_filetype(entry, st->st_mode & S_IFMT);
+	la.archive_entry_set_perm(entry, st->st_mode & 0777);
+	la.archive_entry_set_mtime(entry, st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
+	la.archive_entry_set_size(entry, S_ISREG(st->st_mode) ? st->st_size : 0);
 	pack->has_holes = S_ISREG(st->st_mode) && st->st_blocks * 512 < st->st_size;
 	if (pack->has_holes)
 		add_holes(from, entry);
@@ -288,18 +288,18 @@ static int fill_entry(struct pack *pack, const struct walk_entry *from,
 
 static int add_entry(struct pack *pack, const struct walk_entry *from)
 {
-	struct archive_entry *entry = archive_entry_new();
+	struct archive_entry *entry = la.archive_entry_new();
 	int r = entry ? fill_entry(pack, from, entry) : fail(pack, -ENOMEM, "no memory");
 
 	if (r == 0) {
 		resolve_link(pack, &from->st, &entry);
 		r = write_header(pack, entry);
 	}
-	if (r == 0 && S_ISREG(from->st.st_mode) && !archive_entry_hardlink(entry)) {
+	if (r == 0 && S_ISREG(from->st.st_mode) && !la.archive_entry_hardlink(entry)) {
 		pack->file = *from;
 		pack->offset = 0;
 	}
-	archive_entry_free(entry);
+	la.archive_entry_free(entry);
 	return r;
 }
 
@@ -327,7 +327,7 @@ static int step_entry(struct pack *pack)
 		return fail_walk(pack, r);
 	if (r == 0) {
 		pack->ended = true;
-		return archive_write_close(pack->archive) < ARCHIVE_WARN
+		return la.archive_write_close(pack->archive) < ARCHIVE_WARN
 			       ? fail_archive(pack)
 			       : 0;
 	}
@@ -358,18 +358,21 @@ ssize_t pack_read(void *buffer, size_t size, void *userdata)
 
 static int open_archive(struct pack *pack)
 {
-	struct archive *archive = archive_write_new();
+	struct archive *archive;
 
+	if (libarchive_load())
+		return -ELIBACC;
+	archive = la.archive_write_new();
 	pack->archive = archive;
-	pack->links = archive_entry_linkresolver_new();
+	pack->links = la.archive_entry_linkresolver_new();
 	if (!archive || !pack->links)
 		return -ENOMEM;
-	archive_entry_linkresolver_set_strategy(pack->links,
-						ARCHIVE_FORMAT_TAR_PAX_RESTRICTED);
-	if (archive_write_set_format_pax_restricted(archive) < ARCHIVE_WARN ||
-	    archive_write_set_bytes_per_block(archive, 0) < ARCHIVE_WARN ||
-	    archive_write_set_bytes_in_last_block(archive, 1) < ARCHIVE_WARN ||
-	    archive_write_open(archive, pack, NULL, on_write, NULL) < ARCHIVE_WARN)
+	la.archive_entry_linkresolver_set_strategy(pack->links,
+						   ARCHIVE_FORMAT_TAR_PAX_RESTRICTED);
+	if (la.archive_write_set_format_pax_restricted(archive) < ARCHIVE_WARN ||
+	    la.archive_write_set_bytes_per_block(archive, 0) < ARCHIVE_WARN ||
+	    la.archive_write_set_bytes_in_last_block(archive, 1) < ARCHIVE_WARN ||
+	    la.archive_write_open(archive, pack, NULL, on_write, NULL) < ARCHIVE_WARN)
 		return -ENOMEM;
 	return 0;
 }
@@ -403,8 +406,10 @@ struct pack *pack_free(struct pack *pack)
 	if (!pack)
 		return NULL;
 	pack->closing = true;
-	archive_write_free(pack->archive);
-	archive_entry_linkresolver_free(pack->links);
+	if (pack->archive)
+		la.archive_write_free(pack->archive);
+	if (pack->links)
+		la.archive_entry_linkresolver_free(pack->links);
 	walk_free(pack->walk);
 	if (pack->locale)
 		freelocale(pack->locale);

@@ -23,8 +23,8 @@ struct pack;
  * directory. */
 typedef void (*pack_note_fn)(const char *path, const char *what, void *userdata);
 
-/* name: that of the directory in the archive, not empty, without '/'. 0, -ENOMEM or why the
- * directory cannot be read; dirfd stays the caller's. */
+/* name: that of the directory in the archive, not empty, without '/'. 0, -ENOMEM, -ELIBACC
+ * (libarchive_load() says why) or why the directory cannot be read; dirfd stays the caller's. */
 int pack_new(int dirfd, const char *name, pack_note_fn note, void *userdata,
 	     struct pack **ret);
 struct pack *pack_free(struct pack *pack);

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 
 #include "out.h"
+#include "libarchive.h"
 #include "pack.h"
 #include "send.h"
 
@@ -297,6 +298,8 @@ static int set_source(const struct send *send, struct source *source)
 
 static const char *why_not_set(int error, const struct source *source)
 {
+	if (error == -ELIBACC)
+		return libarchive_load();
 	if (source->send->filename && (error == -EINVAL || error == -EMSGSIZE))
 		return "--as needs a name of 1 to 255 bytes of UTF-8, without '/', and "
 		       "not '.' or '..'";

@@ -10,8 +10,6 @@
 
 #include "unpack.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -19,6 +17,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+
+#include "libarchive.h"
 
 enum { CHUNK = 262144 };
 
@@ -61,8 +61,8 @@ static bool is_local(int error)
 
 static int fail_archive(struct state *state, struct archive *archive, const char *path)
 {
-	const char *text = archive_error_string(archive);
-	int error = archive_errno(archive);
+	const char *text = la.archive_error_string(archive);
+	int error = la.archive_errno(archive);
 
 	if (state->unpack->progress && error == ECANCELED)
 		return -ECANCELED;
@@ -82,7 +82,7 @@ static la_ssize_t on_read(struct archive *archive, void *userdata, const void **
 
 	if (unpack->progress &&
 	    unpack->progress(state->read, unpack->size, unpack->userdata) != 0) {
-		archive_set_error(archive, ECANCELED, "cancelled");
+		la.archive_set_error(archive, ECANCELED, "cancelled");
 		return -1;
 	}
 	*ret = unpack->fd < 0 ? (const char *)unpack->data + state->read : state->data;
@@ -90,7 +90,7 @@ static la_ssize_t on_read(struct archive *archive, void *userdata, const void **
 		n = TEMP_FAILURE_RETRY(
 			pread(unpack->fd, state->data, size, (off_t)state->read));
 	if (n < 0) {
-		archive_set_error(archive, errno, "%s", strerror(errno));
+		la.archive_set_error(archive, errno, "%s", strerror(errno));
 		return -1;
 	}
 	state->read += (uint64_t)n;
@@ -153,8 +153,8 @@ static int set_top(struct state *state, const char *path)
 /* Names as they are in the directory. */
 static int take_names(struct state *state, struct archive_entry *entry)
 {
-	const char *path = archive_entry_pathname(entry);
-	const char *hard_link = archive_entry_hardlink(entry);
+	const char *path = la.archive_entry_pathname(entry);
+	const char *hard_link = la.archive_entry_hardlink(entry);
 	_cleanup_free_ char *from = NULL, *to = NULL;
 	int r = set_top(state, path);
 
@@ -162,8 +162,8 @@ static int take_names(struct state *state, struct archive_entry *entry)
 		return r;
 	path = behind_top(state, path);
 	if (!path ||
-	    (strcmp(path, ".") == 0 && archive_entry_filetype(entry) != AE_IFDIR))
-		return fail(state, -EBADMSG, archive_entry_pathname(entry),
+	    (strcmp(path, ".") == 0 && la.archive_entry_filetype(entry) != AE_IFDIR))
+		return fail(state, -EBADMSG, la.archive_entry_pathname(entry),
 			    "is not in the directory");
 	if (hard_link) {
 		hard_link = behind_top(state, hard_link);
@@ -174,16 +174,16 @@ static int take_names(struct state *state, struct archive_entry *entry)
 	from = strdup(path);
 	if (!from || (hard_link && !to))
 		return fail(state, -ENOMEM, NULL, "no memory");
-	archive_entry_copy_pathname(entry, from);
+	la.archive_entry_copy_pathname(entry, from);
 	if (to)
-		archive_entry_copy_hardlink(entry, to);
+		la.archive_entry_copy_hardlink(entry, to);
 	return 0;
 }
 
 static int check(struct state *state, struct archive_entry *entry)
 {
-	const char *path = archive_entry_pathname(entry);
-	const char *hard_link = archive_entry_hardlink(entry);
+	const char *path = la.archive_entry_pathname(entry);
+	const char *hard_link = la.archive_entry_hardlink(entry);
 	uint64_t max = state->unpack->entries_max ? state->unpack->entries_max
 						  : UNPACK_ENTRIES_MAX;
 
@@ -206,14 +206,14 @@ static int write_data(struct state *state, const char *path)
 	la_int64_t offset;
 	int r;
 
-	while ((r = archive_read_data_block(state->from, &data, &size, &offset)) !=
+	while ((r = la.archive_read_data_block(state->from, &data, &size, &offset)) !=
 	       ARCHIVE_EOF) {
 		if (r < ARCHIVE_WARN)
 			return fail_archive(state, state->from, path);
 		state->written += size;
 		if (state->written > state->unpack->size)
 			return fail(state, -EBADMSG, path, "is larger than the archive");
-		if (archive_write_data_block(state->to, data, size, offset) <
+		if (la.archive_write_data_block(state->to, data, size, offset) <
 		    ARCHIVE_WARN)
 			return fail_archive(state, state->to, path);
 	}
@@ -222,24 +222,24 @@ static int write_data(struct state *state, const char *path)
 
 static int take_entry(struct state *state, struct archive_entry *entry)
 {
-	const char *path = archive_entry_pathname(entry);
-	bool is_link = archive_entry_hardlink(entry);
+	const char *path = la.archive_entry_pathname(entry);
+	bool is_link = la.archive_entry_hardlink(entry);
 	int r;
 
 	/* The bytes of a link are those of what it is linked to. */
 	if (is_link)
-		archive_entry_unset_size(entry);
-	archive_entry_set_perm(entry, archive_entry_perm(entry) & state->mask);
-	if (archive_entry_filetype(entry) == AE_IFDIR && path[strspn(path, "./")] == 0)
+		la.archive_entry_unset_size(entry);
+	la.archive_entry_set_perm(entry, la.archive_entry_perm(entry) & state->mask);
+	if (la.archive_entry_filetype(entry) == AE_IFDIR && path[strspn(path, "./")] == 0)
 		state->has_top = true;
-	if (archive_write_header(state->to, entry) < ARCHIVE_WARN)
+	if (la.archive_write_header(state->to, entry) < ARCHIVE_WARN)
 		return fail_archive(state, state->to, path);
-	r = is_link || archive_entry_filetype(entry) != AE_IFREG
+	r = is_link || la.archive_entry_filetype(entry) != AE_IFREG
 		    ? 0
 		    : write_data(state, path);
 	if (r < 0)
 		return r;
-	return archive_write_finish_entry(state->to) < ARCHIVE_WARN
+	return la.archive_write_finish_entry(state->to) < ARCHIVE_WARN
 		       ? fail_archive(state, state->to, path)
 		       : 0;
 }
@@ -247,7 +247,7 @@ static int take_entry(struct state *state, struct archive_entry *entry)
 static int step(struct state *state)
 {
 	struct archive_entry *entry;
-	int r = archive_read_next_header(state->from, &entry);
+	int r = la.archive_read_next_header(state->from, &entry);
 	const char *what;
 
 	if (r == ARCHIVE_EOF)
@@ -257,12 +257,13 @@ static int step(struct state *state)
 	r = check(state, entry);
 	if (r < 0)
 		return r;
-	what = archive_entry_hardlink(entry) ? NULL
-					     : what_is(archive_entry_filetype(entry));
+	what = la.archive_entry_hardlink(entry)
+		       ? NULL
+		       : what_is(la.archive_entry_filetype(entry));
 	if (!what)
 		r = take_entry(state, entry);
 	else if (state->unpack->note)
-		state->unpack->note(archive_entry_pathname(entry), what,
+		state->unpack->note(la.archive_entry_pathname(entry), what,
 				    state->unpack->userdata);
 	return r < 0 ? r : 1;
 }
@@ -271,36 +272,40 @@ static int step(struct state *state)
 
 static int open_both(struct state *state)
 {
-	state->from = archive_read_new();
-	state->to = archive_write_disk_new();
+	state->from = la.archive_read_new();
+	state->to = la.archive_write_disk_new();
 	if (!state->from || !state->to)
 		return fail(state, -ENOMEM, NULL, "no memory");
-	archive_write_disk_set_options(
+	la.archive_write_disk_set_options(
 		state->to, ARCHIVE_EXTRACT_SECURE_SYMLINKS |
 				   ARCHIVE_EXTRACT_SECURE_NODOTDOT |
 				   ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS |
 				   ARCHIVE_EXTRACT_TIME | ARCHIVE_EXTRACT_PERM);
-	if (archive_read_support_format_tar(state->from) < ARCHIVE_WARN ||
-	    archive_read_open(state->from, state, NULL, on_read, NULL) < ARCHIVE_WARN)
+	if (la.archive_read_support_format_tar(state->from) < ARCHIVE_WARN ||
+	    la.archive_read_open(state->from, state, NULL, on_read, NULL) < ARCHIVE_WARN)
 		return fail_archive(state, state->from, NULL);
 	return 0;
 }
 
 static int unpack_all(struct state *state)
 {
-	int r = open_both(state);
+	const char *why = libarchive_load();
+	int r;
 
+	if (why)
+		return fail(state, -ELIBACC, NULL, why);
+	r = open_both(state);
 	if (r == 0)
 		do
 			r = step(state);
 		while (r > 0);
 	/* Permissions and times of directories are set at the end. */
-	if (r == 0 && archive_write_close(state->to) < ARCHIVE_WARN)
+	if (r == 0 && la.archive_write_close(state->to) < ARCHIVE_WARN)
 		r = fail_archive(state, state->to, NULL);
 	if (r == 0 && !state->has_top && chmod(".", state->mask) < 0)
 		r = fail(state, -errno, NULL, strerror(errno));
-	archive_read_free(state->from);
-	archive_write_free(state->to);
+	la.archive_read_free(state->from);
+	la.archive_write_free(state->to);
 	return r;
 }
 

@@ -35,8 +35,8 @@ struct unpack {
 };
 
 /* dirfd: an empty directory that nobody else writes to; after a failure what has come so far
- * is in it. 0; -EBADMSG the archive is damaged, or one to refuse; -ECANCELED; or what the
- * file system says. The working directory is another one meanwhile. */
+ * is in it. 0; -EBADMSG the archive is damaged, or one to refuse; -ECANCELED; -ELIBACC without
+ * libarchive; or what the file system says. The working directory is another one meanwhile. */
 int unpack_into(struct unpack *unpack, int dirfd);
 
 #endif

@@ -60,6 +60,7 @@ test_client_calls_LDFLAGS := -Wl,--wrap=sendmsg,--wrap=send,--wrap=recvmsg,--wra
 test_model_LDFLAGS := -Wl,--wrap=clock_gettime,--wrap=epoll_wait,--wrap=timerfd_settime
 test_client_memory_LDFLAGS := $(WRAP_MEMORY)
 test_client_receive_LDFLAGS := -Wl,--wrap=json_parse
+test_cli_archive_LDFLAGS := -larchive
 test_stream_lend_LDFLAGS := $(WRAP_MEMORY)
 test_digest_LDFLAGS := $(WRAP_MEMORY)
 test_client_send_file_LDFLAGS := -Wl,--wrap=memfd_create,--wrap=fcntl,--wrap=pread
@@ -68,7 +69,7 @@ test_client_send_stream_LDFLAGS := -Wl,--wrap=memfd_create
 SAVE_WRAPS := -Wl,--wrap=openat,--wrap=renameat2,--wrap=linkat,--wrap=fsync,--wrap=write,--wrap=copy_file_range,--wrap=ioctl
 test_client_save_LDFLAGS := $(SAVE_WRAPS)
 test_client_save_body_LDFLAGS := $(SAVE_WRAPS)
-test_cli_save_LDFLAGS := -Wl,--wrap=ipc_message_verify,--wrap=syncfs,--wrap=fsync,--wrap=renameat2
+test_cli_save_LDFLAGS := -larchive -Wl,--wrap=ipc_message_verify,--wrap=syncfs,--wrap=fsync,--wrap=renameat2
 test_client_filter_LDFLAGS := $(WRAP_MEMORY)
 FILLING_WRAPS := -Wl,--wrap=write,--wrap=pread,--wrap=fdatasync
 test_snapshot_LDFLAGS := $(FILLING_WRAPS) -Wl,--wrap=ioctl,--wrap=copy_file_range,--wrap=sendfile,--wrap=fd_reopen,--wrap=statx
@@ -102,8 +103,7 @@ link_test = $(Q)$(LINK_EXE) -pthread -o $@ $(filter %.o,$^) \
 
 $(UNIT_TESTS:%=$B/tests/%): $B/tests/%: $B/tests/%.o $(TEST_LIB)
 	@$(if $V,,echo '  LINK    $@')
-	$(link_test) -lcmocka $(IPCD_LIBS) $(if $(findstring test_cli_,$@),$(CLI_LIBS)) \
-		$(LDLIBS)
+	$(link_test) -lcmocka $(IPCD_LIBS) $(LDLIBS)
 
 # As a program of a user would be linked; the lower layers are there for forged frames.
 BENCH_PROGRAMS := $(patsubst %.c,$B/%,$(wildcard tests/bench/*.c))
