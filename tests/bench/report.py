@@ -165,7 +165,8 @@ def find(summary, workload, case, label):
 def bars(about, summary):
     rows = []
     for bar in cases.BARS:
-        ours = find(summary, bar.workload, bar.case, about["ours"][0])
+        row = bar.row or about["ours"][0]
+        ours = find(summary, bar.workload, bar.case, row)
         other = find(summary, bar.workload, bar.case, bar.against) if bar.against else {}
         value = rep_ratio(ours, other) if bar.against else ours.get(bar.metric)
         if value is None:
