@@ -269,7 +269,7 @@ static void test_a_long_list(void **state)
 	asker = ask_for_long_list(other);
 	while (hear_piece(asker, f.body, &size))
 		;
-	assert_true(size > 2 * BUFFER);
+	assert_true(size > 2UL * BUFFER);
 	f.body_size = size;
 	check_in_order(&f, 0, LONG - 1, LONG);
 	hear_nothing(asker);

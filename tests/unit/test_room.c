@@ -497,7 +497,8 @@ static void test_few_are_looked_at(void **state)
 	message_end(LIST_FIRST(&w.queue->fresh[0], struct message, link), "deleted");
 	assert_int_equal(heap->n, N);
 	memcpy(hidden, heap->nodes, sizeof(hidden));
-	memset(heap->nodes + SEEN_MAX, 0, (N - SEEN_MAX) * sizeof(hidden[0]));
+	for (unsigned int i = SEEN_MAX; i < N; i++)
+		heap->nodes[i] = NULL;
 	expect_first(messages[0], messages[9]);
 	memcpy(heap->nodes, hidden, sizeof(hidden));
 }
