@@ -5,11 +5,13 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
+#include "state.h"
 #include "worker.h"
 
 enum { GENERATION_SHIFT = 32 };
@@ -19,25 +21,12 @@ void blobs_init(struct blobs *blobs, struct workers *workers)
 	*blobs = (struct blobs){ .workers = workers, .directory = -1, .next_id = 1 };
 }
 
-static int open_directory(const char *path)
-{
-	int fd;
-
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		return err_origin(-errno);
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	return fd < 0 ? err_origin(-errno) : fd;
-}
-
 int blobs_open(struct blobs *blobs, const char *state)
 {
 	int fd;
 
-	if (asprintf(&blobs->path, "%s/spool", state) < 0) {
-		blobs->path = NULL;
-		return err_origin(-ENOMEM);
-	}
-	fd = open_directory(blobs->path);
+	blobs->state = strdup(state);
+	fd = blobs->state ? state_open_spool(state) : -ENOMEM;
 	if (fd < 0)
 		return err_trace(fd);
 	blobs->directory = fd;
@@ -47,7 +36,7 @@ int blobs_open(struct blobs *blobs, const char *state)
 /* Workers go on with the same number. */
 int blobs_open_again(struct blobs *blobs)
 {
-	_cleanup_fd_ int fd = open_directory(blobs->path);
+	_cleanup_fd_ int fd = state_open_spool(blobs->state);
 
 	if (fd < 0)
 		return err_trace(fd);
@@ -63,8 +52,8 @@ void blobs_deinit(struct blobs *blobs)
 {
 	fd_close(blobs->directory);
 	blobs->directory = -1;
-	free(blobs->path);
-	blobs->path = NULL;
+	free(blobs->state);
+	blobs->state = NULL;
 }
 
 /* ---- life ---- */

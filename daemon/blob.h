@@ -24,7 +24,7 @@ struct workers;
 struct blobs {
 	struct workers *workers;
 	int directory; /* the spool; -1: there is none */
-	char *path;    /* its */
+	char *state;   /* the directory in which it is */
 	/* A file could not be made, for the spool was deleted; NULL: nobody needs to know. */
 	void (*gone)(struct blobs *blobs);
 	uint64_t next_id;

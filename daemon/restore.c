@@ -381,7 +381,7 @@ static void follow_spool(struct blobs *blobs)
 	int r = blobs_open_again(blobs);
 
 	if (r < 0)
-		log_error("cannot open %s: %s", blobs->path, strerror(-r));
+		log_error("cannot open %s/spool: %s", blobs->state, strerror(-r));
 }
 
 static void on_spool_gone(struct blobs *blobs)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "state.h"
 
 enum { COPY_BYTES = 64 * 1024 };
 
@@ -35,17 +36,12 @@ static void name_file(char name[static 24], uint64_t id)
 /* A descriptor, or a failure. */
 static int open_directory(const char *directory)
 {
-	_cleanup_free_ char *path = NULL;
-	int fd;
+	int fd = state_open_spool(directory);
 
-	if (asprintf(&path, "%s/spool", directory) < 0) {
-		path = NULL;
-		return err_origin(-ENOMEM);
-	}
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		return err_origin(failure());
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	return fd < 0 ? err_origin(failure()) : fd;
+	if (fd >= 0 || fd == -ENOMEM)
+		return fd;
+	errno = -fd;
+	return err_origin(failure());
 }
 
 int spool_open(struct spool **ret_spool, const char *directory)

@@ -133,3 +133,18 @@ int state_lock_again(const char *directory, int lock_fd)
 		return err_trace(r);
 	return dup3(fd, lock_fd, O_CLOEXEC) < 0 ? err_origin(-errno) : 1;
 }
+
+int state_open_spool(const char *directory)
+{
+	_cleanup_free_ char *path = NULL;
+	int fd;
+
+	if (asprintf(&path, "%s/spool", directory) < 0) {
+		path = NULL;
+		return err_origin(-ENOMEM);
+	}
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return err_origin(-errno);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? err_origin(-errno) : fd;
+}

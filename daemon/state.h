@@ -15,4 +15,7 @@ int state_lock(const char *directory, const char *socket, int *ret_lock_fd) MUST
  * held now; -EADDRINUSE: another daemon has been quicker; -errno. */
 int state_lock_again(const char *directory, int lock_fd) MUST_CHECK;
 
+/* The directory for large bodies in it, which is made if need be. A descriptor, or -errno. */
+int state_open_spool(const char *directory) MUST_CHECK;
+
 #endif
