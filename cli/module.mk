@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 #
 # The command sees only the public header, and libarchive's, and is linked with the library,
-# as any other program would be; libarchive.h says why not with libarchive. It is linked twice: $B/ipc finds the library beside itself,
-# the one to install has no such path in it.
+# as any other program would be; libarchive.h says why not with libarchive. It is linked
+# twice: $B/ipc finds the library beside itself, the one to install has no such path in it.
 
 IPC := $B/ipc
 
