@@ -322,10 +322,9 @@ enum fault_word waiting_send_why(const struct waiting_send *w)
  * is used up, that user's sends are passed over. */
 void queue_admit(struct queue *q)
 {
+	struct waiting_send *w;
 	struct fault fault;
 	uint64_t number;
-
-	struct waiting_send *w;
 
 	q->blocked = false;
 	q->admission_round++;
