@@ -126,6 +126,7 @@ int state_lock_again(const char *directory, int lock_fd)
 		return 0;
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
 		return err_origin(errno == EWOULDBLOCK ? -EADDRINUSE : -errno);
+	look_at_mode(directory);
 	r = copy_text(lock_fd, fd);
 	if (r == 0)
 		r = sync_parent(directory);

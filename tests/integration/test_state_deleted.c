@@ -111,8 +111,10 @@ static void test_large_messages_alone(void **state)
 	c = client_connect();
 	delete_state();
 	make_state();
+	assert_int_equal(chmod(server.state, 0755), 0);
 	be_refused(large('l'));
 	wait_for(works_again(1));
+	assert_int_equal(log_count("has mode 0755"), 1);
 	send_text(c, "q", large('a'));
 	restart(CRASH, AT_ONCE);
 	c = client_connect();
