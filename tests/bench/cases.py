@@ -54,6 +54,7 @@ PEERS = QUEUES + STORES + BUSES + [SOCAT]
 # A record is a body of 100 bytes and what a store keeps beside it.
 RECORD = ["-s", "256"]
 APPEND, APPEND_64 = "append and fdatasync", "append 64 and fdatasync"
+COMMIT_32 = "smallest broker that stores, 32 clients"
 DISK_FLOORS = [
     Case("M0", APPEND, "append", RECORD, "rate", "records/s", None, []),
     Case("M0", APPEND_64, "append", RECORD + ["-p", "64"], "rate", "records/s", None, []),
@@ -61,6 +62,8 @@ DISK_FLOORS = [
          "rate", "records/s", None, []),
     Case("M0", "overwrite 64 and fdatasync", "append",
          RECORD + ["-p", "64", "-v", "written"], "rate", "records/s", None, []),
+    Case("M0", COMMIT_32, "commit", RECORD + ["-c", "32", "-v", "written"],
+         "rate", "records/s", None, []),
 ]
 
 HANDOVER_FLOORS = [
@@ -104,7 +107,7 @@ def cases(ours):
         Case("M5", SEND_1, "send", [],
              "rate", "sends/s", f"{APPEND}:rate", single + STORES + [IN_PROCESS]),
         Case("M5", SEND_32, "send", ["-c", "32"],
-             "rate", "sends/s", f"{APPEND}:rate", single + STORES),
+             "rate", "sends/s", f"{COMMIT_32}:rate", single + STORES),
         Case("M5", SEND_64, "send", ["-p", "64"],
              "rate", "sends/s", f"{APPEND_64}:rate", single + STORES + [IN_PROCESS]),
         Case("M6", HANDOVER, "handover", [],

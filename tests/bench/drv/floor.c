@@ -10,6 +10,9 @@
  *	append     -p records of -s bytes to the end of a file in -D, and one fdatasync().
  *	           Variant "written": over what was written before, so that neither the
  *	           file's size nor its extents change and the file system's journal rests
+ *	commit     the smallest broker that stores: -c clients send a record each and wait;
+ *	           epoll, a read from each that has sent, one append and one fdatasync() for
+ *	           all of them, one write to each. Variant as above
  */
 
 #include "bench.h"
@@ -25,7 +28,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { WRITTEN_BYTES = 32 << 20 };
+enum {
+	WRITTEN_BYTES = 32 << 20,
+	CLIENTS_MAX = 64,
+};
 
 static int client_pair[2], service_pair[2];
 
@@ -236,25 +242,42 @@ static void write_beforehand(int fd)
 	must(!fsync(fd) && !lseek(fd, 0, SEEK_SET));
 }
 
+struct log {
+	int fd;
+	size_t at;
+	bool written;
+};
+
+static struct log log_new(void)
+{
+	struct log log = { .fd = open_log(), .written = !strcmp(opt.variant, "written") };
+
+	if (log.written)
+		write_beforehand(log.fd);
+	return log;
+}
+
+static void log_commit(struct log *log, const char *records, size_t size)
+{
+	if (log->written && log->at + size > WRITTEN_BYTES)
+		log->at = (size_t)lseek(log->fd, 0, SEEK_SET);
+	must(write_all(log->fd, records, size) && !fdatasync(log->fd));
+	log->at += size;
+}
+
 static void append(unsigned int index)
 {
-	size_t size = opt.size * opt.batch, at = 0;
-	bool written = !strcmp(opt.variant, "written");
+	size_t size = opt.size * opt.batch;
 	char *records = malloc(size);
-	int fd = open_log();
+	struct log log = log_new();
 
 	must(records);
 	memset(records, 'r', size);
-	if (written)
-		write_beforehand(fd);
 	role_ready();
 	for (;;) {
 		uint64_t begin = now_ns();
 
-		if (written && at + size > WRITTEN_BYTES)
-			at = (size_t)lseek(fd, 0, SEEK_SET);
-		must(write_all(fd, records, size) && !fdatasync(fd));
-		at += size;
+		log_commit(&log, records, size);
 		count_latency(begin);
 		count_done(index, opt.batch);
 	}
@@ -266,12 +289,78 @@ static void verb_append(void)
 	measure_and_report();
 }
 
+/* ---- many clients and the disk ---- */
+
+static int committing_pairs[CLIENTS_MAX][2];
+static const char committed[8]; /* an answer, as short as they are */
+
+static void send_record(unsigned int index)
+{
+	int fd = committing_pairs[index - 1][0];
+	char answer[sizeof(committed)];
+
+	role_ready();
+	for (;;) {
+		uint64_t begin = now_ns();
+
+		must(write_all(fd, opt.body, opt.size) &&
+		     read_all(fd, answer, sizeof(answer)));
+		count_latency(begin);
+		count_done(index, 1);
+	}
+}
+
+static void commit(unsigned int index)
+{
+	struct epoll_event events[CLIENTS_MAX];
+	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	char *records = malloc(opt.size * CLIENTS_MAX);
+	struct log log = log_new();
+
+	(void)index;
+	must(records);
+	for (unsigned int i = 0; i < opt.n_clients; i++) {
+		int fd = committing_pairs[i][1];
+
+		events[i] = (struct epoll_event){ .events = EPOLLIN, .data.fd = fd };
+		must(!epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &events[i]));
+	}
+	role_ready();
+	for (;;) {
+		int n = epoll_wait(epoll_fd, events, CLIENTS_MAX, -1);
+
+		must(n > 0);
+		for (int i = 0; i < n; i++)
+			must(read_all(events[i].data.fd, records + (size_t)i * opt.size,
+				      opt.size));
+		log_commit(&log, records, (size_t)n * opt.size);
+		for (int i = 0; i < n; i++)
+			must(write_all(events[i].data.fd, committed, sizeof(committed)));
+	}
+}
+
+static void verb_commit(void)
+{
+	must(opt.n_clients <= CLIENTS_MAX);
+	for (unsigned int i = 0; i < opt.n_clients; i++)
+		make_pair(committing_pairs[i]);
+	role_start(commit, 0);
+	role_is_server(0);
+	for (unsigned int i = 0; i < opt.n_clients; i++)
+		role_start(send_record, i + 1);
+	measure_and_report();
+}
+
 int main(int argc, char **argv)
 {
 	static const struct verb verbs[] = {
-		{ "pingpong", verb_pingpong }, { "relay", verb_relay },
-		{ "handover", verb_handover }, { "spawn", verb_spawn },
-		{ "append", verb_append },     { 0 },
+		{ "pingpong", verb_pingpong },
+		{ "relay", verb_relay },
+		{ "handover", verb_handover },
+		{ "spawn", verb_spawn },
+		{ "append", verb_append },
+		{ "commit", verb_commit },
+		{ 0 },
 	};
 
 	return bench_main(argc, argv, NULL, verbs);
