@@ -270,6 +270,8 @@ int op_receive_write(struct peer *peer, uint64_t id, const struct message *m, bo
 	r = put_delivery(peer, id, m, peek, &way, fd);
 	if (r < 0)
 		peer_fail(peer, r);
+	else if (fd >= 0 || way.fd)
+		peer_charge_outgoing(peer);
 	peer_flush_later(peer);
 	return r;
 }

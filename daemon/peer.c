@@ -16,7 +16,7 @@
 #include "store.h"
 
 enum {
-	ATTACHED_MAX = 16, /* files and descriptors that wait in one peer's output */
+	OUTGOING_MAX = 16, /* files and descriptors that wait in one peer's output */
 	FDS_RETRY_MS = 5,
 };
 
@@ -59,6 +59,7 @@ static void peer_free(struct peer *peer)
 	free(peer->label);
 	peer->user->usage.connections--;
 	peer->user->usage.buffer_bytes -= peer->buffer_charged;
+	peer->user->usage.outgoing -= peer->outgoing_charged;
 	user_unref(peer->user);
 	server->n_peers--;
 	free(peer);
@@ -311,6 +312,20 @@ static void charge_output(struct peer *peer)
 			"what this user's connections do not read fills the buffers");
 }
 
+static unsigned int n_outgoing(const struct peer *peer)
+{
+	return peer->stream.n_attached + peer_n_flows(peer);
+}
+
+void peer_charge_outgoing(struct peer *peer)
+{
+	uint64_t *total = &peer->user->usage.outgoing;
+	unsigned int now = n_outgoing(peer);
+
+	*total = *total - peer->outgoing_charged + now;
+	peer->outgoing_charged = now;
+}
+
 /* ---- output ---- */
 
 /* So much of its user's lies in buffers that one thing after the other has to do for each of
@@ -334,13 +349,24 @@ static void throttle(struct peer *peer)
 		peer->throttled = true;
 }
 
+/* One file after the other for each of its user's connections, too: so many are on their way. */
+static bool has_room_for_file(const struct peer *peer)
+{
+	const struct user *user = peer->user;
+	unsigned int n = n_outgoing(peer);
+
+	return !n || (n < OUTGOING_MAX &&
+		      (user->uid == 0 ||
+		       user->usage.outgoing < peer->server->limits.bodies_per_user));
+}
+
 bool peer_has_room(const struct peer *peer)
 {
 	return peer->state <= PEER_DRAINING && !peer->output_dead && !peer->hung_up &&
 	       stream_pending_memory(&peer->stream) <
 		       peer->server->limits.buffer_per_connection &&
 	       (!stream_pending_own(&peer->stream) || !is_user_crowded(peer)) &&
-	       peer->stream.n_attached + peer_n_flows(peer) < ATTACHED_MAX;
+	       has_room_for_file(peer);
 }
 
 void peer_flush_later(struct peer *peer)
@@ -436,6 +462,8 @@ static void on_flush(struct deferred *deferred)
 	if (!peer->output_dead && !peer_is_sending_file(peer))
 		flush(peer);
 	peer_ask_for_events(peer);
+	if (peer->outgoing_charged)
+		peer_charge_outgoing(peer);
 	peer_note_sent(peer, peer->stream.sent_bytes - before);
 	charge_output(peer);
 	check_drained(peer);

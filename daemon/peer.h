@@ -76,6 +76,7 @@ struct peer {
 	struct timer deadline;
 	uint64_t partial_since_ns, read_ns, sent_ns, linger_ns, accepted_ns;
 	uint64_t buffer_charged; /* bytes of its input and output, charged to the user */
+	unsigned int outgoing_charged; /* files and descriptors in its output, likewise */
 };
 
 /* An open request of a peer, embedded by the op that keeps it open. */
@@ -209,6 +210,9 @@ void peer_refuse(struct peer *peer, bool has_id, uint64_t id, const char *op,
 
 /* Is there room for deliveries? */
 bool peer_has_room(const struct peer *peer);
+
+/* A file or a descriptor was put into its output. */
+void peer_charge_outgoing(struct peer *peer);
 
 /* ---- large bodies (peer_upload.c): the peer is read on when a worker is through ---- */
 

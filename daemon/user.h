@@ -28,6 +28,7 @@ struct usage {
 	uint64_t file_bytes;	/* bodies in the spool */
 	uint64_t live;		/* descriptors that are passed on as they are */
 	uint64_t bodies;	/* on their way into blobs: each takes descriptors */
+	uint64_t outgoing;	/* files and descriptors in its connections' output */
 	uint64_t buffer_bytes;	/* unfinished input, output not yet read */
 	uint64_t live_waiting;	/* those of sends that wait, as waiting_bytes */
 	uint64_t held_bytes;	/* large bodies of messages that are in no queue yet */

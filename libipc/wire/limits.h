@@ -54,7 +54,7 @@
 	X(user_bytes, 2147483648, 4096, 1099511627776, "bytes", "the same in bytes")       \
 	X(user_file_bytes, 137438953472, 4096, 9007199254740991, "bytes", "files and larger bodies that one uid has in all queues, or is sending (a quarter of it in one foreign queue)") \
 	X(live_per_user, 64, 0, 65536, "descriptors", "live descriptors of one uid in all queues, or with those in sends that wait") \
-	X(bodies_per_user, 1024, 1, 1000000, "bodies", "files and bodies beyond piece_max that one uid is sending, for each of which ipcd has descriptors open (root: no limit)") \
+	X(bodies_per_user, 1024, 1, 1000000, "bodies", "files and bodies beyond piece_max that one uid is sending, and, by themselves, those on their way to it, for each of which ipcd has descriptors open (root: no limit)") \
 	X(inbox_messages_per_sender, 1000, 1, 1000000, "messages", "messages of one uid in one foreign inbox") \
 	X(inbox_bytes_per_sender, 67108864, 1024, 1099511627776, "bytes", "the same in bytes") \
 	X(inbox_file_bytes_per_sender, 1073741824, 1024, 9007199254740991, "bytes", "files and larger bodies of one uid in one foreign inbox") \

@@ -779,6 +779,44 @@ static void test_bodies_of_root(void **state)
 	drop_queue("jobs");
 }
 
+static void hear_bodies(struct client *c, int n)
+{
+	for (int i = 0; i < n; i++)
+		hear_file(c, 1, LARGE);
+}
+
+/* Each that is on its way to somebody who does not read is a descriptor, too: beyond the limit
+ * each connection has one, so that all of them go on. */
+static void test_outgoing_per_user(void **state)
+{
+	enum { N = 4 * BODIES };
+	const char *queue = keep_printf("@%u.q", stranger(0));
+	struct client *sender, *c[3];
+
+	skip_unless_root();
+	start_durable("--system", "--limit", "lost_delay=0", "--limit",
+		      keep_printf("bodies_per_user=%d", BODIES));
+	sender = client_connect_as(stranger(0));
+	for (int i = 0; i < N; i++) {
+		say_body(sender, pattern(LARGE), LARGE,
+			 "{'op':'send','id':1,'queue':'%s'}", queue);
+		hear_reply(sender, 1);
+	}
+	for (int i = 0; i < 3; i++) {
+		c[i] = client_connect_as(stranger(0));
+		say(c[i], "{'op':'receive','id':1,'queue':'%s','max':%d,'window':%d}",
+		    queue, N, i < 2 ? N : 1);
+		wait_for(usage_of(sender, "outgoing") == BODIES + i);
+	}
+	hear_bodies(c[2], 1);
+	wait_for(usage_of(sender, "outgoing") == BODIES + 1);
+	client_close(c[0]);
+	wait_for(usage_of(sender, "outgoing") == 1);
+	hear_bodies(c[1], N - 1);
+	wait_for(usage_of(sender, "outgoing") == 0);
+	drop_queue(queue);
+}
+
 /* `ipcd --limit` itself. */
 static void test_bad_limits(void **state)
 {
@@ -844,6 +882,7 @@ int main(void)
 		it(test_bodies_per_user),
 		it(test_bodies_per_user_in_memory),
 		it(test_bodies_of_root),
+		it(test_outgoing_per_user),
 		it(test_bad_limits),
 	};
 
