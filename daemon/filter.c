@@ -18,6 +18,7 @@ struct wanted {
 };
 
 struct filter {
+	size_t size; /* of all of it */
 	uint64_t now_ms;
 	uint64_t older_ms, newer_ms; /* UINT64_MAX: any age */
 	uint64_t uid;		     /* UINT64_MAX: any */
@@ -136,12 +137,14 @@ static int check_meta(const struct json *json, uint32_t at, struct fault *fault)
 static struct filter *filter_new(const struct json *json, uint32_t meta, char **ret_texts)
 {
 	size_t n = meta ? json_at(json, meta)->n_members : 0;
-	size_t size = sizeof(struct filter) + n * sizeof(struct wanted);
-	struct filter *f = malloc(size + (meta ? json_at(json, meta)->size : 0));
+	size_t texts_at = sizeof(struct filter) + n * sizeof(struct wanted);
+	size_t size = texts_at + (meta ? json_at(json, meta)->size : 0);
+	struct filter *f = malloc(size);
 
 	if (!f)
 		return NULL;
 	*f = (struct filter){
+		.size = size,
 		.now_ms = clock_ns(CLOCK_REALTIME) / NS_PER_MS,
 		.older_ms = UINT64_MAX,
 		.newer_ms = UINT64_MAX,
@@ -149,7 +152,7 @@ static struct filter *filter_new(const struct json *json, uint32_t meta, char **
 		.attempt_max = UINT64_MAX,
 		.priority_max = UINT64_MAX,
 	};
-	*ret_texts = (char *)f + size;
+	*ret_texts = (char *)f + texts_at;
 	return f;
 }
 
@@ -206,6 +209,11 @@ int filter_get(const struct header *h, struct filter **ret_filter, struct fault 
 	if (r <= 0)
 		return r < 0 ? FAULT : 0;
 	return filter_parse(h->json, h->at[KEY_FILTER], ret_filter, fault);
+}
+
+size_t filter_size(const struct filter *f)
+{
+	return f ? f->size : 0;
 }
 
 struct filter *filter_free(struct filter *filter)

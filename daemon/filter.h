@@ -17,6 +17,9 @@ struct filter;
 int filter_get(const struct header *header, struct filter **ret_filter,
 	       struct fault *fault) MUST_CHECK;
 struct filter *filter_free(struct filter *filter);
+
+/* In bytes; of none 0. */
+size_t filter_size(const struct filter *filter);
 DEFINE_CLEANUP(struct filter *, filter_free);
 
 /* Does it let the message through? 1, 0, or -ENOMEM. filter NULL: all. */

@@ -672,16 +672,20 @@ static int get_queues(struct call *call, bool look, struct queue_list *list)
 static int receive_start(struct call *call, struct queue_list *list,
 			 const struct receive_options *o)
 {
+	size_t cost = sizeof(struct receive) + list->n * sizeof(list->subscriptions[0]);
 	struct receive *receive = calloc(1, sizeof(*receive));
 	struct peer *peer = call->peer;
+	int r;
 
 	if (!receive)
 		return err_origin(-ENOMEM);
 	timer_init(&receive->idle, TIMER_MONOTONIC, on_idle);
 	receive->wait_ms = o->wait_ms;
-	if (request_open(&receive->request, peer, true, call->id, on_end) < 0) {
+	r = request_open_charged(&receive->request, peer, call->id, cost, on_end,
+				 call->fault);
+	if (r) {
 		free(receive);
-		return err_origin(-ENOMEM);
+		return err_trace(r);
 	}
 	receiver_init(&receive->receiver, &receiver_ops, &call->server->broker,
 		      peer->who.uid, TAKE_PTR(list->subscriptions), list->n);

@@ -230,6 +230,7 @@ static void put_usage(struct json_writer *w, const struct user *user)
 	json_put_u64(w, "dedup_ids", user->usage.dedups);
 	json_put_u64(w, "buffer_bytes", user->usage.buffer_bytes);
 	json_put_u64(w, "waiting_bytes", user->usage.waiting_bytes);
+	json_put_u64(w, "request_bytes", user->usage.request_bytes);
 	json_put_u64(w, "held_bytes", user->usage.held_bytes);
 	json_put_end(w);
 }

@@ -199,7 +199,9 @@ static int get_states(struct call *call, uint16_t *states)
 
 static int sweep_start(struct call *call, struct sweep_options *o)
 {
+	size_t cost = sizeof(struct sweep) + filter_size(o->filter);
 	struct sweep *s = calloc(1, sizeof(*s));
+	int r;
 
 	if (!s)
 		return err_origin(-ENOMEM);
@@ -208,10 +210,12 @@ static int sweep_start(struct call *call, struct sweep_options *o)
 		  call->server->broker.next_number - 1);
 	cursor_init(&s->place);
 	s->moves = o->moves;
-	if (request_open(&s->request, call->peer, true, call->id, on_end) < 0) {
+	r = request_open_charged(&s->request, call->peer, call->id, cost, on_end,
+				 call->fault);
+	if (r) {
 		scan_deinit(&s->scan);
 		free(s);
-		return err_origin(-ENOMEM);
+		return err_trace(r);
 	}
 	scan_open(&s->scan, o->from);
 	cursor_open_at_end(&s->place, o->to);

@@ -138,7 +138,9 @@ static void on_end(struct request *request, const char *why)
 int peek_start(struct call *call, const struct subscription *queues, unsigned int n,
 	       const struct peek_options *o)
 {
-	struct peek *p = calloc(1, sizeof(*p) + n * sizeof(p->names[0]));
+	size_t size = sizeof(struct peek) + n * sizeof(struct name_ref);
+	struct peek *p = calloc(1, size);
+	int r;
 
 	if (!p) {
 		filter_free(o->filter);
@@ -155,10 +157,12 @@ int peek_start(struct call *call, const struct subscription *queues, unsigned in
 		p->names[i].size = name->size;
 		memcpy(p->names[i].text, name->text, name->size + 1);
 	}
-	if (request_open(&p->request, call->peer, true, call->id, on_end) < 0) {
+	r = request_open_charged(&p->request, call->peer, call->id,
+				 size + filter_size(o->filter), on_end, call->fault);
+	if (r) {
 		scan_deinit(&p->scan);
 		free(p);
-		return err_origin(-ENOMEM);
+		return err_trace(r);
 	}
 	list_add_tail(&call->peer->peeks, &p->link);
 	peek_some(p);

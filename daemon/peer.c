@@ -13,6 +13,7 @@
 #include "listing.h"
 #include "log.h"
 #include "op_receive.h"
+#include "room.h"
 #include "store.h"
 
 enum {
@@ -835,6 +836,7 @@ int request_open(struct request *request, struct peer *peer, bool has_id, uint64
 		return err_trace(r);
 	request->peer = peer;
 	request->has_id = has_id;
+	request->cost = 0;
 	request->id = id;
 	request->end = end;
 	if (has_id)
@@ -844,8 +846,24 @@ int request_open(struct request *request, struct peer *peer, bool has_id, uint64
 	return 0;
 }
 
+int request_open_charged(struct request *request, struct peer *peer, uint64_t id,
+			 size_t cost, void (*end)(struct request *, const char *),
+			 struct fault *fault)
+{
+	int r = room_for_request(peer->user, &peer->server->limits, cost, fault);
+
+	if (r == 0)
+		r = request_open(request, peer, true, id, end);
+	if (r)
+		return err_trace(r);
+	request->cost = (uint32_t)cost;
+	peer->user->usage.request_bytes += cost;
+	return 0;
+}
+
 void request_close(struct request *request)
 {
+	request->peer->user->usage.request_bytes -= request->cost;
 	if (request->has_id)
 		map_remove(&request->peer->requests, &request->node);
 	else

@@ -86,6 +86,7 @@ struct request {
 	struct peer *peer;
 	struct store_wait *storing; /* it waits for the disk, or NULL */
 	bool has_id;
+	uint32_t cost; /* bytes, see request_open_charged() */
 	uint64_t id;
 	/* Told to end: why is "cancelled", "shutting-down", or NULL when the peer is gone and
 	 * nothing can be said. Removes and frees the request. */
@@ -159,6 +160,12 @@ struct request *peer_claim_request(const struct peer *peer, uint64_t id);
 size_t peer_n_requests(const struct peer *peer);
 int request_open(struct request *request, struct peer *peer, bool has_id, uint64_t id,
 		 void (*end)(struct request *, const char *)) MUST_CHECK;
+
+/* cost: bytes of memory that it takes while it is open, for as long as its sender likes. They
+ * are charged to the user. 0; FAULT: too much waits already; -ENOMEM. */
+int request_open_charged(struct request *request, struct peer *peer, uint64_t id,
+			 size_t cost, void (*end)(struct request *, const char *),
+			 struct fault *fault) MUST_CHECK;
 void request_close(struct request *request);
 
 /* ---- requests that wait for the disk (peer_storing.c) ---- */

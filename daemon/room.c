@@ -194,6 +194,17 @@ int room_for_body(const struct user *user, const struct limits *limits,
 			 (unsigned long long)limits->bodies_per_user);
 }
 
+int room_for_request(const struct user *user, const struct limits *limits, size_t cost,
+		     struct fault *fault)
+{
+	if (fits(user->usage.request_bytes, cost, limits->buffer_per_user))
+		return 0;
+	return fault_set(fault, FAULT_QUOTA,
+			 "the open requests of this user's connections take %llu bytes "
+			 "(buffer_per_user); cancel some, or wait for their end",
+			 (unsigned long long)limits->buffer_per_user);
+}
+
 int room_to_wait(const struct user *user, const struct limits *limits,
 		 const struct waiting_charge *charge, struct fault *fault)
 {

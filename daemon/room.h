@@ -36,6 +36,11 @@ int room_for_user_file(const struct share *share, uint64_t cost,
 int room_to_wait(const struct user *user, const struct limits *limits,
 		 const struct waiting_charge *charge, struct fault *fault) MUST_CHECK;
 
+/* For one more request that is open as long as its sender likes: by the memory that it takes. By
+ * itself, as what makes room for sends must not be refused for those that wait. */
+int room_for_request(const struct user *user, const struct limits *limits, size_t cost,
+		     struct fault *fault) MUST_CHECK;
+
 /* One more body on its way into a blob: what its bytes come by, and what they go into, are
  * descriptors. Root has no limit. */
 int room_for_body(const struct user *user, const struct limits *limits,

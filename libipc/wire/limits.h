@@ -45,7 +45,7 @@
 	X(requests_per_connection, 4096, 1, 65536, "requests", "open requests of one connection") \
 	X(file_max, 1099511627776, 1024, 9007199254740991, "bytes", "a file, or the body of one `send`") \
 	X(buffer_per_connection, 4194304, 65536, 1073741824, "bytes", "what waits to be read by one connection, before it is not read from") \
-	X(buffer_per_user, 268435456, 65536, 68719476736, "bytes", "unfinished input of all connections of one uid, and what waits to be read by them; and, by itself, what its sends wait with") \
+	X(buffer_per_user, 268435456, 65536, 68719476736, "bytes", "unfinished input of all connections of one uid, and what waits to be read by them; and, by themselves, what its sends wait with and what its other open requests take") \
 	X(names_per_user, 100000, 1, 10000000, "names", "names that one uid has made")     \
 	X(queue_messages, 1000000, 1, 1000000000, "messages", "messages in one queue")     \
 	X(queue_bytes, 1073741824, 1024, 1099511627776, "bytes", "of memory in one queue: headers, and bodies up to piece_max") \

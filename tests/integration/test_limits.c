@@ -649,6 +649,70 @@ static void test_holes_in_memory(void **state)
 	drop_queue("jobs");
 }
 
+/* ---- open requests ---- */
+
+/* A receive of many queues, which waits for messages that do not come. */
+static char *long_receive(int id)
+{
+	char *queues = keep_printf("'q0'");
+
+	for (int i = 1; i < LIMIT_QUEUES_MAX; i++)
+		queues = keep_printf("%s,'q%d'", queues, i);
+	return with_quotes(keep_printf(
+		"{'op':'receive','id':%d,'queues':[%s],'wait_ms':-1}", id, queues));
+}
+
+/* How many this connection can open. */
+static int open_receives(struct client *c, uint64_t max)
+{
+	for (int i = 1;; i++) {
+		struct frame *f;
+
+		say(c, "%s", long_receive(i));
+		say(c, "{'op':'ping','id':1000}");
+		f = hear(c);
+		if (!json_has(f->header, "error"))
+			continue;
+		assert_string_equal(json_string(f->header, "error"), "quota");
+		check_message(f, "buffer_per_user", max);
+		hear_reply(c, 1000);
+		return i - 1;
+	}
+}
+
+/* What open requests take is charged to the user, in all connections, and by itself: a receive
+ * that makes room is not refused for the sends that wait for it. */
+static void test_open_requests_per_user(void **state)
+{
+	enum { MAX = 65536 };
+	struct client *c[2], *sender;
+	int n;
+
+	start("--limit", keep_printf("buffer_per_user=%d", MAX), "--limit",
+	      "queue_messages=1");
+	sender = client_connect();
+	for (int i = 0; i < 2; i++)
+		c[i] = client_connect();
+	n = open_receives(c[0], MAX);
+	assert_in_range(n, MAX / LIMIT_QUEUES_MAX / 128, MAX / LIMIT_QUEUES_MAX / 32);
+	assert_int_equal(open_receives(c[1], MAX), 0);
+	say(c[0], "{'op':'cancel','id':1001,'request':1}");
+	hear_end(c[0], 1, "cancelled");
+	hear_reply(c[0], 1001);
+	assert_int_equal(open_receives(c[1], MAX), 1);
+	client_close(c[0]);
+	client_close(c[1]);
+	wait_for(usage_of(sender, "request_bytes") == 0);
+	/* sends that wait do not count here */
+	send_text(sender, "jobs", "x");
+	for (int i = 1; i <= 3; i++)
+		say_body(sender, repeated('b', MAX / 4), MAX / 4,
+			 "{'op':'send','id':%d,'queue':'jobs','wait_ms':-1}", i);
+	c[0] = client_connect();
+	wait_for(usage_of(c[0], "waiting_bytes") > MAX / 2);
+	assert_int_equal(open_receives(c[0], MAX), n);
+}
+
 /* ---- bodies under way ---- */
 
 enum { BODIES = 3 };
@@ -863,6 +927,7 @@ int main(void)
 		it(test_messages_max),
 		it(test_window_max),
 		it(test_requests_per_connection),
+		it(test_open_requests_per_user),
 		it(test_connections),
 		it(test_connections_per_user),
 		it(test_queue_messages),
