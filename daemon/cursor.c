@@ -12,10 +12,20 @@ void cursor_open(struct cursor *cursor, struct queue *queue)
 	list_add_tail(&queue->cursors, &cursor->link);
 }
 
+/* No message that leaves has to look for it. */
 void cursor_open_at_end(struct cursor *cursor, struct queue *queue)
 {
-	cursor_open(cursor, queue);
+	cursor_close(cursor);
+	cursor->queue = queue;
 	cursor->at = &queue->all;
+	list_add_tail(&queue->cursors_at_end, &cursor->link);
+}
+
+void cursor_set(struct cursor *cursor, struct message *message)
+{
+	list_remove(&cursor->link);
+	list_add_tail(&cursor->queue->cursors, &cursor->link);
+	cursor->at = &message->in_queue;
 }
 
 void cursor_close(struct cursor *cursor)
@@ -62,5 +72,7 @@ void cursors_unlist(struct queue *queue, struct message *message)
 void cursors_close_all(struct queue *queue)
 {
 	LIST_FOREACH_SAFE(link, &queue->cursors)
+		cursor_close(LIST_ENTRY(link, struct cursor, link));
+	LIST_FOREACH_SAFE(link, &queue->cursors_at_end)
 		cursor_close(LIST_ENTRY(link, struct cursor, link));
 }

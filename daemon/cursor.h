@@ -14,7 +14,7 @@ struct message;
 struct queue;
 
 struct cursor {
-	struct list link;    /* queue->cursors */
+	struct list link;    /* queue->cursors, or queue->cursors_at_end */
 	struct queue *queue; /* NULL: closed, or the queue is gone */
 	struct list *at; /* message->in_queue of the next one, or &queue->all: the end */
 };
@@ -28,6 +28,9 @@ static inline void cursor_init(struct cursor *cursor)
 /* At the first message, or behind the last. */
 void cursor_open(struct cursor *cursor, struct queue *queue);
 void cursor_open_at_end(struct cursor *cursor, struct queue *queue);
+
+/* It is open: to this message. */
+void cursor_set(struct cursor *cursor, struct message *message);
 void cursor_close(struct cursor *cursor);
 
 /* The message it stands at, and goes on to the next; NULL at the end. */

@@ -76,6 +76,16 @@ void source_group_init(struct source_group *group)
 	list_init(&group->link);
 }
 
+void source_init(struct source *source, struct loop *loop, struct source_group *group,
+		 void (*turn)(struct source *, uint32_t))
+{
+	*source = (struct source){ .loop = loop,
+				   .group = group ? group : &loop->own_group,
+				   .fd = -1,
+				   .turn = turn };
+	list_init(&source->link);
+}
+
 int source_add(struct source *source, struct loop *loop, struct source_group *group,
 	       int fd, uint32_t events, void (*turn)(struct source *, uint32_t))
 {
@@ -83,11 +93,8 @@ int source_add(struct source *source, struct loop *loop, struct source_group *gr
 
 	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
 		return err_origin(-errno);
-	*source = (struct source){ .loop = loop,
-				   .group = group ? group : &loop->own_group,
-				   .fd = fd,
-				   .turn = turn };
-	list_init(&source->link);
+	source_init(source, loop, group, turn);
+	source->fd = fd;
 	return 0;
 }
 
@@ -111,7 +118,8 @@ void source_remove(struct source *source)
 {
 	if (!source->loop)
 		return;
-	epoll_ctl(source->loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+	if (source->fd >= 0)
+		epoll_ctl(source->loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
 	source_unready(source);
 	source->loop = NULL;
 }

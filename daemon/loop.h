@@ -33,7 +33,7 @@ struct source {
 	struct source_group *group;
 	struct list link; /* in group->ready */
 	uint32_t pending; /* events since the last turn */
-	int fd;
+	int fd;		  /* or -1 */
 	void (*turn)(struct source *source, uint32_t events);
 };
 
@@ -84,6 +84,10 @@ void source_group_init(struct source_group *group);
 int source_add(struct source *source, struct loop *loop, struct source_group *group,
 	       int fd, uint32_t events,
 	       void (*turn)(struct source *, uint32_t)) MUST_CHECK;
+
+/* Without a descriptor: it has turns by source_again() only. */
+void source_init(struct source *source, struct loop *loop, struct source_group *group,
+		 void (*turn)(struct source *, uint32_t));
 void source_remove(struct source *source);
 
 /* Other events from now on. What is there already comes anew, edge-triggered or not. */

@@ -13,7 +13,7 @@
 /* Messages of a queue in some states. */
 struct sweep {
 	struct request request;
-	struct timer again;
+	struct user_turn turn;
 	struct scan scan;
 	struct cursor place; /* of a move: in the queue it goes to */
 	bool moves;
@@ -29,7 +29,7 @@ enum { SWEEPABLE = 1 << MESSAGE_READY | 1 << MESSAGE_DELAYED | 1 << MESSAGE_DEAD
 static void sweep_free(struct sweep *s)
 {
 	request_end_storing(&s->request);
-	timer_cancel(&s->request.peer->server->loop, &s->again);
+	list_remove(&s->turn.link);
 	request_close(&s->request);
 	scan_deinit(&s->scan);
 	cursor_close(&s->place);
@@ -127,21 +127,19 @@ static int sweep_turn(struct sweep *s, struct fault *fault)
 
 static void sweep_some(struct sweep *s)
 {
-	struct server *server = s->request.peer->server;
-	struct fault *fault = &server->fault;
+	struct peer *peer = s->request.peer;
+	struct fault *fault = &peer->server->fault;
 	int r = sweep_turn(s, fault);
 
-	if (r == SCAN_PAUSE && scan_set_timer(&server->loop, &s->again) < 0) {
-		fault_set(fault, FAULT_INTERNAL, "no memory");
-		r = -1;
-	}
-	if (r != SCAN_PAUSE)
+	if (r == SCAN_PAUSE)
+		user_go_on(peer->user, &s->turn);
+	else
 		sweep_finish(s, r < 0 ? fault : NULL);
 }
 
-static void on_again(struct timer *timer)
+static void on_turn(struct user_turn *turn)
 {
-	sweep_some(CONTAINER_OF(timer, struct sweep, again));
+	sweep_some(CONTAINER_OF(turn, struct sweep, turn));
 }
 
 static void on_end(struct request *request, const char *why)
@@ -205,7 +203,7 @@ static int sweep_start(struct call *call, struct sweep_options *o)
 
 	if (!s)
 		return err_origin(-ENOMEM);
-	timer_init(&s->again, TIMER_MONOTONIC, on_again);
+	user_turn_init(&s->turn, on_turn);
 	scan_init(&s->scan, o->states, TAKE_PTR(o->filter),
 		  call->server->broker.next_number - 1);
 	cursor_init(&s->place);
@@ -219,7 +217,10 @@ static int sweep_start(struct call *call, struct sweep_options *o)
 	}
 	scan_open(&s->scan, o->from);
 	cursor_open_at_end(&s->place, o->to);
-	sweep_some(s);
+	if (user_has_line(call->peer->user))
+		user_line_up(call->peer->user, &s->turn);
+	else
+		sweep_some(s);
 	return 0;
 }
 

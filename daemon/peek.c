@@ -16,7 +16,7 @@ enum {
 struct peek {
 	struct request request;
 	struct list link; /* peer->peeks */
-	struct timer again;
+	struct user_turn turn;
 	struct scan scan;
 	uint64_t left;		 /* until max */
 	bool more;		 /* there is, beyond max */
@@ -27,17 +27,35 @@ struct peek {
 
 static void peek_free(struct peek *p)
 {
-	timer_cancel(&p->request.peer->server->loop, &p->again);
+	list_remove(&p->turn.link);
 	scan_deinit(&p->scan);
 	list_remove(&p->link);
 	request_close(&p->request);
 	free(p);
 }
 
+static struct peek *first_of(struct peer *peer)
+{
+	return LIST_FIRST(&peer->peeks, struct peek, link);
+}
+
+/* A connection's peeks come one after the other: so many of them that are not read do not
+ * stand in a queue that others use, where each message that leaves looks for who stands at it. */
+static void begin_next(struct peer *peer)
+{
+	struct peek *p = first_of(peer);
+
+	if (p && !list_is_linked(&p->turn.link))
+		user_line_up(peer->user, &p->turn);
+}
+
 static void peek_end(struct peek *p, const char *why)
 {
-	op_receive_write_end(p->request.peer, p->request.id, why);
+	struct peer *peer = p->request.peer;
+
+	op_receive_write_end(peer, p->request.id, why);
 	peek_free(p);
+	begin_next(peer);
 }
 
 /* SCAN_END; SCAN_PAUSE, also when the output is full; or why the peer is to be ended. */
@@ -96,12 +114,13 @@ static bool may_still_read(struct peek *p)
 	peer_abort_flows(peer, &id, fault->text);
 	peer_refuse(peer, true, id, "receive", fault);
 	peek_free(p);
+	begin_next(peer);
 	return false;
 }
 
 static void peek_some(struct peek *p)
 {
-	struct loop *loop = &p->request.peer->server->loop;
+	struct peer *peer = p->request.peer;
 	int r = SCAN_END;
 
 	scan_begin_turn(&p->scan);
@@ -112,17 +131,17 @@ static void peek_some(struct peek *p)
 		if (r == SCAN_END)
 			scan_close(&p->scan);
 	}
-	if (r == SCAN_PAUSE && !p->starved)
-		r = scan_set_timer(loop, &p->again) < 0 ? -ENOMEM : SCAN_PAUSE;
 	if (r < 0)
-		peer_fail(p->request.peer, r);
+		peer_fail(peer, r);
+	else if (r == SCAN_PAUSE && !p->starved)
+		user_go_on(peer->user, &p->turn);
 	else if (r == SCAN_END)
 		peek_end(p, p->more ? "max" : "peeked");
 }
 
-static void on_again(struct timer *timer)
+static void on_turn(struct user_turn *turn)
 {
-	peek_some(CONTAINER_OF(timer, struct peek, again));
+	peek_some(CONTAINER_OF(turn, struct peek, turn));
 }
 
 static void on_end(struct request *request, const char *why)
@@ -140,13 +159,14 @@ int peek_start(struct call *call, const struct subscription *queues, unsigned in
 {
 	size_t size = sizeof(struct peek) + n * sizeof(struct name_ref);
 	struct peek *p = calloc(1, size);
+	struct peer *peer = call->peer;
 	int r;
 
 	if (!p) {
 		filter_free(o->filter);
 		return err_origin(-ENOMEM);
 	}
-	timer_init(&p->again, TIMER_MONOTONIC, on_again);
+	user_turn_init(&p->turn, on_turn);
 	scan_init(&p->scan, o->dead ? 1 << MESSAGE_DEAD : PEEKABLE, o->filter,
 		  call->server->broker.next_number - 1);
 	p->left = o->max;
@@ -157,26 +177,29 @@ int peek_start(struct call *call, const struct subscription *queues, unsigned in
 		p->names[i].size = name->size;
 		memcpy(p->names[i].text, name->text, name->size + 1);
 	}
-	r = request_open_charged(&p->request, call->peer, call->id,
+	r = request_open_charged(&p->request, peer, call->id,
 				 size + filter_size(o->filter), on_end, call->fault);
 	if (r) {
 		scan_deinit(&p->scan);
 		free(p);
 		return err_trace(r);
 	}
-	list_add_tail(&call->peer->peeks, &p->link);
-	peek_some(p);
+	list_add_tail(&peer->peeks, &p->link);
+	if (first_of(peer) == p) {
+		if (user_has_line(peer->user))
+			user_line_up(peer->user, &p->turn);
+		else
+			peek_some(p);
+	}
 	return 0;
 }
 
 void peek_resume(struct peer *peer)
 {
-	LIST_FOREACH_SAFE(link, &peer->peeks) {
-		struct peek *p = LIST_ENTRY(link, struct peek, link);
+	struct peek *p = first_of(peer);
 
-		if (!peer_has_room(peer))
-			return;
-		if (p->starved)
-			peek_some(p);
+	if (p && p->starved && peer_has_room(peer)) {
+		p->starved = false;
+		begin_next(peer);
 	}
 }

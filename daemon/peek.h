@@ -18,11 +18,11 @@ struct peek_options {
 	struct filter *filter;
 };
 
-/* Takes the filter, also if it fails. 0, or -ENOMEM. */
+/* Takes the filter, also if it fails. 0; FAULT: too much is open already; -ENOMEM. */
 int peek_start(struct call *call, const struct subscription *queues, unsigned int n,
 	       const struct peek_options *o) MUST_CHECK;
 
-/* The peer has read: those of its peeks that waited for room go on. */
+/* The peer has read: the one of its peeks that waited for room goes on. */
 void peek_resume(struct peer *peer);
 
 #endif

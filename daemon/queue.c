@@ -34,6 +34,7 @@ static void queue_init(struct queue *queue, struct broker *broker)
 	heap_init(&queue->returned);
 	list_init(&queue->all);
 	list_init(&queue->cursors);
+	list_init(&queue->cursors_at_end);
 	map_init(&queue->shares);
 	list_init(&queue->subscriptions);
 	list_init(&queue->hungry);
@@ -284,7 +285,7 @@ static void insert_by_number(struct queue *q, struct message *m, struct cursor *
 	while (at->next != &q->all && number_at(at->next) < m->number)
 		at = at->next;
 	list_add_tail(at->next, &m->in_queue); /* that is behind at */
-	place->at = &m->in_queue;
+	cursor_set(place, m);
 }
 
 /* Each dead message is passed once: what is revived before it is gone back to. */

@@ -47,6 +47,7 @@ struct queue {
 	struct list
 		*oldest; /* in `all`, where queue_oldest() goes on; NULL: at its first */
 	struct list cursors; /* those that stand in `all` */
+	struct list cursors_at_end;
 	uint64_t n_in_state[MESSAGE_N_STATES];
 	uint64_t messages, bytes, file_bytes;
 	struct map shares;

@@ -38,12 +38,6 @@ void scan_begin_turn(struct scan *scan)
 	scan->left = SCAN_AT_ONCE;
 }
 
-int scan_set_timer(struct loop *loop, struct timer *again)
-{
-	/* what is due now would still be run in this pass */
-	return err_trace(timer_set(loop, again, loop->now_ns + 1));
-}
-
 int scan_next(struct scan *scan, struct message **ret_message)
 {
 	while (scan->left) {

@@ -10,7 +10,6 @@
 
 #include "cursor.h"
 #include "filter.h"
-#include "loop.h"
 
 enum {
 	SCAN_END = 0,	/* seen all, or the queue is gone */
@@ -40,10 +39,8 @@ static inline bool scan_is_open(const struct scan *scan)
 	return scan->cursor.queue != NULL;
 }
 
-/* Another turn. After a pause it is to come with the next pass of the loop, when others had
- * theirs: by this timer. 0 or -ENOMEM. */
+/* Another turn. After a pause it comes by the user's line, see user_go_on(). */
 void scan_begin_turn(struct scan *scan);
-int scan_set_timer(struct loop *loop, struct timer *again) MUST_CHECK;
 
 /* What is found may be removed. An enum above, or -ENOMEM. */
 int scan_next(struct scan *scan, struct message **ret_message) MUST_CHECK;

@@ -108,6 +108,38 @@ static struct user *find_user(const struct users *users, uid_t uid)
 	return node ? CONTAINER_OF(node, struct user, by_uid) : NULL;
 }
 
+static void on_line(struct source *source, uint32_t events)
+{
+	struct user *user = CONTAINER_OF(source, struct user, line_source);
+	struct user_turn *turn = LIST_FIRST(&user->line, struct user_turn, link);
+
+	(void)events;
+	if (!turn)
+		return;
+	list_remove(&turn->link);
+	if (user_has_line(user))
+		loop_defer(user->users->loop, &user->line_on);
+	turn->run(turn);
+}
+
+/* Not sooner: a part takes longer than a turn of others, who are asked for once between two. */
+static void on_line_on(struct deferred *deferred)
+{
+	source_again(&CONTAINER_OF(deferred, struct user, line_on)->line_source);
+}
+
+void user_line_up(struct user *user, struct user_turn *turn)
+{
+	list_add_tail(&user->line, &turn->link);
+	loop_defer(user->users->loop, &user->line_on);
+}
+
+void user_go_on(struct user *user, struct user_turn *turn)
+{
+	list_add_head(&user->line, &turn->link);
+	loop_defer(user->users->loop, &user->line_on);
+}
+
 int user_get(struct users *users, uid_t uid, struct user **ret_user)
 {
 	struct user *user = find_user(users, uid);
@@ -135,6 +167,9 @@ int user_get(struct users *users, uid_t uid, struct user **ret_user)
 	list_init(&user->name_waiters);
 	list_init(&user->waiting);
 	source_group_init(&user->turns);
+	source_init(&user->line_source, users->loop, &user->turns, on_line);
+	list_init(&user->line);
+	deferred_init(&user->line_on, on_line_on);
 	map_add(&users->by_uid, &user->by_uid, map_u64(uid));
 	*ret_user = user;
 	return 0;
@@ -144,6 +179,8 @@ struct user *user_unref(struct user *user)
 {
 	if (user && --user->refs == 0) {
 		map_remove(&user->users->by_uid, &user->by_uid);
+		source_remove(&user->line_source);
+		deferred_cancel(&user->line_on);
 		free(user->name);
 		free(user);
 	}

@@ -52,6 +52,9 @@ struct user {
 	char *name; /* one line of UTF-8; decimal uid until known, or if it is none */
 	struct list name_waiters; /* struct user_waiter */
 	struct source_group turns;
+	struct source line_source; /* among them, once a pass: of the line */
+	struct deferred line_on;   /* to the next pass */
+	struct list line;	   /* struct user_turn */
 	struct usage usage;
 	struct list
 		waiting; /* struct share, of all queues that it waits for, see queue.h */
@@ -63,6 +66,29 @@ void user_uncharge_waiting(struct user *user, struct waiting_charge *charge);
 
 /* Asks the name service here and now, which may block: at start. */
 void user_resolve(struct user *user);
+
+/* Long work of a user that is done in parts, one piece of work after the other. A part is done
+ * in each pass of the loop, as a turn among those of the user's connections. */
+struct user_turn {
+	struct list link; /* user->line */
+	void (*run)(struct user_turn *turn);
+};
+
+static inline void user_turn_init(struct user_turn *turn, void (*run)(struct user_turn *))
+{
+	*turn = (struct user_turn){ .run = run };
+	list_init(&turn->link);
+}
+
+/* Runs once, when its turn has come; to no longer wait, list_remove(&turn->link). */
+void user_line_up(struct user *user, struct user_turn *turn);
+
+/* The next part of what has just had a turn, before what is behind it. */
+void user_go_on(struct user *user, struct user_turn *turn);
+static inline bool user_has_line(const struct user *user)
+{
+	return !list_is_empty(&user->line);
+}
 
 /* Told when a user's name is known, or a lookup has ended. */
 struct user_waiter {

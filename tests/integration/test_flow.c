@@ -513,6 +513,39 @@ static void test_peek_waits_for_its_reader(void **state)
 	hear_end(reader, 1, "peeked");
 }
 
+/* One that is not read does not begin the next; one that is cancelled while it waits for its
+ * turn ends at once. */
+static void test_peeks_one_after_the_other(void **state)
+{
+	enum { MESSAGES = 30, BODY = 10000 };
+	struct client *sender, *reader;
+	char *body = keep(calloc(1, BODY + 1));
+
+	memset(body, 'b', BODY);
+	start("--limit", "buffer_per_connection=65536");
+	sender = client_connect();
+	reader = client_connect();
+	for (int i = 0; i < MESSAGES; i++)
+		send_text(sender, "jobs", body);
+	for (int i = 1; i <= 4; i++)
+		say(reader, "{'op':'receive','id':%d,'queue':'jobs','peek':true,'max':0}",
+		    i);
+	say(reader, "{'op':'cancel','id':5,'request':2}");
+	wait_for(most_output(sender) > BODY);
+	send_text(sender, "jobs", "too late to be shown");
+	for (int i = 0, id = 1; id <= 4;) {
+		struct frame *f = hear(reader);
+		int64_t re = json_int(f->header, "re");
+
+		if (re == 2 || re == 5) /* the end of the second, and of the cancel */
+			continue;
+		assert_int_equal(re, id);
+		assert_true(json_has(f->header, "end") == (i == MESSAGES));
+		i = i == MESSAGES ? 0 : i + 1;
+		id += i == 0 ? id == 1 ? 2 : 1 : 0;
+	}
+}
+
 static void test_peek_of_a_deleted_queue(void **state)
 {
 	struct client *sender, *reader;
@@ -613,6 +646,7 @@ int main(void)
 		it(test_a_slow_reader),
 		it(test_a_sender_that_never_reads_replies),
 		it(test_peek_waits_for_its_reader),
+		it(test_peeks_one_after_the_other),
 		it(test_peek_of_a_deleted_queue),
 		it(test_waiting_sends_are_charged),
 		it(test_memory_goes_back),

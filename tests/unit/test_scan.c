@@ -52,30 +52,6 @@ static void test_turns_end(void **state)
 	scan_deinit(&scan);
 }
 
-static int n_due;
-
-static void on_due(struct timer *timer)
-{
-	n_due++;
-	assert_int_equal(scan_set_timer(&w.loop, timer), 0);
-}
-
-static void test_a_turn_each_pass(void **state)
-{
-	struct timer timer;
-
-	(void)state;
-	timer_init(&timer, TIMER_MONOTONIC, on_due);
-	assert_int_equal(scan_set_timer(&w.loop, &timer), 0);
-	for (n_due = 0; n_due < 5;) {
-		int before = n_due;
-
-		assert_int_equal(loop_pass(&w.loop), 0);
-		assert_in_range(n_due, before, before + 1);
-	}
-	timer_cancel(&w.loop, &timer);
-}
-
 /* ---- what is seen ---- */
 
 static void test_a_state_not_named_is_not_seen(void **state)
@@ -249,7 +225,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_turns_end),
-		TEST(test_a_turn_each_pass),
 		TEST(test_a_state_not_named_is_not_seen),
 		TEST(test_what_comes_and_goes),
 		TEST(test_the_oldest_alive),

@@ -223,6 +223,63 @@ static void test_a_lookup_does_not_wait_for_anothers(void **state)
 	assert_int_equal(look_up(&other, 3, "ann"), USER_FOUND);
 }
 
+/* ---- in turn ---- */
+
+struct work {
+	struct user_turn turn;
+	struct user *user;
+	char name;
+	int left; /* parts */
+};
+
+static char done[16];
+
+static void on_turn(struct user_turn *turn)
+{
+	struct work *work = CONTAINER_OF(turn, struct work, turn);
+
+	done[strlen(done)] = work->name;
+	if (--work->left)
+		user_go_on(work->user, turn);
+}
+
+static void line_up(struct work *work, struct user *user, char name, int left)
+{
+	*work = (struct work){ .user = user, .name = name, .left = left };
+	user_turn_init(&work->turn, on_turn);
+	user_line_up(user, &work->turn);
+}
+
+/* Of one user one after the other, and of two by turns. */
+static void test_work_in_line(void **state)
+{
+	struct user *ann, *bob;
+	struct work a, b, c, d;
+
+	(void)state;
+	assert_int_equal(user_get(&users, 1, &ann), 0);
+	assert_int_equal(user_get(&users, 2, &bob), 0);
+	memset(done, 0, sizeof(done));
+	line_up(&a, ann, 'a', 3);
+	line_up(&b, ann, 'b', 1);
+	line_up(&c, ann, 'c', 2);
+	line_up(&d, bob, 'd', 2);
+	list_remove(&b.turn.link); /* given up */
+	assert_true(user_has_line(ann));
+	for (size_t n = 0; n < 7; n = strlen(done)) {
+		turn();
+		assert_in_range(strlen(done), n, n + 2); /* one part of each in a pass */
+	}
+	assert_string_equal(done, "adadacc");
+	assert_false(user_has_line(ann));
+	line_up(&a, ann, 'a', 1);
+	list_remove(&a.turn.link);
+	user_unref(ann);
+	user_unref(bob);
+	turn();
+	assert_int_equal(strlen(done), 7);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -233,6 +290,7 @@ int main(void)
 		TEST(test_a_long_name_is_shown_by_uid),
 		TEST(test_a_refusal_tells_where_one_may),
 		TEST(test_a_lookup_does_not_wait_for_anothers),
+		TEST(test_work_in_line),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
