@@ -4,28 +4,27 @@
 
 #include "queue.h"
 
+/* No message that leaves has to look for those at the end. */
+void cursor_set(struct cursor *cursor, struct list *at)
+{
+	struct queue *queue = cursor->queue;
+
+	list_remove(&cursor->link);
+	list_add_tail(at == &queue->all ? &queue->cursors_at_end : &queue->cursors,
+		      &cursor->link);
+	cursor->at = at;
+}
+
 void cursor_open(struct cursor *cursor, struct queue *queue)
 {
-	cursor_close(cursor);
 	cursor->queue = queue;
-	cursor->at = queue->all.next;
-	list_add_tail(&queue->cursors, &cursor->link);
+	cursor_set(cursor, queue->all.next);
 }
 
-/* No message that leaves has to look for it. */
 void cursor_open_at_end(struct cursor *cursor, struct queue *queue)
 {
-	cursor_close(cursor);
 	cursor->queue = queue;
-	cursor->at = &queue->all;
-	list_add_tail(&queue->cursors_at_end, &cursor->link);
-}
-
-void cursor_set(struct cursor *cursor, struct message *message)
-{
-	list_remove(&cursor->link);
-	list_add_tail(&cursor->queue->cursors, &cursor->link);
-	cursor->at = &message->in_queue;
+	cursor_set(cursor, &queue->all);
 }
 
 void cursor_close(struct cursor *cursor)

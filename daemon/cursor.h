@@ -29,8 +29,8 @@ static inline void cursor_init(struct cursor *cursor)
 void cursor_open(struct cursor *cursor, struct queue *queue);
 void cursor_open_at_end(struct cursor *cursor, struct queue *queue);
 
-/* It is open: to this message. */
-void cursor_set(struct cursor *cursor, struct message *message);
+/* It is open: to message->in_queue, or &queue->all. */
+void cursor_set(struct cursor *cursor, struct list *at);
 void cursor_close(struct cursor *cursor);
 
 /* The message it stands at, and goes on to the next; NULL at the end. */

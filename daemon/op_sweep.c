@@ -78,6 +78,18 @@ static void sweep_finish(struct sweep *s, const struct fault *fault)
 	request_begin_storing(&s->request, &s->stored, false);
 }
 
+/* A place far away in a long queue takes more than a turn. */
+static bool can_move_now(struct sweep *s, struct message *m)
+{
+	struct queue *to = s->place.queue;
+
+	if (!s->moves || to == s->scan.cursor.queue ||
+	    queue_seek(to, &s->place, m->number, &s->scan.left))
+		return true;
+	scan_put_back(&s->scan, m);
+	return false;
+}
+
 static int sweep_one(struct sweep *s, struct message *m, struct fault *fault)
 {
 	int r = 0;
@@ -118,8 +130,11 @@ static int sweep_turn(struct sweep *s, struct fault *fault)
 	if (check_rights(s, fault))
 		return -1;
 	scan_begin_turn(&s->scan);
-	while ((r = scan_next(&s->scan, &m)) == SCAN_FOUND && !failed)
+	while (!failed && (r = scan_next(&s->scan, &m)) == SCAN_FOUND) {
+		if (!can_move_now(s, m))
+			return SCAN_PAUSE;
 		failed = sweep_one(s, m, fault);
+	}
 	if (r < 0 || failed < 0)
 		fault_set(fault, FAULT_INTERNAL, "no memory");
 	return failed ? -1 : r;

@@ -2,6 +2,7 @@
 
 #include "queue.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -276,16 +277,22 @@ static uint64_t number_at(struct list *link)
 }
 
 /* `all` is in the order of the numbers, also where a message comes from another queue. */
-static void insert_by_number(struct queue *q, struct message *m, struct cursor *place)
+bool queue_seek(struct queue *q, struct cursor *place, uint64_t number,
+		unsigned int *left)
 {
-	struct list *at = place->at == &q->all ? q->all.prev : place->at;
+	struct list *at = place->at;
 
-	while (at != &q->all && number_at(at) > m->number)
+	while (*left && at->prev != &q->all && number_at(at->prev) > number) {
 		at = at->prev;
-	while (at->next != &q->all && number_at(at->next) < m->number)
+		(*left)--;
+	}
+	while (*left && at != &q->all && number_at(at) < number) {
 		at = at->next;
-	list_add_tail(at->next, &m->in_queue); /* that is behind at */
-	cursor_set(place, m);
+		(*left)--;
+	}
+	if (at != place->at)
+		cursor_set(place, at);
+	return *left;
 }
 
 /* Each dead message is passed once: what is revived before it is gone back to. */
@@ -317,6 +324,7 @@ int queue_move(struct message *m, struct queue *to, struct cursor *place,
 	       struct fault *fault)
 {
 	uint64_t cost = message_cost(m);
+	unsigned int unlimited = UINT_MAX;
 	struct share *share;
 	int r;
 
@@ -344,7 +352,8 @@ int queue_move(struct message *m, struct queue *to, struct cursor *place,
 	cursors_unlist(m->share->queue, m);
 	share_uncharge(m);
 	share_charge(share, m);
-	insert_by_number(to, m, place);
+	queue_seek(to, place, m->number, &unlimited);
+	list_add_tail(place->at, &m->in_queue); /* before it */
 	if (!queue_is_durable(to))
 		journal_drop(m);
 	message_revive(m);

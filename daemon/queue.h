@@ -116,8 +116,13 @@ bool queue_is_durable(const struct queue *q);
 /* Ends everything that is there, tells who receives or waits. Returns NULL. */
 struct queue *queue_delete(struct queue *queue);
 
+/* Takes place, a cursor in the queue, to where a message of this number belongs, by at most
+ * *left steps, which it counts down. True: it is there, and not all steps were needed. */
+bool queue_seek(struct queue *queue, struct cursor *place, uint64_t number,
+		unsigned int *left);
+
 /* Takes a message that is not leased into another queue (or the same), ready and with no
- * attempts counted. place is a cursor in that queue: it remembers where, for the next one.
+ * attempts counted. place is as for queue_seek(), which may have brought it there before.
  * 0; FAULT: no room there; -ENOMEM. */
 int queue_move(struct message *message, struct queue *to, struct cursor *place,
 	       struct fault *fault) MUST_CHECK;

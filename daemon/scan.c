@@ -38,6 +38,11 @@ void scan_begin_turn(struct scan *scan)
 	scan->left = SCAN_AT_ONCE;
 }
 
+void scan_put_back(struct scan *scan, struct message *message)
+{
+	cursor_set(&scan->cursor, &message->in_queue);
+}
+
 int scan_next(struct scan *scan, struct message **ret_message)
 {
 	while (scan->left) {

@@ -42,6 +42,9 @@ static inline bool scan_is_open(const struct scan *scan)
 /* Another turn. After a pause it comes by the user's line, see user_go_on(). */
 void scan_begin_turn(struct scan *scan);
 
+/* What was found last is to be found again, if it is still there, in the next turn. */
+void scan_put_back(struct scan *scan, struct message *message);
+
 /* What is found may be removed. An enum above, or -ENOMEM. */
 int scan_next(struct scan *scan, struct message **ret_message) MUST_CHECK;
 

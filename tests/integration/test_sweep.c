@@ -52,6 +52,25 @@ static void test_others_go_on_during_a_sweep(void **state)
 	assert_int_equal(json_int(f->header, "purged"), MANY);
 }
 
+/* Messages go to where their numbers belong, which here is more than one turn away. */
+static void test_a_move_that_goes_far(void **state)
+{
+	enum { OLD = 3, BETWEEN = 20000 };
+	struct client *c;
+
+	start();
+	c = client_connect();
+	send_many(c, "r", OLD);
+	send_many(c, "q", BETWEEN);
+	send_many(c, "r", 1);
+	say(c, "{'op':'move','id':1,'name':'r','to':'q','state':'ready'}");
+	assert_int_equal(json_int(hear_reply(c, 1)->header, "moved"), OLD + 1);
+	say(c, "{'op':'receive','id':1,'queue':'q','peek':true,'max':0}");
+	for (int i = 1; i <= OLD + BETWEEN + 1; i++)
+		assert_int_equal(json_int(hear_reply(c, 1)->header, "message"), i);
+	hear_end(c, 1, "peeked");
+}
+
 /* The queue is emptied and filled under the eyes of who peeks. */
 static void test_peek_while_in_use(void **state)
 {
@@ -155,6 +174,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		it(test_others_go_on_during_a_sweep),
+		it(test_a_move_that_goes_far),
 		it(test_peek_while_in_use),
 		it(test_a_peeker_who_does_not_read),
 		it(test_a_peeker_who_loses_the_right),

@@ -52,6 +52,33 @@ static void test_turns_end(void **state)
 	scan_deinit(&scan);
 }
 
+/* A place is sought by so many steps, and kept where the last one led. */
+static void test_a_place_is_sought_in_parts(void **state)
+{
+	struct message *first = send_one(NULL);
+	unsigned int left, parts = 0;
+	struct cursor place;
+
+	(void)state;
+	for (int i = 0; i < 99; i++)
+		send_one(NULL);
+	cursor_init(&place);
+	cursor_open_at_end(&place, w.queue);
+	do {
+		left = 10;
+		parts++;
+	} while (!queue_seek(w.queue, &place, 0, &left));
+	assert_ptr_equal(place.at, &first->in_queue);
+	assert_int_equal(parts, 11);
+	assert_int_equal(left, 10);
+	message_end(first, "deleted"); /* it knows who stands there */
+	left = 200;
+	assert_true(queue_seek(w.queue, &place, UINT64_MAX, &left));
+	assert_ptr_equal(place.at, &w.queue->all);
+	assert_int_equal(left, 200 - 99);
+	cursor_close(&place);
+}
+
 /* ---- what is seen ---- */
 
 static void test_a_state_not_named_is_not_seen(void **state)
@@ -225,6 +252,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_turns_end),
+		TEST(test_a_place_is_sought_in_parts),
 		TEST(test_a_state_not_named_is_not_seen),
 		TEST(test_what_comes_and_goes),
 		TEST(test_the_oldest_alive),
