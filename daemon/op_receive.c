@@ -24,6 +24,7 @@
 struct receive {
 	struct request request; /* while open */
 	struct list link;	/* peer->receives or peer->ended */
+	struct list sending;	/* peer->sending, or unlinked */
 	struct receiver receiver;
 	bool open;
 	bool starved;  /* the peer's output was full when it could have taken more */
@@ -283,12 +284,22 @@ static struct receive *receive_of(struct receiver *receiver)
 	return CONTAINER_OF(receiver, struct receive, receiver);
 }
 
+/* There is something to be done for it when output was sent: for the others, which may be many,
+ * nobody looks then. */
+static void await_sent(struct receive *receive)
+{
+	if (!list_is_linked(&receive->sending))
+		list_add_tail(&receive->request.peer->sending, &receive->sending);
+}
+
 static bool has_room(struct receiver *receiver)
 {
 	struct receive *receive = receive_of(receiver);
 
 	receive->starved = !peer_has_room(receive->request.peer) ||
 			   peer_has_flow(receive->request.peer, receive->request.id);
+	if (receive->starved)
+		await_sent(receive);
 	return !receive->starved;
 }
 
@@ -305,6 +316,8 @@ static enum delivery deliver(struct receiver *receiver, struct message *m)
 		return DELIVERY_BAD;
 	receive->last_ns = peer->server->loop.now_ns;
 	receive->was_full |= receiver->n_leased >= receiver->window;
+	if (receiver->n_unsent)
+		await_sent(receive);
 	if (r == 0 && peer_n_flows(peer) == n_flows)
 		m->out_end =
 			peer->stream.queued_bytes; /* else when its last piece is put */
@@ -330,6 +343,7 @@ static void put_aside_if_sent(struct receive *receive)
 {
 	if (receive->open || receive->receiver.n_unsent)
 		return;
+	list_remove(&receive->sending);
 	list_remove(&receive->link);
 	list_add_tail(&receive->request.peer->ended, &receive->link);
 }
@@ -356,7 +370,9 @@ static void complete(struct receiver *receiver)
 {
 	struct receive *receive = receive_of(receiver);
 
-	if (!peer_has_flow(receive->request.peer, receive->request.id))
+	if (peer_has_flow(receive->request.peer, receive->request.id))
+		await_sent(receive);
+	else
 		receive_end(receive, "max");
 }
 
@@ -371,6 +387,7 @@ static void done(struct receiver *receiver)
 
 	timer_cancel(receiver->broker->loop, &receive->idle);
 	receiver_deinit(receiver);
+	list_remove(&receive->sending);
 	list_remove(&receive->link);
 	free(receive);
 }
@@ -444,18 +461,22 @@ void op_receive_lose_all(struct peer *peer)
 void op_receive_sent(struct peer *peer)
 {
 	peek_resume(peer);
-	LIST_FOREACH_SAFE(link, &peer->receives) {
-		struct receive *receive = LIST_ENTRY(link, struct receive, link);
+	LIST_FOREACH_SAFE(link, &peer->sending) {
+		struct receive *receive = LIST_ENTRY(link, struct receive, sending);
 
 		receiver_sent(&receive->receiver, peer->stream.sent_bytes);
 		if (!receive->open) {
 			put_aside_if_sent(receive);
-		} else if (!receive->receiver.left) {
-			complete(&receive->receiver); /* it may be gone after this */
-		} else if (receive->starved && has_room(&receive->receiver)) {
-			receive->starved = false;
-			receiver_feed_later(&receive->receiver);
+			continue;
 		}
+		if (!receive->receiver.left) {
+			complete(&receive->receiver); /* it may be gone after this */
+			continue;
+		}
+		if (receive->starved && has_room(&receive->receiver))
+			receiver_feed_later(&receive->receiver);
+		if (!receive->starved && !receive->receiver.n_unsent)
+			list_remove(&receive->sending);
 	}
 }
 
@@ -680,6 +701,7 @@ static int receive_start(struct call *call, struct queue_list *list,
 	if (!receive)
 		return err_origin(-ENOMEM);
 	timer_init(&receive->idle, TIMER_MONOTONIC, on_idle);
+	list_init(&receive->sending);
 	receive->wait_ms = o->wait_ms;
 	r = request_open_charged(&receive->request, peer, call->id, cost, on_end,
 				 call->fault);

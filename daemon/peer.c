@@ -766,6 +766,7 @@ static int peer_new(struct server *server, int fd, const struct ucred *cred,
 	list_init(&peer->peeks);
 	list_init(&peer->nameless);
 	list_init(&peer->receives);
+	list_init(&peer->sending);
 	list_init(&peer->ended);
 	list_init(&peer->preparing);
 	assemblies_init(&peer->assemblies);

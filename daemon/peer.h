@@ -61,6 +61,7 @@ struct peer {
 	struct list nameless;	 /* open ones without id */
 	struct listing *listing; /* being made for it, or NULL; see listing.h */
 	struct list receives;	 /* struct receive: open, or with something unsent */
+	struct list sending;	 /* those of them for which something waits to be sent */
 	struct list ended;	 /* struct receive: of which only leases are left */
 	struct assemblies assemblies;
 	struct upload *lent;	    /* where the large body goes that comes now */
