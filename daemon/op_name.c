@@ -287,7 +287,7 @@ int op_set(struct call *call)
 	queue->has_own_settings = own_settings;
 	journal_name(queue);
 	if (changed)
-		server_recheck(call->server);
+		queue_recheck(queue);
 	loop_defer(&call->server->loop, &queue->work); /* there may be more room now */
 	return call_done(call);
 }

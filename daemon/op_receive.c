@@ -430,6 +430,22 @@ static void hungry(struct receiver *receiver)
 		receive_end(receive, "timeout");
 }
 
+/* Rights may have changed. */
+static void recheck(struct receiver *receiver, const struct queue *queue)
+{
+	struct receive *receive = receive_of(receiver);
+	struct peer *peer = receive->request.peer;
+	struct fault *fault = &peer->server->fault;
+	uint64_t id = receive->request.id;
+
+	if (!receive->open || name_check(&queue->name, &peer->who, RIGHT_READ,
+					 "receive any longer from", fault) == 0)
+		return;
+	receive_end(receive, NULL); /* first: it takes nothing of what comes back */
+	peer_abort_flows(peer, &id, fault->text);
+	peer_refuse(peer, true, id, "receive", fault);
+}
+
 static const struct receiver_ops receiver_ops = {
 	.has_room = has_room,
 	.deliver = deliver,
@@ -437,6 +453,7 @@ static const struct receiver_ops receiver_ops = {
 	.deserted = deserted,
 	.complete = complete,
 	.done = done,
+	.recheck = recheck,
 };
 
 static void lose(struct peer *peer, struct list *receives)
@@ -489,46 +506,6 @@ bool op_receive_is_under_way(const struct peer *peer, uint64_t id,
 			     const struct message *m)
 {
 	return op_receive_holds(peer, m) && receive_of(m->holder)->request.id == id;
-}
-
-static const struct queue *forbidden_queue(const struct receive *receive)
-{
-	const struct receiver *r = &receive->receiver;
-
-	for (unsigned int i = 0; i < r->n_subscriptions; i++) {
-		const struct queue *q = r->subscriptions[i].queue;
-
-		if (q && !name_may(&q->name, &receive->request.peer->who, RIGHT_READ))
-			return q;
-	}
-	return NULL;
-}
-
-static void refuse_receive(struct receive *receive, const struct queue *queue)
-{
-	struct peer *peer = receive->request.peer;
-	struct fault *fault = &peer->server->fault;
-	uint64_t id = receive->request.id;
-	int r = name_check(&queue->name, &peer->who, RIGHT_READ,
-			   "receive any longer from", fault);
-
-	receive_end(receive, NULL); /* first: it takes nothing of what comes back */
-	if (r)
-		peer_abort_flows(peer, &id, fault->text);
-	if (r)
-		peer_refuse(peer, true, id, "receive", fault);
-}
-
-void op_receive_recheck(struct peer *peer)
-{
-	LIST_FOREACH_SAFE(link, &peer->receives) {
-		struct receive *receive = LIST_ENTRY(link, struct receive, link);
-		const struct queue *queue = receive->open ? forbidden_queue(receive)
-							  : NULL;
-
-		if (queue)
-			refuse_receive(receive, queue);
-	}
 }
 
 void op_receive_follow_fds(struct peer *peer)

@@ -29,9 +29,6 @@ bool op_receive_holds(const struct peer *peer, const struct message *m);
 bool op_receive_is_under_way(const struct peer *peer, uint64_t id,
 			     const struct message *m);
 
-/* Rights have changed: open receives that may no longer read one of their queues end. */
-void op_receive_recheck(struct peer *peer);
-
 /* hello has changed whether it takes descriptors. */
 void op_receive_follow_fds(struct peer *peer);
 

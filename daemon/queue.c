@@ -179,6 +179,12 @@ void queue_recheck(struct queue *queue)
 {
 	struct fault fault;
 
+	LIST_FOREACH_SAFE(link, &queue->subscriptions) {
+		struct receiver *r =
+			LIST_ENTRY(link, struct subscription, in_queue)->receiver;
+
+		r->ops->recheck(r, queue);
+	}
 	LIST_FOREACH_SAFE(link, &queue->waiting) {
 		struct share *share = LIST_ENTRY(link, struct share, in_queue);
 		struct list *next = share->waiting.next;

@@ -133,7 +133,7 @@ const struct message *queue_oldest(struct queue *queue);
 /* A dead message is going to be alive: it may be the oldest one. */
 void queue_note_alive(struct queue *queue, struct message *message);
 
-/* Rights have changed: waiting sends that may no longer are refused. */
+/* Rights have changed: who receives, or waits to send, and may no longer is told. */
 void queue_recheck(struct queue *queue);
 
 /* Drops all messages. Nobody may be subscribed or waiting. */

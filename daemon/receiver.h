@@ -34,6 +34,8 @@ struct receiver_ops {
 	void (*complete)(struct receiver *receiver);
 	/* It has ended and the last lease is gone: may be freed. */
 	void (*done)(struct receiver *receiver);
+	/* Rights to one of its queues have changed: may be ended here. */
+	void (*recheck)(struct receiver *receiver, const struct queue *queue);
 };
 
 struct subscription {

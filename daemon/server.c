@@ -251,8 +251,6 @@ void server_peer_gone(struct server *server)
 
 void server_recheck(struct server *server)
 {
-	LIST_FOREACH(link, &server->peers)
-		op_receive_recheck(LIST_ENTRY(link, struct peer, link));
 	LIST_FOREACH(link, &server->broker.all_names)
 		queue_recheck(queue_of_name(LIST_ENTRY(link, struct name, link)));
 }
