@@ -456,23 +456,30 @@ static const struct receiver_ops receiver_ops = {
 	.recheck = recheck,
 };
 
-static void lose(struct peer *peer, struct list *receives)
+void op_receive_end_all(struct peer *peer)
 {
-	LIST_FOREACH_SAFE(link, receives) {
-		struct receive *receive = LIST_ENTRY(link, struct receive, link);
-
-		if (receive->open) {
-			receive->open = false;
-			request_close(&receive->request);
-		}
-		receiver_lose(&receive->receiver, peer->stream.sent_bytes);
-	}
+	LIST_FOREACH_SAFE(link, &peer->receives)
+		receive_end(LIST_ENTRY(link, struct receive, link), NULL);
 }
 
-void op_receive_lose_all(struct peer *peer)
+static uint64_t lose(struct list *receives, uint64_t sent_bytes, uint64_t max)
 {
-	lose(peer, &peer->ended);
-	lose(peer, &peer->receives);
+	uint64_t n = 0;
+
+	while (n < max && !list_is_empty(receives)) {
+		struct receive *r = LIST_FIRST(receives, struct receive, link);
+
+		n += receiver_lose(&r->receiver, sent_bytes, max - n);
+	}
+	return n;
+}
+
+bool op_receive_lose(struct peer *peer, uint64_t sent_bytes, uint64_t max)
+{
+	uint64_t n = lose(&peer->ended, sent_bytes, max);
+
+	lose(&peer->receives, sent_bytes, max - n);
+	return !list_is_empty(&peer->ended) || !list_is_empty(&peer->receives);
 }
 
 void op_receive_sent(struct peer *peer)

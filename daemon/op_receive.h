@@ -6,7 +6,11 @@
 #include "receiver.h"
 
 /* The peer is gone: its leases end, its receives are freed. */
-void op_receive_lose_all(struct peer *peer);
+void op_receive_end_all(struct peer *peer);
+
+/* Then up to max of its leases, of which sent_bytes of its output tell what has left, go back.
+ * Are there more? */
+bool op_receive_lose(struct peer *peer, uint64_t sent_bytes, uint64_t max);
 
 /* Some of the peer's output has gone to the kernel. */
 void op_receive_sent(struct peer *peer);

@@ -19,6 +19,7 @@
 enum {
 	OUTGOING_MAX = 16, /* files and descriptors that wait in one peer's output */
 	FDS_RETRY_MS = 5,
+	LEASES_AT_ONCE = 500,
 };
 
 /* ---- states ---- */
@@ -38,29 +39,40 @@ static bool is_read(const struct peer *peer)
 	       peer->n_storing < LIMIT_STORING_MAX && !is_crowded(peer);
 }
 
-static void peer_free(struct peer *peer)
+/* All but its leases and what they are known by. */
+static void peer_release(struct peer *peer)
 {
 	struct server *server = peer->server;
 
+	peer->is_released = true;
 	source_remove(&peer->source);
 	timer_cancel(&server->loop, &peer->deadline);
 	deferred_cancel(&peer->flush);
 	deferred_cancel(&peer->reap);
 	deferred_cancel(&peer->resume);
 	list_remove(&peer->name_waiter.link);
-	list_remove(&peer->link);
-	map_remove(&server->peers_by_number, &peer->by_number);
 	peer_drop_upload(peer);
 	peer_drop_output(peer);
 	peer_drop_outlet(peer);
 	assemblies_deinit(&peer->assemblies);
 	map_deinit(&peer->requests);
+	peer->sent_bytes = peer->stream.sent_bytes;
 	stream_deinit(&peer->stream);
-	bytes_unref(peer->from);
+	peer->from = bytes_unref(peer->from);
 	free(peer->label);
-	peer->user->usage.connections--;
+	peer->label = NULL;
 	peer->user->usage.buffer_bytes -= peer->buffer_charged;
 	peer->user->usage.outgoing -= peer->outgoing_charged;
+}
+
+static void peer_free(struct peer *peer)
+{
+	struct server *server = peer->server;
+
+	list_remove(&peer->losing.link);
+	list_remove(&peer->link);
+	map_remove(&server->peers_by_number, &peer->by_number);
+	peer->user->usage.connections--;
 	user_unref(peer->user);
 	server->n_peers--;
 	free(peer);
@@ -81,18 +93,40 @@ static void end_requests(struct peer *peer, const char *why)
 		nameless->end(nameless, why);
 }
 
-void peer_drop(struct peer *peer)
+/* Nothing comes or goes any more; but its leases are still its own. */
+static void let_go(struct peer *peer)
 {
 	peer->state = PEER_CLOSED; /* nothing is delivered to it any more */
-	/* what it holds goes back first, while its numbers still tell what was sent */
-	op_receive_lose_all(peer);
+	op_receive_end_all(peer);
 	end_requests(peer, NULL);
+	peer_release(peer);
+}
+
+void peer_drop(struct peer *peer)
+{
+	if (!peer->is_released)
+		let_go(peer);
+	(void)op_receive_lose(peer, peer->sent_bytes, UINT64_MAX);
 	peer_free(peer);
+}
+
+/* There may be as many as there are messages. */
+static void lose_some(struct user_turn *turn)
+{
+	struct peer *peer = CONTAINER_OF(turn, struct peer, losing);
+
+	if (op_receive_lose(peer, peer->sent_bytes, LEASES_AT_ONCE))
+		user_go_on(peer->user, turn);
+	else
+		peer_free(peer);
 }
 
 static void on_reap(struct deferred *deferred)
 {
-	peer_drop(CONTAINER_OF(deferred, struct peer, reap));
+	struct peer *peer = CONTAINER_OF(deferred, struct peer, reap);
+
+	let_go(peer);
+	lose_some(&peer->losing);
 }
 
 static void peer_set_state(struct peer *peer, enum peer_state state)
@@ -774,6 +808,7 @@ static int peer_new(struct server *server, int fd, const struct ucred *cred,
 	peer->name_waiter.known = on_name_known;
 	deferred_init(&peer->flush, on_flush);
 	deferred_init(&peer->reap, on_reap);
+	user_turn_init(&peer->losing, lose_some);
 	deferred_init(&peer->resume, on_resume);
 	timer_init(&peer->deadline, TIMER_MONOTONIC, on_deadline);
 	list_add_tail(&server->peers, &peer->link);

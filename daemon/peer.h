@@ -49,7 +49,8 @@ struct peer {
 	uint8_t state;
 	bool fds, pieces; /* said in hello */
 	bool readable, throttled, paused, eof_due, hung_up, output_dead, unread, cut_said;
-	bool uploading; /* a worker has peer->lent or the upload of an assembly */
+	bool is_released; /* closed, and only here for its leases */
+	bool uploading;	  /* a worker has peer->lent or the upload of an assembly */
 	bool body_refused; /* the large body that comes now: it is dropped, and was answered */
 	bool fds_refused; /* by the kernel, for the moment: ETOOMANYREFS */
 	uint16_t n_waiting_sends;
@@ -76,6 +77,8 @@ struct peer {
 	struct deferred flush, reap, resume;
 	struct timer deadline;
 	uint64_t partial_since_ns, read_ns, sent_ns, linger_ns, accepted_ns;
+	uint64_t sent_bytes;	 /* in all, when it was closed */
+	struct user_turn losing; /* closed, and leases still to be given back */
 	uint64_t buffer_charged; /* bytes of its input and output, charged to the user */
 	unsigned int outgoing_charged; /* files and descriptors in its output, likewise */
 };

@@ -260,23 +260,17 @@ void receiver_end(struct receiver *r)
 		r->ops->done(r);
 }
 
-void receiver_lose(struct receiver *r, uint64_t sent_bytes)
+uint64_t receiver_lose(struct receiver *r, uint64_t sent_bytes, uint64_t max)
 {
-	struct list lost = LIST_INIT(lost);
+	uint64_t n = min_u64(r->n_leased, max);
 
-	if (!r->ended)
-		stop_taking(r);
-	if (!r->n_leased) {
-		r->ops->done(r);
-		return;
-	}
-	list_splice_tail(&lost, &r->leases);
 	/* with the last one r is done and may be gone */
-	while (!list_is_empty(&lost)) {
-		struct message *m = LIST_FIRST(&lost, struct message, link);
+	for (uint64_t i = 0; i < n; i++) {
+		struct message *m = LIST_FIRST(&r->leases, struct message, link);
 
 		message_lost(m, m->out_end <= sent_bytes);
 	}
+	return n;
 }
 
 void receiver_deinit(struct receiver *r)

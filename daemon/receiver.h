@@ -76,9 +76,10 @@ void receiver_feed_later(struct receiver *r);
 /* No more deliveries. */
 void receiver_end(struct receiver *r);
 
-/* The peer is gone: no more deliveries, all leases end, and so done() is called. sent_bytes:
- * how much of its output went to the kernel. */
-void receiver_lose(struct receiver *r, uint64_t sent_bytes);
+/* The peer is gone, and r has ended: max of its leases end, or all there are; with the last one
+ * done() is called. sent_bytes: how much of the peer's output went to the kernel. How many it
+ * were. */
+uint64_t receiver_lose(struct receiver *r, uint64_t sent_bytes, uint64_t max);
 void receiver_deinit(struct receiver *r);
 
 /* More output has gone to the kernel: clocks of leases start. */

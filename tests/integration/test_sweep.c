@@ -52,6 +52,31 @@ static void test_others_go_on_during_a_sweep(void **state)
 	assert_int_equal(json_int(f->header, "purged"), MANY);
 }
 
+/* What a connection that ends has not acknowledged goes back in parts, but all of it: also of a
+ * receive that is over, and what it had not read. */
+static void test_many_leases_go_back(void **state)
+{
+	enum { N = 5000, MAX = 2000, READ = 2500 };
+	struct client *c, *other;
+
+	start("--limit", "lost_delay=0");
+	other = client_connect();
+	send_many(other, "q", N);
+	c = client_connect();
+	say(c, "{'op':'receive','id':1,'queue':'q','max':%d,'window':%d}", MAX, MAX);
+	say(c, "{'op':'receive','id':2,'queue':'q','max':0,'window':%d}", N);
+	for (int i = 0; i < READ; i++)
+		hear(c);
+	wait_for(queue_count("q", "leased") == N);
+	client_close(c);
+	wait_for(queue_count("q", "ready") == N);
+	say(other, "{'op':'receive','id':1,'queue':'q','max':%d,'window':%d}", N, N);
+	for (int i = 1; i <= N; i++)
+		assert_int_equal(json_int(hear_reply(other, 1)->header, "message"), i);
+	hear_end(other, 1, "max");
+	assert_true(stats_count("lost") >= READ - 1);
+}
+
 /* Messages go to where their numbers belong, which here is more than one turn away. */
 static void test_a_move_that_goes_far(void **state)
 {
@@ -175,6 +200,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		it(test_others_go_on_during_a_sweep),
 		it(test_a_move_that_goes_far),
+		it(test_many_leases_go_back),
 		it(test_peek_while_in_use),
 		it(test_a_peeker_who_does_not_read),
 		it(test_a_peeker_who_loses_the_right),

@@ -26,8 +26,10 @@ static void commit(void)
 static void lose_receivers(void)
 {
 	for (int i = 0; i < RECEIVERS; i++)
-		if (w.receivers[i].used)
-			receiver_lose(&w.receivers[i].real, 0);
+		if (w.receivers[i].used) {
+			receiver_end(&w.receivers[i].real);
+			receiver_lose(&w.receivers[i].real, 0, UINT64_MAX);
+		}
 }
 
 static void open_queue(int i)

@@ -173,7 +173,8 @@ static void test_who_and_why(void **state)
 	message_nack(m, 0, false, NULL); /* nobody's fault, and nothing to say */
 	assert_null(memmem(m->more->history, m->more->history_size, "},{", 3));
 	pass();
-	receiver_lose(&receiver, 1);
+	receiver_end(&receiver);
+	receiver_lose(&receiver, 1, UINT64_MAX);
 	expect_history(m, "{\"attempt\":2,");
 	expect_history(m, "\"reason\":\"the receiver's connection ended\"}");
 	receiver_deinit(&receiver);
@@ -207,7 +208,8 @@ static void test_no_room(void **state)
 						     .max_bytes = w.queue->bytes + 150 };
 	message_nack(m, 0, true, strdup("there is no room for this"));
 	assert_int_equal(m->more->history_size, 0);
-	receiver_lose(&receiver, 1);
+	receiver_end(&receiver);
+	receiver_lose(&receiver, 1, UINT64_MAX);
 	receiver_deinit(&receiver);
 }
 
@@ -233,7 +235,8 @@ static void test_no_memory(void **state)
 			assert_true(failed);
 		pass();
 	}
-	receiver_lose(&receiver, 1);
+	receiver_end(&receiver);
+	receiver_lose(&receiver, 1, UINT64_MAX);
 	receiver_deinit(&receiver);
 }
 
@@ -259,7 +262,8 @@ static void test_many_attempts(void **state)
 	}
 	message_nack(m, UINT64_MAX, true, NULL);
 	assert_int_equal(m->state, MESSAGE_DELAYED); /* by the last step of the backoff */
-	receiver_lose(&receiver, 1);
+	receiver_end(&receiver);
+	receiver_lose(&receiver, 1, UINT64_MAX);
 	receiver_deinit(&receiver);
 }
 

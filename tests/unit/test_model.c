@@ -177,7 +177,9 @@ static void step_lose(void)
 		    &w.receivers[m->holder] == model)
 			model_lose(m, sent);
 	}
-	receiver_lose(&model->real, sent);
+	receiver_end(&model->real);
+	while (receiver_lose(&model->real, sent, 1 + chance(3)))
+		;
 	check(!model->used);
 }
 

@@ -409,7 +409,8 @@ static void open_receivers(unsigned int n_taking)
 static void close_receivers(void)
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(receivers); i++) {
-		receiver_lose(&receivers[i], 0);
+		receiver_end(&receivers[i]);
+		receiver_lose(&receivers[i], 0, UINT64_MAX);
 		receiver_deinit(&receivers[i]);
 	}
 }
