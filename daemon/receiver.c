@@ -6,7 +6,10 @@
 #include "base/err.h"
 #include "journal.h"
 
-enum { NO_FD_DELAY_MS = 1000 };
+enum {
+	NO_FD_DELAY_MS = 1000,
+	OVERDUE_AT_ONCE = 500, /* then others have a turn */
+};
 
 static void on_ack_timer(struct timer *timer);
 static void on_feed(struct deferred *deferred);
@@ -151,13 +154,18 @@ void receiver_unlease(struct receiver *r, struct message *m)
 
 static void arm_ack_timer(struct receiver *r)
 {
+	struct loop *loop = r->broker->loop;
+
 	LIST_FOREACH(link, &r->leases) {
 		struct message *m = LIST_ENTRY(link, struct message, link);
 
 		if (m->leased_ns) {
-			/* without memory the next change tries again */
-			(void)!timer_set(r->broker->loop, &r->ack_timer,
-					 deadline_after(m->leased_ns, r->ack_wait_ms));
+			/* not in this pass, should it be due already; without memory the
+			 * next change tries again */
+			(void)!timer_set(
+				loop, &r->ack_timer,
+				max_u64(deadline_after(m->leased_ns, r->ack_wait_ms),
+					loop->now_ns + 1));
 			return;
 		}
 	}
@@ -201,13 +209,15 @@ static void on_ack_timer(struct timer *timer)
 	struct receiver *r = CONTAINER_OF(timer, struct receiver, ack_timer);
 	uint64_t now = clock_ns(CLOCK_MONOTONIC);
 	struct list overdue = LIST_INIT(overdue);
+	int n = 0;
 
 	LIST_FOREACH_SAFE(link, &r->leases) {
 		struct message *m = LIST_ENTRY(link, struct message, link);
 
 		if (!m->leased_ns)
 			continue;
-		if (deadline_after(m->leased_ns, r->ack_wait_ms) > now)
+		if (n++ == OVERDUE_AT_ONCE ||
+		    deadline_after(m->leased_ns, r->ack_wait_ms) > now)
 			break;
 		list_remove(&m->link);
 		list_add_tail(&overdue, &m->link);

@@ -77,6 +77,24 @@ static void test_many_leases_go_back(void **state)
 	assert_true(stats_count("lost") >= READ - 1);
 }
 
+/* So does what is not acknowledged in time. */
+static void test_many_are_overdue(void **state)
+{
+	enum { N = 3000 };
+	struct client *c;
+
+	start();
+	c = client_connect();
+	send_many(c, "q", N);
+	say(c, "{'op':'receive','id':1,'queue':'q','max':%d,'window':%d,'ack_wait_ms':1}",
+	    N, N);
+	for (int i = 0; i < N; i++)
+		hear_reply(c, 1);
+	hear_end(c, 1, "max");
+	wait_for(queue_count("q", "ready") == N);
+	assert_int_equal(stats_count("lost"), N);
+}
+
 /* Messages go to where their numbers belong, which here is more than one turn away. */
 static void test_a_move_that_goes_far(void **state)
 {
@@ -201,6 +219,7 @@ int main(void)
 		it(test_others_go_on_during_a_sweep),
 		it(test_a_move_that_goes_far),
 		it(test_many_leases_go_back),
+		it(test_many_are_overdue),
 		it(test_peek_while_in_use),
 		it(test_a_peeker_who_does_not_read),
 		it(test_a_peeker_who_loses_the_right),
