@@ -89,9 +89,7 @@ static void on_stored_reply_end(struct request *request, const char *why)
 	bool answered = request_end_storing(request);
 
 	if (why && !answered) {
-		fault_set(&request->peer->server->fault,
-			  strcmp(why, "cancelled") ? FAULT_SHUTTING_DOWN : FAULT_TIMEOUT,
-			  "%s; it is done, but was not yet on the disk", why);
+		fault_unstored_end(&request->peer->server->fault, why);
 		peer_refuse(request->peer, true, request->id, NULL,
 			    &request->peer->server->fault);
 	}
@@ -103,6 +101,18 @@ void fault_not_stored(struct fault *fault, int result)
 	fault_set(fault, result == -ENOSPC ? FAULT_NO_SPACE : FAULT_INTERNAL,
 		  "it is done, but could not be written to the disk: ipcd tries again; "
 		  "should it end before, it is as if it had not been done");
+}
+
+void fault_unstored_end(struct fault *fault, const char *why)
+{
+	if (!strcmp(why, "cancelled"))
+		fault_set(fault, FAULT_TIMEOUT,
+			  "cancelled; it is done, but was not yet on the disk");
+	else
+		fault_set(
+			fault, FAULT_INTERNAL,
+			"the daemon is stopping, and the disk does not answer: it is "
+			"done, but whether it is still so after the start is not known");
 }
 
 static bool is_stored(const struct call *call)

@@ -67,6 +67,9 @@ int call_reply_body(struct call *call, const struct buf *lines) MUST_CHECK;
 /* For who waited for the disk in vain. */
 void fault_not_stored(struct fault *fault, int result);
 
+/* For who still waits for it, when the request is told to end; why is as for struct request. */
+void fault_unstored_end(struct fault *fault, const char *why);
+
 /* Ends what peer_begin() began, and writes it when all it has changed is on the disk. 0 or
  * -ENOMEM. */
 int call_answer(struct call *call) MUST_CHECK;

@@ -164,15 +164,18 @@ static void on_end(struct request *request, const char *why)
 
 	if (!why) {
 		sweep_free(s);
-		return;
-	}
-	fault_set(fault, strcmp(why, "cancelled") ? FAULT_SHUTTING_DOWN : FAULT_TIMEOUT,
-		  "%s; what was done stays done%s", why,
-		  request->storing ? ", but was not yet on the disk" : "");
-	if (request->storing) /* it is all over but for that */
+	} else if (request->storing) { /* it is all over but for that */
+		fault_unstored_end(fault, why);
 		sweep_reply(s, fault);
-	else
+	} else if (!strcmp(why, "cancelled")) {
+		fault_set(fault, FAULT_TIMEOUT, "cancelled; what was done stays done");
 		sweep_finish(s, fault);
+	} else {
+		fault_set(fault, FAULT_SHUTTING_DOWN,
+			  "the daemon is stopping; what was done stays done%s",
+			  s->changed ? ", but was not yet on the disk" : "");
+		sweep_reply(s, fault);
+	}
 }
 
 struct sweep_options {

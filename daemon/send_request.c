@@ -278,8 +278,17 @@ static void on_end(struct request *request, const char *why)
 					? "cancelled while the disk was waited for: "
 					  "whether it is there is not known"
 					: "cancelled; the message stays in the queue");
+	else if (s->request.storing) /* it may be found after the start */
+		refuse_and_free(s, FAULT_INTERNAL,
+				"the daemon is stopping, and the disk does not answer: "
+				"whether the message was taken is not known; send it "
+				"again, with the same dedup_id");
 	else
-		refuse_and_free(s, FAULT_SHUTTING_DOWN, "the daemon is stopping");
+		refuse_and_free(s, FAULT_SHUTTING_DOWN,
+				s->confirms ? "the daemon is stopping; the message stays "
+					      "in the queue"
+					    : "the daemon is stopping: the message was "
+					      "not taken");
 }
 
 /* ---- the beginning ---- */

@@ -5,7 +5,7 @@
  * success is safe all the same, the rest is said to have failed, and it recovers by itself.
  */
 
-#include "integration/harness.h"
+#include "integration/durable.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -357,6 +357,92 @@ static void test_start_on_a_full_disk_after_a_cut(void **state)
 	check_start_on_full_disk(2);
 }
 
+/* ---- fsync does not return ---- */
+
+static void prepare_the_stop(struct client *acker)
+{
+	struct client *c = client_connect();
+
+	send_text(c, "handed", "x");
+	take(acker, "handed", "x");
+	send_text(c, "purged", "x");
+	send_text(c, "moved", "x");
+	say(c, "{'op':'create','id':1,'name':'deleted'}");
+	hear_reply(c, 1);
+	say(c, "{'op':'create','id':1,'name':'full','queue_messages':1}");
+	hear_reply(c, 1);
+	send_text(c, "full", "x");
+}
+
+static const char *error_text(const struct frame *f)
+{
+	return json_string(f->header, "message");
+}
+
+/* What waits for the disk in vain may be there after the start, or not: nobody is told that
+ * it was refused. Here all of it is there. */
+static void test_a_stop_while_the_disk_hangs(void **state)
+{
+	static const char *const acts[] = {
+		"{'op':'ack','id':1,'message':1}",
+		"{'op':'send','id':1,'queue':'sent'}",
+		"{'op':'send','id':1,'queue':'sent','confirm':'acked'}",
+		"{'op':'create','id':1,'name':'created'}",
+		"{'op':'set','id':1,'name':'full','lost_delay':77}",
+		"{'op':'delete','id':1,'name':'deleted'}",
+		"{'op':'purge','id':1,'name':'purged'}",
+		"{'op':'move','id':1,'name':'moved','to':'elsewhere','state':'all'}",
+	};
+	struct client *who[ARRAY_SIZE(acts)], *no_id, *waits, *outcome;
+	long syncs;
+
+	setup();
+	powercut_preload(true);
+	start_durable(AT_ONCE, "--limit", "shutdown_deadline=100");
+	powercut_preload(false);
+	for (size_t i = 0; i < ARRAY_SIZE(acts); i++)
+		who[i] = client_connect();
+	no_id = client_connect();
+	waits = client_connect();
+	outcome = client_connect();
+	prepare_the_stop(who[0]);
+	say_text(outcome, "x", "{'op':'send','id':1,'queue':'q','confirm':'acked'}");
+	wait_queue_count("q", "ready", 1);
+
+	powercut->sync_us = 1000000;
+	syncs = powercut->syncs;
+	for (size_t i = 0; i < ARRAY_SIZE(acts); i++)
+		say_text(who[i], strstr(acts[i], "send") ? "x" : "", "%s",
+			 with_quotes(acts[i]));
+	say_text(no_id, "x", "{'op':'send','queue':'sent'}");
+	say_text(waits, "x", "{'op':'send','id':1,'queue':'full','wait_ms':-1}");
+	hear_nothing(waits);
+	wait_for(powercut->syncs > syncs);
+	kill(server.pid, SIGTERM);
+	for (size_t i = 0; i < ARRAY_SIZE(acts); i++)
+		assert_non_null(strstr(error_text(hear_error(who[i], 1, "internal")),
+				       "not known"));
+	hear_notice(no_id, "internal");
+	assert_non_null(
+		strstr(error_text(hear_error(waits, 1, "shutting-down")), "not taken"));
+	assert_non_null(strstr(error_text(hear_error(outcome, 1, "shutting-down")),
+			       "stays in the queue"));
+	crash_expect(0);
+	powercut->sync_us = 0;
+
+	start_durable(AT_ONCE);
+	assert_int_equal(queue_count("handed", "ready"), 0);
+	assert_int_equal(queue_count("sent", "ready"), 3);
+	assert_int_equal(queue_count("q", "ready"), 1);
+	assert_int_equal(queue_count("created", "ready"), 0);
+	assert_int_equal(queue_count("full", "ready"), 1);
+	assert_int_equal(queue_count("full", "lost_delay"), 77);
+	assert_int_equal(queue_count("purged", "ready"), 0);
+	assert_int_equal(queue_count("moved", "ready"), 0);
+	assert_int_equal(queue_count("elsewhere", "ready"), 1);
+	load_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -370,6 +456,7 @@ int main(void)
 		it(test_start_on_a_full_disk),
 		it(test_start_on_a_full_disk_after_a_kill),
 		it(test_start_on_a_full_disk_after_a_cut),
+		it(test_a_stop_while_the_disk_hangs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
