@@ -9,7 +9,7 @@
 
 #include "base/err.h"
 
-enum { N_NUMBERS = 8 };
+enum { N_NUMBERS = 8, SUM = N_NUMBERS, CLOCK, CLOCK_SUM, N_ALL };
 
 static void to_numbers(const struct store_head *h, uint64_t numbers[static N_NUMBERS])
 {
@@ -45,21 +45,30 @@ int commits_open(const char *directory, int *ret_fd)
 	return 0;
 }
 
+/* With the sum before it: a clock of this head. */
+static uint64_t clock_sum(const uint64_t numbers[static N_ALL])
+{
+	return XXH3_64bits(numbers + SUM, 2 * sizeof(*numbers));
+}
+
 void commits_write(int fd, const struct store_head *head)
 {
-	uint64_t numbers[N_NUMBERS + 1];
+	uint64_t numbers[N_ALL];
 
 	to_numbers(head, numbers);
-	numbers[N_NUMBERS] = commits_sum(head);
+	numbers[SUM] = commits_sum(head);
+	numbers[CLOCK] = head->clock_ms;
+	numbers[CLOCK_SUM] = clock_sum(numbers);
 	(void)!pwrite(fd, numbers, sizeof(numbers), 0); /* then it tells less */
 }
 
 bool commits_read(int fd, struct store_head *ret_head)
 {
-	uint64_t n[N_NUMBERS + 1];
+	uint64_t n[N_ALL] = { 0 };
 	struct store_head h;
 
-	if (pread(fd, n, sizeof(n), 0) != sizeof(n))
+	/* an earlier version has written no clock */
+	if (pread(fd, n, sizeof(n), 0) < (ssize_t)((SUM + 1) * sizeof(*n)))
 		return false;
 	h = (struct store_head){ .generation = n[0],
 				 .commits = n[1],
@@ -68,8 +77,10 @@ bool commits_read(int fd, struct store_head *ret_head)
 				 .clean = n[4] != 0,
 				 .lease_key = { n[5], n[6] },
 				 .written_ms = n[7] };
-	if (commits_sum(&h) != n[N_NUMBERS])
+	if (commits_sum(&h) != n[SUM])
 		return false;
+	if (clock_sum(n) == n[CLOCK_SUM])
+		h.clock_ms = n[CLOCK];
 	*ret_head = h;
 	return true;
 }

@@ -63,11 +63,15 @@ static void forget(struct dedup *d)
 
 /* ---- the window ---- */
 
+static int64_t now_ms(void)
+{
+	return (int64_t)(clock_ns(CLOCK_BOOTTIME) / NS_PER_MS);
+}
+
 /* How much of the window is left to it. */
 static uint64_t left_ms(const struct dedup *d)
 {
-	uint64_t now_ms = clock_ns(CLOCK_REALTIME) / NS_PER_MS;
-	uint64_t age_ms = now_ms > d->sent_ms ? now_ms - d->sent_ms : 0;
+	uint64_t age_ms = (uint64_t)(now_ms() - d->sent_ms);
 	uint64_t window_ms = d->queue->broker->limits->dedup_window;
 
 	return window_ms > age_ms ? window_ms - age_ms : 0;
@@ -122,7 +126,7 @@ int dedup_check(const struct broker *broker, const struct user *user,
 }
 
 int dedup_add(struct dedup *d, struct queue *queue, struct user *user, uint64_t number,
-	      uint64_t sent_ms)
+	      uint64_t age_ms)
 {
 	struct broker *broker = queue->broker;
 	int r = map_reserve(&broker->dedups);
@@ -132,7 +136,7 @@ int dedup_add(struct dedup *d, struct queue *queue, struct user *user, uint64_t 
 	d->queue = queue;
 	d->user = user_ref(user);
 	d->number = number;
-	d->sent_ms = sent_ms;
+	d->sent_ms = now_ms() - (int64_t)age_ms;
 	user->usage.dedups++;
 	map_add(&broker->dedups, &d->node, hash_of(queue, user->uid, d->id, d->size));
 	list_add_tail(&broker->all_dedups, &d->in_all);

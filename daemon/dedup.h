@@ -22,7 +22,8 @@ struct dedup {
 	struct queue *queue;
 	struct user *user;
 	struct message *message; /* while that is not yet on the disk */
-	uint64_t number, sent_ms;
+	uint64_t number;
+	int64_t sent_ms; /* CLOCK_BOOTTIME; below 0: before it began */
 	bool stored;
 	size_t size;
 	char id[];
@@ -42,9 +43,9 @@ const struct dedup *dedup_find(const struct queue *queue, const struct user *use
 int dedup_check(const struct broker *broker, const struct user *user,
 		const struct message *m, struct fault *fault) MUST_CHECK;
 
-/* Known from now on, as that of the message; sent_ms: of the wall clock. 0 or -ENOMEM. */
+/* Known from now on, as that of the message; age_ms: since that was sent. 0 or -ENOMEM. */
 int dedup_add(struct dedup *dedup, struct queue *queue, struct user *user,
-	      uint64_t number, uint64_t sent_ms) MUST_CHECK;
+	      uint64_t number, uint64_t age_ms) MUST_CHECK;
 
 /* Its message is on the disk; or not, then the id is forgotten. */
 void dedup_settle(struct dedup *dedup, bool ok);

@@ -15,22 +15,27 @@ enum { DUMP_AT_ONCE = 2000 };
 
 /* ---- messages ---- */
 
-/* A time of CLOCK_BOOTTIME as one of the wall clock; never 0, which means none. */
-static uint64_t wall_ms(uint64_t boottime_ns)
+static uint64_t clock_of_ms(const struct broker *broker, int64_t boottime_ms)
 {
-	uint64_t now_ns = clock_ns(CLOCK_BOOTTIME);
-	uint64_t left_ns = boottime_ns > now_ns ? boottime_ns - now_ns : 0;
-	uint64_t at_ns = add_saturating(clock_ns(CLOCK_REALTIME), left_ns);
+	int64_t at = boottime_ms + store_clock_base_ms(broker->store);
 
-	return max_u64(min_u64(at_ns / NS_PER_MS, INT64_MAX), 1);
+	return at > 0 ? (uint64_t)at : 1;
+}
+
+uint64_t journal_clock_ms(const struct broker *broker, uint64_t boottime_ns)
+{
+	return clock_of_ms(broker, (int64_t)(boottime_ns / NS_PER_MS));
 }
 
 static uint64_t due_ms(const struct message *m)
 {
+	const struct broker *broker = m->share->queue->broker;
+
 	if (m->state == MESSAGE_DELAYED)
-		return wall_ms(m->place.key);
+		return journal_clock_ms(broker, m->place.key);
 	if (m->state == MESSAGE_STORING && m->delay_ms)
-		return wall_ms(deadline_after(clock_ns(CLOCK_BOOTTIME), m->delay_ms));
+		return journal_clock_ms(broker, deadline_after(clock_ns(CLOCK_BOOTTIME),
+							       m->delay_ms));
 	return 0;
 }
 
@@ -39,7 +44,9 @@ static uint64_t expires_ms(const struct message *m)
 {
 	if (m->expired)
 		return 1;
-	return m->more && heap_has(&m->more->expiry) ? wall_ms(m->more->expiry.key) : 0;
+	if (!m->more || !heap_has(&m->more->expiry))
+		return 0;
+	return journal_clock_ms(m->share->queue->broker, m->more->expiry.key);
 }
 
 static struct slice text_slice(const char *text)
@@ -171,7 +178,7 @@ static void put_dedup(struct dedup *d, bool again)
 		.number = d->number,
 		.queue = d->queue->id,
 		.uid = d->user->uid,
-		.sent_ms = d->sent_ms,
+		.sent_ms = clock_of_ms(d->queue->broker, d->sent_ms),
 		.id = { d->id, d->size },
 	};
 

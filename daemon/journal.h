@@ -14,6 +14,9 @@ struct dedup;
 struct message;
 struct queue;
 
+/* A time of CLOCK_BOOTTIME by the store's clock, see record.h; never 0, which means none. */
+uint64_t journal_clock_ms(const struct broker *broker, uint64_t boottime_ns);
+
 /* A send into a durable queue, numbered, in state STORING. 0 or -ENOMEM. */
 int journal_send(struct message *m) MUST_CHECK;
 

@@ -45,7 +45,7 @@ static int enter_dedup(struct message *m)
 
 	if (!d)
 		return 0;
-	r = dedup_add(d, m->share->queue, m->share->user, m->number, m->sent_ms);
+	r = dedup_add(d, m->share->queue, m->share->user, m->number, 0);
 	if (r < 0)
 		return err_trace(r);
 	if (m->stored) {

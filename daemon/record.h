@@ -17,12 +17,18 @@ struct slice {
 	size_t size;
 };
 
+/*
+ * Times are by the store's own clock. While ipcd runs it goes on as CLOCK_BOOTTIME does, and
+ * over a restart by what the wall clock says of the time between. So it is about the time
+ * since 1970, but nobody sets it, as somebody may set the wall clock.
+ */
+
 /* A message. What is below `queue` changes in its life. */
 struct message_record {
 	uint64_t number;
 	uid_t uid; /* the sender's */
 	unsigned int priority;
-	uint64_t sent_ms;
+	uint64_t sent_ms; /* by the wall clock: for people, and filters */
 	struct slice from, meta;
 	struct slice file; /* what deliveries say of a file, see struct message_more */
 	struct slice body; /* body_size bytes, up to LIMIT_PIECE_MAX; else … */
@@ -69,8 +75,9 @@ struct store_head {
 	uint64_t commits;
 	uint64_t next_number;
 	uint64_t live;	     /* rows of messages */
-	uint64_t written_ms; /* the last commit, by the wall clock of that time */
-	bool clean;	     /* stopped in order: leases are known */
+	uint64_t written_ms; /* the last commit, by the wall clock of that time … */
+	uint64_t clock_ms; /* … and by the store's; 0: not known. In `commits` alone */
+	bool clean;	   /* stopped in order: leases are known */
 	struct hash_key lease_key;
 };
 

@@ -344,7 +344,8 @@ static int on_dedup(void *arg, const struct dedup_record *record)
 		return err_trace(r);
 	}
 	d->stored = true;
-	r = dedup_add(d, queue, user, record->number, record->sent_ms);
+	r = dedup_add(d, queue, user, record->number,
+		      re->now_ms > record->sent_ms ? re->now_ms - record->sent_ms : 0);
 	if (r < 0)
 		free(d);
 	else if (is_kept(re, queue, record->number))
@@ -449,9 +450,7 @@ static int load(struct restoration *re, const char *directory)
 	int r;
 
 	re->clean = head->clean;
-	/* a clock that was set back, as without a battery, makes no delay longer */
-	re->now_ms = max_u64(clock_ns(CLOCK_REALTIME) / NS_PER_MS,
-			     store_last_write_ms(broker->store));
+	re->now_ms = journal_clock_ms(broker, clock_ns(CLOCK_BOOTTIME));
 	r = store_load(broker->store, on_name, on_message, on_dedup, re);
 	if (r < 0) {
 		log_error("cannot load the store in %s: %s (%s)", directory, strerror(-r),

@@ -213,6 +213,25 @@ static int check_access(const struct storage *s)
 	return 0;
 }
 
+static uint64_t now_ms(clockid_t clock)
+{
+	return clock_ns(clock) / NS_PER_MS;
+}
+
+/* The store's clock goes on. A wall clock that was set back meanwhile, as without a battery,
+ * makes no delay longer. */
+static void begin_clock(struct storage *s)
+{
+	struct store_head known = s->head;
+	uint64_t wall_ms = now_ms(CLOCK_REALTIME), then_ms, passed_ms;
+
+	(void)!database_read_commits(s->db, &known);
+	passed_ms = wall_ms > known.written_ms ? wall_ms - known.written_ms : 0;
+	then_ms = known.clock_ms ? known.clock_ms : known.written_ms;
+	s->clock_base_ms =
+		(int64_t)(then_ms + passed_ms) - (int64_t)now_ms(CLOCK_BOOTTIME);
+}
+
 int storage_open(struct storage *s, const char *directory)
 {
 	unsigned int other = 0;
@@ -239,8 +258,10 @@ int storage_open(struct storage *s, const char *directory)
 		r = read_head(s);
 	if (r >= 0 && !s->head.clean)
 		database_write_again(s->db);
-	if (r >= 0)
+	if (r >= 0) {
+		begin_clock(s);
 		s->options = database_describe_options(s->db);
+	}
 	if (other)
 		log_error(
 			"%s/%s was written by another version of ipcd, in format %u; this "
@@ -251,15 +272,6 @@ int storage_open(struct storage *s, const char *directory)
 		log_error("cannot open the store in %s: %s (%s)", directory, strerror(-r),
 			  err_trail());
 	return r < 0 ? err_trace(r) : 0;
-}
-
-uint64_t storage_last_write_ms(const struct storage *s)
-{
-	struct store_head known;
-
-	if (!database_read_commits(s->db, &known))
-		return s->head.written_ms;
-	return max_u64(s->head.written_ms, known.written_ms);
 }
 
 void storage_close(struct storage *s)
@@ -477,6 +489,7 @@ static int write_all(struct storage *s, struct list *batches, bool sends)
 					&last);
 		last = NULL;
 	}
+	s->head.clock_ms = now_ms(CLOCK_BOOTTIME) + (uint64_t)s->clock_base_ms;
 	if (r == 0)
 		r = database_commit(s->db, &s->head);
 	if (r == 0) {

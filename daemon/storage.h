@@ -21,6 +21,7 @@ struct storage {
 	struct spool *spool;
 	struct database *db; /* NULL: none is open, the next attempt opens a new one */
 	struct store_head head;
+	int64_t clock_base_ms; /* of the store's clock, see record.h; on CLOCK_BOOTTIME */
 	struct database_losses losses;
 	bool has_reserve;
 	bool no_room;		/* so little that it could not be opened again */
@@ -58,9 +59,6 @@ int storage_load(struct storage *s,
 		 int (*message)(void *arg, const struct message_record *m),
 		 int (*dedup)(void *arg, const struct dedup_record *dedup),
 		 void *arg) MUST_CHECK;
-
-/* Before loading: when it was written last, by the wall clock of that time; 0: unknown. */
-uint64_t storage_last_write_ms(const struct storage *s);
 
 /* After loading: says in the log, and in s->damage, what is lost. True: the file is damaged
  * and has to be written anew. */

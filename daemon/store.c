@@ -32,12 +32,11 @@ struct store {
 	struct batch *gathering; /* the thread's first one while that is open */
 	struct list
 		carried; /* batches whose rest is still to be written: the disk is full */
-	struct list spare;	/* batches */
-	struct list crowd;	/* deferred, of those who wait for room in gathering */
-	struct list held;	/* who waits for the new file to be complete */
-	uint64_t mark;		/* records so far */
-	uint64_t cursor;	/* of the dump into a new file */
-	uint64_t last_write_ms; /* before this start */
+	struct list spare; /* batches */
+	struct list crowd; /* deferred, of those who wait for room in gathering */
+	struct list held;  /* who waits for the new file to be complete */
+	uint64_t mark;	   /* records so far */
+	uint64_t cursor;   /* of the dump into a new file */
 	bool found_clean, damaged, dumping, dumped, must_renew;
 	bool clean;		  /* the next commit is the last one */
 	bool reserve;		  /* to be made again, if there is space */
@@ -776,7 +775,6 @@ int store_open(struct store **ret_store, const char *directory, struct loop *loo
 		return err_trace(r);
 	}
 	store->found_clean = store->storage.head.clean;
-	store->last_write_ms = storage_last_write_ms(&store->storage);
 	look_at_file_system(store);
 	*ret_store = store;
 	return 0;
@@ -864,9 +862,9 @@ int store_start(struct store *store, bool (*keeps)(void *arg, uint64_t blob), vo
 
 enum { CLOSE_WAIT_MS = 30000 };
 
-uint64_t store_last_write_ms(const struct store *store)
+int64_t store_clock_base_ms(const struct store *store)
 {
-	return store->last_write_ms;
+	return store->storage.clock_base_ms;
 }
 
 bool store_found_clean(const struct store *store)

@@ -107,8 +107,8 @@ const struct store_head *store_get_head(const struct store *store);
 /* Writes all, and waits for it up to wait_ms; who waits is told. False: it took longer. */
 bool store_flush(struct store *store, uint64_t wait_ms);
 
-/* When it was written last, by the wall clock of that time; 0: unknown. */
-uint64_t store_last_write_ms(const struct store *store);
+/* What the store's clock, see record.h, is ahead of CLOCK_BOOTTIME, in this start. */
+int64_t store_clock_base_ms(const struct store *store);
 
 /* Was it stopped in order the last time? */
 bool store_found_clean(const struct store *store);

@@ -95,6 +95,7 @@ static void world_init(uint64_t seed, bool has_store)
 	saved_commit();
 	main_thread = pthread_self();
 	virtual_ns = 1000000000 * (uint64_t)NS_PER_S; /* behind any real time */
+	wall_ns = 0;
 	w.seed = seed;
 	w.has_store = has_store;
 	chance_state = seed * 2654435761u + 88172645463325252u;

@@ -330,6 +330,20 @@ static void step_time(void)
 	w.broker.dedup_timer.due(&w.broker.dedup_timer);
 }
 
+/* Somebody sets the wall clock, by up to a year: nothing follows it. What is written then
+ * tells the next start. */
+static void step_set_clock(void)
+{
+	enum { YEAR_S = 365 * 86400 };
+
+	if (chance(CLOCK_EACH))
+		return;
+	wall_ns = chance(YEAR_S) * NS_PER_S;
+	if (w.has_store)
+		journal_name(w.queue[0]);
+	commit();
+}
+
 /* ---- agreement ---- */
 
 static void compare_message(const struct model_message *m)
@@ -424,6 +438,7 @@ static void one_step(void)
 	};
 
 	steps[chance(ARRAY_SIZE(steps))]();
+	step_set_clock();
 	step_restart();
 	assert_int_equal(loop_pass(&w.loop), 0); /* timers, then deferred work */
 	compare_messages();
