@@ -98,9 +98,11 @@ static void on_stored_reply_end(struct request *request, const char *why)
 
 void fault_not_stored(struct fault *fault, int result)
 {
-	fault_set(fault, result == -ENOSPC ? FAULT_NO_SPACE : FAULT_INTERNAL,
-		  "it is done, but could not be written to the disk: ipcd tries again; "
-		  "should it end before, it is as if it had not been done");
+	/* not no-space: that says that nothing was done */
+	fault_set(fault, FAULT_INTERNAL,
+		  "it is done, but could not be written to the disk%s: ipcd tries again; "
+		  "should it end before, it is as if it had not been done",
+		  result == -ENOSPC ? ", which is full" : "");
 }
 
 void fault_unstored_end(struct fault *fault, const char *why)

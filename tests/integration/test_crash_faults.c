@@ -277,6 +277,49 @@ static void test_many_acks_on_a_full_disk(void **state)
 	load_end();
 }
 
+/* Also what was put by is used up: what was done is done all the same, and nobody is told
+ * that it was not. */
+static void test_a_verdict_that_is_not_written(void **state)
+{
+	struct client *c, *sender;
+	struct frame *f;
+
+	setup();
+	crash_start(true);
+	assert_int_equal(unlink(keep_printf("%s/reserve", server.state)), 0);
+	fill_disk(100000);
+	c = client_connect();
+	sender = client_connect();
+	send_text(c, "q", "first");
+	say_text(sender, "x", "{'op':'send','id':1,'queue':'r','confirm':'acked'}");
+	wait_queue_count("r", "ready", 1);
+	do
+		say_text(c, "x", "{'op':'send','id':1,'queue':'s'}");
+	while (!json_has((f = hear(c))->header, "error"));
+	assert_string_equal(json_string(f->header, "error"), "no-space");
+	f = take(c, "q", "first");
+	say(c, "{'op':'ack','id':1,'message':%" PRId64 "}",
+	    json_int(f->header, "message"));
+	hear_error(c, 1, "internal");
+	f = take(c, "r", "x");
+	say(c, "{'op':'ack','id':1,'message':%" PRId64 "}",
+	    json_int(f->header, "message"));
+	hear_error(c, 1, "internal");
+	hear_error(sender, 1, "internal");
+	assert_int_equal(queue_count("q", "leased"), 0);
+	powercut->is_limited = 0;
+	do
+		say_text(c, "x", "{'op':'send','id':1,'queue':'s'}");
+	while (json_has(hear(c)->header, "error"));
+	client_close(c);
+	client_close(sender);
+	crash_lose_all();
+	crash_start(true);
+	assert_int_equal(queue_count("q", "ready"), 0);
+	assert_int_equal(queue_count("r", "ready"), 0);
+	load_end();
+}
+
 /* Purging and deleting make room, they must not need any. */
 static void test_purge_and_delete_on_a_full_disk(void **state)
 {
@@ -452,6 +495,7 @@ int main(void)
 		it(test_a_sync_fails_at_the_start),
 		it(test_the_disk_is_full),
 		it(test_many_acks_on_a_full_disk),
+		it(test_a_verdict_that_is_not_written),
 		it(test_purge_and_delete_on_a_full_disk),
 		it(test_start_on_a_full_disk),
 		it(test_start_on_a_full_disk_after_a_kill),
