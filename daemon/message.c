@@ -165,12 +165,12 @@ struct message *message_find(const struct broker *broker, uint64_t number)
 	return node ? CONTAINER_OF(node, struct message, by_number) : NULL;
 }
 
-uint64_t message_token(const struct broker *broker, uint64_t number, uint64_t delivery,
-		       uid_t uid)
+uint64_t message_token(const struct message *m, uint64_t delivery, uid_t uid)
 {
-	const uint64_t words[] = { number, delivery, uid };
+	/* when it was sent: where a backup was put back numbers come once more */
+	const uint64_t words[] = { m->number, delivery, uid, m->sent_ms };
 
-	return hash_bytes(&broker->lease_key, words, sizeof(words));
+	return hash_bytes(&m->share->queue->broker->lease_key, words, sizeof(words));
 }
 
 int message_set_history(struct message *m, const char *text, size_t size)

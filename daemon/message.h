@@ -26,9 +26,9 @@
  *	           gone          (also from READY and DELAYED by the end of its ttl)
  *
  * message_set_state() is the one door between them. A lease is known by a token: a MAC over
- * number, delivery and uid, checked without a row, also after a restart. When a lease has
- * ended the message is only due again: until it is handed out anew the old token still
- * settles it.
+ * number and time of the message, delivery and uid, checked without a row, also after a
+ * restart. When a lease has ended the message is only due again: until it is handed out anew
+ * the old token still settles it.
  */
 
 #include "base/bytes.h"
@@ -187,9 +187,8 @@ void message_revive(struct message *m);
 
 struct message *message_find(const struct broker *broker, uint64_t number);
 
-/* A MAC that says that this delivery went to uid. */
-uint64_t message_token(const struct broker *broker, uint64_t number, uint64_t delivery,
-		       uid_t uid);
+/* A MAC that says that this delivery of the message went to uid. */
+uint64_t message_token(const struct message *m, uint64_t delivery, uid_t uid);
 
 /* What waited for the disk is there, or (the message ends) never will be. */
 void message_stored(struct message *m, bool ok);

@@ -75,8 +75,7 @@ struct way {
 static size_t format_lease(char out[static 32], const struct peer *peer,
 			   const struct message *m)
 {
-	format_hex64(out, message_token(&peer->server->broker, m->number, m->deliveries,
-					peer->who.uid));
+	format_hex64(out, message_token(m, m->deliveries, peer->who.uid));
 	return 16 + format_hex(out + 16, m->deliveries);
 }
 

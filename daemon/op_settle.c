@@ -60,8 +60,7 @@ static bool is_token(const struct settlement *s, struct message *m, uid_t uid)
 	if (s->lease_size <= 16 || !parse_hex(s->lease, 16, &mac) ||
 	    !parse_hex(s->lease + 16, s->lease_size - 16, &delivery))
 		return false;
-	if (delivery < m->deliveries ||
-	    mac != message_token(&s->call->server->broker, m->number, delivery, uid))
+	if (delivery < m->deliveries || mac != message_token(m, delivery, uid))
 		return false;
 	if (delivery > m->deliveries)
 		m->in_hand = true;

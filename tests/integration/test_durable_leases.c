@@ -82,6 +82,31 @@ static void test_a_used_token(void **state)
 	settle(c, "ack", take(c, "q", "x"), "");
 }
 
+/* A backup is put back, and the number comes once more: a token is of one message alone. */
+static void test_a_token_of_what_a_backup_has_not(void **state)
+{
+	const char *state_dir = server.state;
+	struct frame *f;
+
+	start_durable(AT_ONCE);
+	stop();
+	assert_int_equal(system(keep_printf("cp -a %s %s.copy", state_dir, state_dir)),
+			 0);
+	start_durable(AT_ONCE);
+	connect_both();
+	send_text(c, "q", "lost");
+	f = take(c, "q", "lost");
+	stop();
+	assert_int_equal(system(keep_printf("rm -r %s && mv %s.copy %s", state_dir,
+					    state_dir, state_dir)),
+			 0);
+	start_durable(AT_ONCE);
+	connect_both();
+	assert_int_equal(send_text(other, "q", "new"), json_int(f->header, "message"));
+	settle_fails(c, "ack", f, "lease-lost");
+	settle(other, "ack", take(other, "q", "new"), "");
+}
+
 static void test_handed_out_anew(void **state)
 {
 	start_durable(AT_ONCE);
@@ -303,19 +328,13 @@ static void test_lost_before_the_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		it(test_ack_afterwards),
-		it(test_nack_and_reject_afterwards),
-		it(test_a_used_token),
-		it(test_handed_out_anew),
-		it(test_tokens_of_many_starts),
-		it(test_a_memory_queue),
-		it(test_a_stranger_afterwards),
-		it(test_the_end_is_no_attempt),
-		it(test_a_consumer_that_dies),
-		it(test_a_stop_behind_a_crash),
-		it(test_lost_before_the_end),
-		it(test_verdicts_afterwards),
-		it(test_a_lost_token_before_a_crash),
+		it(test_ack_afterwards),	it(test_nack_and_reject_afterwards),
+		it(test_a_used_token),		it(test_a_token_of_what_a_backup_has_not),
+		it(test_handed_out_anew),	it(test_tokens_of_many_starts),
+		it(test_a_memory_queue),	it(test_a_stranger_afterwards),
+		it(test_the_end_is_no_attempt), it(test_a_consumer_that_dies),
+		it(test_a_stop_behind_a_crash), it(test_lost_before_the_end),
+		it(test_verdicts_afterwards),	it(test_a_lost_token_before_a_crash),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -261,7 +261,7 @@ static bool has_room(struct receiver *r)
 /* The heart: what is handed out must be what the model would hand out. */
 static uint64_t token_of(const struct message *m, uid_t uid)
 {
-	return message_token(m->share->queue->broker, m->number, m->deliveries, uid);
+	return message_token(m, m->deliveries, uid);
 }
 
 static enum delivery deliver(struct receiver *r, struct message *m)
