@@ -58,6 +58,7 @@ struct broker {
 	uint64_t *dump_numbers; /* of messages, while the store is written anew */
 	size_t n_dump_numbers;
 	bool stopping;
+	bool keeps_all; /* the store has, or is to have, what is in memory queues, too */
 };
 
 int broker_init(struct broker *broker, struct loop *loop, struct users *users,

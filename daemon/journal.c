@@ -206,17 +206,24 @@ void journal_drop_dedup(struct dedup *d)
 
 /* ---- everything ---- */
 
+/* Does the store have it, or is to have it? */
+static bool is_kept(const struct message *m)
+{
+	return m->stored || (m->share->queue->broker->keeps_all && !message_is_live(m));
+}
+
 void journal_keep_all(struct broker *broker)
 {
 	if (!broker->store)
 		return;
+	broker->keeps_all = true;
 	LIST_FOREACH(name_link, &broker->all_names) {
 		struct queue *q = queue_of_name(LIST_ENTRY(name_link, struct name, link));
 
 		LIST_FOREACH(link, &q->all) {
 			struct message *m = LIST_ENTRY(link, struct message, in_queue);
 
-			if (!m->stored && !message_is_live(m))
+			if (!m->stored && is_kept(m))
 				put_again(m);
 		}
 	}
@@ -251,7 +258,7 @@ static int dump_messages(struct broker *broker, uint64_t *cursor)
 
 		if (n == DUMP_AT_ONCE)
 			return 0;
-		if (m && m->stored && m->state != MESSAGE_STORING)
+		if (m && is_kept(m) && m->state != MESSAGE_STORING)
 			put_again(m);
 	}
 	free(broker->dump_numbers);

@@ -811,6 +811,8 @@ bool store_flush(struct store *store, uint64_t wait_ms)
 {
 	uint64_t until = deadline_after(clock_ns(CLOCK_MONOTONIC), wait_ms);
 
+	if (store->state == STORE_BROKEN && !is_busy(store)) /* not later: see retry */
+		begin_anew(store);
 	while (is_busy(store) || (has_work(store) && store->state != STORE_BROKEN)) {
 		if (!is_busy(store) || is_open(store))
 			write_now(store);

@@ -104,7 +104,8 @@ void store_set_lock(struct store *store, int lock_fd);
  * order (before). */
 const struct store_head *store_get_head(const struct store *store);
 
-/* Writes all, and waits for it up to wait_ms; who waits is told. False: it took longer. */
+/* Writes all, and waits for it up to wait_ms; who waits is told. While the store is broken a
+ * new file is tried once. False: it took longer, or failed. */
 bool store_flush(struct store *store, uint64_t wait_ms);
 
 /* What the store's clock, see record.h, is ahead of CLOCK_BOOTTIME, in this start. */

@@ -400,6 +400,55 @@ static void test_start_on_a_full_disk_after_a_cut(void **state)
 	check_start_on_full_disk(2);
 }
 
+/* ---- at the stop ---- */
+
+/* A memory queue is kept also where the last commit fails, as all is written anew then; or
+ * that failed before, and nobody has tried again. */
+static void check_kept_at_the_stop(bool broken)
+{
+	struct client *c;
+
+	setup();
+	powercut_preload(true);
+	start_durable(AT_ONCE);
+	powercut_preload(false);
+	c = client_connect();
+	create_volatile(c, "m");
+	send_text(c, "m", "in memory");
+	say_text(c, "also", "{'op':'send','id':1,'queue':'m','dedup_id':'a'}");
+	hear_reply(c, 1);
+	send_text(c, "q", "durable");
+	powercut->errors_left = broken ? 2 : 1;
+	powercut->syncs_to_error = 1;
+	if (broken) {
+		say_text(c, "x", "{'op':'send','id':1,'queue':'q'}");
+		hear_error(c, 1, "internal");
+		wait_for(powercut->errors == 2);
+	}
+	client_close(c);
+	kill(server.pid, SIGTERM);
+	crash_expect(0);
+	assert_int_equal(powercut->errors, broken ? 2 : 1);
+	start_durable(AT_ONCE);
+	c = client_connect();
+	take(c, "m", "in memory");
+	say_text(c, "also", "{'op':'send','id':1,'queue':'m','dedup_id':'a'}");
+	assert_true(json_has(hear_reply(c, 1)->header, "duplicate"));
+	take(c, "m", "also");
+	take(c, "q", "durable");
+	load_end();
+}
+
+static void test_the_last_commit_fails(void **state)
+{
+	check_kept_at_the_stop(false);
+}
+
+static void test_a_stop_while_the_store_is_broken(void **state)
+{
+	check_kept_at_the_stop(true);
+}
+
 /* ---- fsync does not return ---- */
 
 static void prepare_the_stop(struct client *acker)
@@ -470,8 +519,8 @@ static void test_a_stop_while_the_disk_hangs(void **state)
 		strstr(error_text(hear_error(waits, 1, "shutting-down")), "not taken"));
 	assert_non_null(strstr(error_text(hear_error(outcome, 1, "shutting-down")),
 			       "stays in the queue"));
-	crash_expect(0);
 	powercut->sync_us = 0;
+	crash_expect(0);
 
 	start_durable(AT_ONCE);
 	assert_int_equal(queue_count("handed", "ready"), 0);
@@ -500,6 +549,8 @@ int main(void)
 		it(test_start_on_a_full_disk),
 		it(test_start_on_a_full_disk_after_a_kill),
 		it(test_start_on_a_full_disk_after_a_cut),
+		it(test_the_last_commit_fails),
+		it(test_a_stop_while_the_store_is_broken),
 		it(test_a_stop_while_the_disk_hangs),
 	};
 
