@@ -326,25 +326,6 @@ void message_leave(struct message *m)
 	m->state = MESSAGE_NEW;
 }
 
-void message_stored(struct message *m, bool ok)
-{
-	uint64_t delay_ms = m->delay_ms;
-
-	if (m->state != MESSAGE_STORING)
-		return;
-	if (m->more && m->more->dedup)
-		dedup_settle(m->more->dedup, ok);
-	if (!ok) {
-		m->stored = false;
-		m->share->queue->counters.sent--;
-		m->share->queue->broker->counters.sent--;
-		message_end(m, "lost");
-		return;
-	}
-	m->out_end = m->leased_ns = 0;
-	message_set_state(m, delay_ms ? MESSAGE_DELAYED : MESSAGE_READY, delay_ms);
-}
-
 void message_revive(struct message *m)
 {
 	m->attempts = 0;
@@ -434,6 +415,29 @@ static void message_expire(struct message *m)
 	q->counters.expired++;
 	q->broker->counters.expired++;
 	message_end(m, "expired");
+}
+
+void message_stored(struct message *m, bool ok)
+{
+	uint64_t delay_ms = m->delay_ms;
+
+	if (m->state != MESSAGE_STORING)
+		return;
+	if (m->more && m->more->dedup)
+		dedup_settle(m->more->dedup, ok);
+	if (!ok) {
+		m->stored = false;
+		m->share->queue->counters.sent--;
+		m->share->queue->broker->counters.sent--;
+		message_end(m, "lost");
+		return;
+	}
+	if (m->expired) {
+		message_expire(m);
+		return;
+	}
+	m->out_end = m->leased_ns = 0;
+	message_set_state(m, delay_ms ? MESSAGE_DELAYED : MESSAGE_READY, delay_ms);
 }
 
 /* The one place that notes how an attempt ended: before it is anything else. */
@@ -614,8 +618,9 @@ void message_expiring_due(struct broker *broker)
 			CONTAINER_OF(node, struct message_more, expiry)->message;
 
 		heap_remove(&broker->expiring, node);
-		/* who has it in hand may finish; should it come back it ends then */
-		if (m->state == MESSAGE_LEASED) {
+		/* who has it in hand may finish; should it come back it ends then. And what
+		 * is on its way to the disk may not come there */
+		if (m->state == MESSAGE_LEASED || m->state == MESSAGE_STORING) {
 			m->expired = true;
 			continue;
 		}

@@ -99,7 +99,7 @@ struct message {
 	uint8_t state, priority;
 	bool in_heap; /* `place` is in use, not `link` */
 	bool confirm; /* somebody in broker->confirms waits for the outcome */
-	bool expired; /* its ttl ended while it was leased */
+	bool expired; /* its ttl ended while it was leased, or not yet on the disk */
 	bool stored;  /* the store has it, or will have */
 	bool in_hand; /* since the daemon was stopped: its last attempt is not in attempts */
 	char data[]; /* meta, then a small body */

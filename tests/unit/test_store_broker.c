@@ -106,7 +106,6 @@ static void test_room_while_the_file_is_written_anew(void **state)
 	room_while(EIO, STORE_BROKEN);
 }
 
-/* A send that fails leaves nothing, a place in the queue least of all. */
 /* With the first message of a file the log gets its length, for which a failure does not matter. */
 static void lengthen_log(void)
 {
@@ -122,6 +121,8 @@ static void lengthen_log(void)
 	w.queue->counters.sent = 0;
 }
 
+/* A send that fails leaves nothing, a place in the queue least of all; also if its time is up
+ * before that. */
 static void test_a_send_that_fails(void **state)
 {
 	struct message *m = send_one(NULL);
@@ -131,9 +132,9 @@ static void test_a_send_that_fails(void **state)
 	message_ack(m);
 	assert_true(store_flush(w.broker.store, 30000));
 	w.queue->counters.sent = 0;
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 4; i++) {
 		struct message_content content = { .from = w.from,
-						   .ttl_ms = UINT64_MAX,
+						   .ttl_ms = i < 2 ? UINT64_MAX : 1,
 						   .dedup_id = "id",
 						   .dedup_size = 2 };
 		uint64_t number;
@@ -143,11 +144,14 @@ static void test_a_send_that_fails(void **state)
 		assert_int_equal(queue_send(w.queue, w.user, message_new(&content),
 					    &number, &fault),
 				 0);
+		while (i >= 2 && heap_first(&w.broker.expiring))
+			message_expiring_due(&w.broker);
 		until(!message_find(&w.broker, number));
 		assert_int_equal(w.queue->messages, 0);
 		assert_int_equal(w.queue->n_dedups, 0);
 		assert_int_equal(w.user->usage.messages, 0);
 		assert_int_equal(w.queue->counters.sent, 0);
+		assert_int_equal(w.queue->counters.expired, 0);
 		until(state_of() == STORE_WORKS);
 	}
 }
