@@ -181,7 +181,8 @@ int timer_set(struct loop *loop, struct timer *timer, uint64_t deadline_ns)
 
 	if (heap_has(&timer->node))
 		heap_remove(&loop->timers[timer->clock], &timer->node);
-	r = heap_add(&loop->timers[timer->clock], &timer->node, max_u64(deadline_ns, 1));
+	r = heap_add(&loop->timers[timer->clock], &timer->node,
+		     max_u64(deadline_ns, loop->ran_ns[timer->clock] + 1));
 	if (r < 0)
 		return err_trace(r);
 	return timer->clock == TIMER_BOOTTIME ? err_trace(arm_boottime(loop)) : 0;
@@ -197,6 +198,7 @@ static void run_timers(struct loop *loop, enum timer_clock clock, uint64_t now_n
 {
 	struct heap_node *node;
 
+	loop->ran_ns[clock] = now_ns;
 	while ((node = heap_first(&loop->timers[clock])) && node->key <= now_ns) {
 		struct timer *timer = CONTAINER_OF(node, struct timer, node);
 

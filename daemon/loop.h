@@ -59,7 +59,8 @@ struct loop {
 	struct list groups; /* ready */
 	struct source_group own_group;
 	struct heap timers[TIMER_N_CLOCKS];
-	struct source boottime_source; /* a timerfd */
+	uint64_t ran_ns[TIMER_N_CLOCKS]; /* what was due until then has been run */
+	struct source boottime_source;	 /* a timerfd */
 	uint64_t boottime_armed_ns;
 	struct list deferred;
 	struct list idle; /* deferred work that waits until nothing is ready */
@@ -98,7 +99,8 @@ void source_again(struct source *source);
 
 void timer_init(struct timer *timer, enum timer_clock clock, void (*due)(struct timer *));
 
-/* Sets or moves. 0 or -ENOMEM. */
+/* Sets or moves. What is due already is due in the next pass: so a timer that has more to do than
+ * others can wait for sets itself anew. 0 or -ENOMEM. */
 int timer_set(struct loop *loop, struct timer *timer, uint64_t deadline_ns) MUST_CHECK;
 void timer_cancel(struct loop *loop, struct timer *timer);
 static inline bool timer_is_set(const struct timer *timer)

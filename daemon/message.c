@@ -414,6 +414,7 @@ static void message_expire(struct message *m)
 
 	q->counters.expired++;
 	q->broker->counters.expired++;
+	queue_work_later(q); /* it may have stood before others, see queue_first_for() */
 	message_end(m, "expired");
 }
 
@@ -594,12 +595,29 @@ void message_overdue(struct message *m)
 
 /* ---- timers ---- */
 
+bool message_is_over(const struct message *m)
+{
+	return m->more && heap_has(&m->more->expiry) &&
+	       m->more->expiry.key <= clock_ns(CLOCK_BOOTTIME);
+}
+
+/* At any time many may be due: others have a turn between. */
+enum { DUE_AT_ONCE = 500 };
+
+static struct heap_node *first_due(const struct heap *heap, uint64_t now_ns, int *left)
+{
+	struct heap_node *first = heap_first(heap);
+
+	return first && first->key <= now_ns && (*left)-- ? first : NULL;
+}
+
 void message_delayed_due(struct broker *broker)
 {
 	uint64_t now = clock_ns(CLOCK_BOOTTIME);
+	int left = DUE_AT_ONCE;
 	struct heap_node *node;
 
-	while ((node = heap_first(&broker->delayed)) && node->key <= now) {
+	while ((node = first_due(&broker->delayed, now, &left))) {
 		struct message *m = CONTAINER_OF(node, struct message, place);
 
 		if (!m->attempts || !message_die_if_used_up(m))
@@ -611,9 +629,10 @@ void message_delayed_due(struct broker *broker)
 void message_expiring_due(struct broker *broker)
 {
 	uint64_t now = clock_ns(CLOCK_BOOTTIME);
+	int left = DUE_AT_ONCE;
 	struct heap_node *node;
 
-	while ((node = heap_first(&broker->expiring)) && node->key <= now) {
+	while ((node = first_due(&broker->expiring, now, &left))) {
 		struct message *m =
 			CONTAINER_OF(node, struct message_more, expiry)->message;
 

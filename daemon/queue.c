@@ -465,7 +465,8 @@ struct message *queue_first_for(struct queue *q, const struct receiver *r)
 	/* fewer attempts may be allowed by now */
 	while ((m = first_for(q, r)) && m->attempts && message_die_if_used_up(m))
 		;
-	return m;
+	/* many may be over, and then it goes on when this one has gone */
+	return m && message_is_over(m) ? NULL : m;
 }
 
 void queue_dispatch(struct queue *q)

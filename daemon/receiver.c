@@ -154,18 +154,13 @@ void receiver_unlease(struct receiver *r, struct message *m)
 
 static void arm_ack_timer(struct receiver *r)
 {
-	struct loop *loop = r->broker->loop;
-
 	LIST_FOREACH(link, &r->leases) {
 		struct message *m = LIST_ENTRY(link, struct message, link);
 
 		if (m->leased_ns) {
-			/* not in this pass, should it be due already; without memory the
-			 * next change tries again */
-			(void)!timer_set(
-				loop, &r->ack_timer,
-				max_u64(deadline_after(m->leased_ns, r->ack_wait_ms),
-					loop->now_ns + 1));
+			/* without memory the next change tries again */
+			(void)!timer_set(r->broker->loop, &r->ack_timer,
+					 deadline_after(m->leased_ns, r->ack_wait_ms));
 			return;
 		}
 	}

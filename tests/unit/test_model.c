@@ -378,6 +378,14 @@ static void compare_messages(void)
 			check(w.queue[q]->n_in_state[s] == n[q][s]);
 }
 
+/* Also one that is about to go is handed to nobody, and what is behind it when it has gone. */
+static bool has_ready(int queue)
+{
+	const struct model_message *m = first_ready(queue);
+
+	return m && m->expires_ns > virtual_ns;
+}
+
 /* Nobody with credit and room waits beside a ready message. */
 static void compare_receivers(void)
 {
@@ -387,7 +395,7 @@ static void compare_receivers(void)
 		if (!r->open || !r->room || r->real.n_leased >= r->window || !r->left)
 			continue;
 		for (int q = 0; q < QUEUES; q++)
-			check(!r->reads[q] || !first_ready(q));
+			check(!r->reads[q] || !has_ready(q));
 	}
 }
 

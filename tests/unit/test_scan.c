@@ -52,6 +52,57 @@ static void test_turns_end(void **state)
 	scan_deinit(&scan);
 }
 
+static int count_in(enum message_state state)
+{
+	return (int)w.queue->n_in_state[state];
+}
+
+/* Many that are due at a time come in parts, and none is handed out when its time is over. */
+static void test_what_is_due_comes_in_parts(void **state)
+{
+	enum { N = 1200, AT_ONCE = 500 };
+	struct message_content content = { .from = w.from,
+					   .ttl_ms = 1,
+					   .priority = LIMIT_PRIORITY_DEFAULT };
+	struct receiver receiver;
+	struct message *last;
+	struct fault fault;
+	uint64_t number;
+
+	(void)state;
+	for (int i = 0; i < N; i++)
+		assert_int_equal(queue_send(w.queue, w.user, message_new(&content),
+					    &number, &fault),
+				 0);
+	last = send_one(NULL);
+	while (!message_is_over(message_find(&w.broker, number)))
+		;
+	world_open_receiver(&receiver, 1000);
+	receiver_feed(&receiver);
+	assert_int_equal(count_in(MESSAGE_LEASED), 0);
+	message_expiring_due(&w.broker);
+	assert_int_equal(count_in(MESSAGE_READY), N + 1 - AT_ONCE);
+	while (count_in(MESSAGE_READY) > 0) {
+		int before = count_in(MESSAGE_READY);
+
+		pass();
+		assert_true(count_in(MESSAGE_READY) >= before - AT_ONCE - 1);
+	}
+	assert_int_equal(last->state, MESSAGE_LEASED);
+	assert_int_equal(w.queue->counters.expired, N);
+	for (int i = 0; i < N; i++)
+		message_set_state(send_one(NULL), MESSAGE_DELAYED, 1);
+	receiver_end(&receiver);
+	while (count_in(MESSAGE_DELAYED) > 0) {
+		int before = count_in(MESSAGE_DELAYED);
+
+		pass();
+		assert_true(count_in(MESSAGE_DELAYED) >= before - AT_ONCE);
+	}
+	receiver_lose(&receiver, 0, UINT64_MAX);
+	receiver_deinit(&receiver);
+}
+
 /* A place is sought by so many steps, and kept where the last one led. */
 static void test_a_place_is_sought_in_parts(void **state)
 {
@@ -253,6 +304,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_turns_end),
 		TEST(test_a_place_is_sought_in_parts),
+		TEST(test_what_is_due_comes_in_parts),
 		TEST(test_a_state_not_named_is_not_seen),
 		TEST(test_what_comes_and_goes),
 		TEST(test_the_oldest_alive),
