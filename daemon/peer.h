@@ -154,7 +154,7 @@ void peer_read_command(const struct peer *peer, char command[static 32]);
 /* "from":{…} of this peer, one reference more. NULL without memory. */
 struct bytes *peer_get_from(struct peer *peer);
 
-/* ---- requests ---- */
+/* ---- requests (peer_request.c) ---- */
 
 /* The open one with this id, which is claimed, see request_claim(). NULL: there is none, also
  * when it had been answered: then it is ended by this. */
@@ -172,7 +172,7 @@ int request_open_charged(struct request *request, struct peer *peer, uint64_t id
 			 struct fault *fault) MUST_CHECK;
 void request_close(struct request *request);
 
-/* ---- requests that wait for the disk (peer_storing.c) ---- */
+/* ---- requests that wait for the disk (peer_request.c) ---- */
 
 struct store_wait;
 
