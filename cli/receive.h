@@ -37,6 +37,11 @@ struct receive {
 	struct ipc_client *client;
 	struct ipc_receiver *receiver;
 	uint64_t taken;
+
+	unsigned int n_acking; /* acknowledgements without an answer yet */
+	int ack_status;	       /* of the first one that failed */
+	bool late;	       /* a message was printed, but its lease was lost */
+	bool lost;	       /* the connection, which was told */
 };
 
 /* Both take messages until there is no more to take and return the exit status. */

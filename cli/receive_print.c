@@ -20,7 +20,10 @@
 #include "out.h"
 #include "receive.h"
 
-enum { PENDING_BYTES = 1 << 20 };
+enum {
+	PENDING_BYTES = 1 << 20,
+	ACKS_MAX = 256, /* ipc-protocol(7): requests_per_connection is well above */
+};
 
 struct printer {
 	struct receive *rx;
@@ -28,7 +31,6 @@ struct printer {
 	size_t n_pending;
 	size_t pending_bytes;
 	bool unconfirmed; /* ipc_ack_many() was used, which does not wait */
-	bool late;	  /* a message was printed, but its lease was lost */
 	int watched_fd;	  /* standard output if its reader can go away, or -1 */
 };
 
@@ -64,28 +66,95 @@ static int write_failed(const struct printer *p, int error)
 		rx->peek || p->n_pending == 0 ? "" : "; the message stays in the queue");
 }
 
-static int ack_pending(struct printer *p)
+static int ack_one(struct receive *rx, const struct ipc_message *message)
 {
-	const struct receive *rx = p->rx;
-	const struct ipc_message *first = p->n_pending ? p->pending[0] : NULL;
-	int r;
+	unsigned long long number = ipc_message_get_number(message);
+	int r = ipc_settle(rx->client, IPC_VERDICT_ACK, number,
+			   ipc_message_get_lease(message), -1, false, NULL);
 
-	if (p->n_pending == 1) {
-		r = ipc_settle(rx->client, IPC_VERDICT_ACK, ipc_message_get_number(first),
-			       ipc_message_get_lease(first), -1, false, NULL);
-	} else {
-		r = ipc_ack_many(rx->client, p->pending, p->n_pending);
-		p->unconfirmed = true;
-	}
 	if (r < 0 && r != -ESTALE)
 		return cli_fail_ipc(rx->cli, rx->subject, rx->client, r);
 	if (r == -ESTALE) {
-		cli_say(rx->cli, rx->subject, "message %llu: %s",
-			(unsigned long long)ipc_message_get_number(first),
+		cli_say(rx->cli, rx->subject, "message %llu: %s", number,
 			ipc_client_get_error(rx->client));
-		p->late = true;
+		rx->late = true;
 	}
 	return STATUS_OK;
+}
+
+/* That the connection is lost is told by whoever waits, once. */
+static void on_acked(struct ipc_client *client, const struct ipc_reply *reply,
+		     void *userdata)
+{
+	struct receive *rx = userdata;
+	int error = ipc_reply_get_error(reply);
+
+	(void)client;
+	rx->n_acking--;
+	if (error == 0 || rx->lost || error == -ECONNRESET || error == -EPROTO)
+		return;
+	cli_say(rx->cli, rx->subject, "%s", ipc_reply_get_error_text(reply));
+	if (error == -ESTALE)
+		rx->late = true;
+	else if (rx->ack_status == STATUS_OK)
+		rx->ack_status = cli_status(error, true);
+}
+
+static int wait_acked(struct receive *rx)
+{
+	while (rx->n_acking > 0) {
+		struct pollfd fd = { .fd = ipc_client_get_fd(rx->client),
+				     .events = (short)ipc_client_get_events(rx->client) };
+		int r;
+
+		if (poll(&fd, 1, ipc_client_get_timeout(rx->client)) < 0)
+			continue; /* interrupted */
+		r = ipc_client_process(rx->client);
+		if (r < 0) {
+			rx->lost = true;
+			return cli_fail_ipc(rx->cli, rx->subject, rx->client, r);
+		}
+	}
+	return rx->ack_status;
+}
+
+/* By their leases, which may have run out: then they still count until somebody else is given
+ * the message, and if that is so it is told. */
+static int ack_leases(const struct printer *p)
+{
+	struct receive *rx = p->rx;
+
+	for (size_t i = 0; i < p->n_pending; i++) {
+		const struct ipc_message *m = p->pending[i];
+		int r, status;
+
+		r = ipc_settle_async(rx->client, IPC_VERDICT_ACK,
+				     ipc_message_get_number(m), ipc_message_get_lease(m),
+				     -1, false, NULL, on_acked, rx, NULL);
+		if (r < 0) {
+			rx->lost = true;
+			return cli_fail_ipc(rx->cli, rx->subject, rx->client, r);
+		}
+		rx->n_acking++;
+		status = rx->n_acking < ACKS_MAX ? STATUS_OK : wait_acked(rx);
+		if (status != STATUS_OK)
+			return status;
+	}
+	return wait_acked(rx);
+}
+
+static int ack_pending(struct printer *p)
+{
+	struct receive *rx = p->rx;
+	int r;
+
+	if (p->n_pending == 1)
+		return ack_one(rx, p->pending[0]);
+	if (rx->ack_wait_ms > 0)
+		return ack_leases(p);
+	p->unconfirmed = true;
+	r = ipc_ack_many(rx->client, p->pending, p->n_pending);
+	return r < 0 ? cli_fail_ipc(rx->cli, rx->subject, rx->client, r) : STATUS_OK;
 }
 
 /* Acknowledges what was saved, and writes what is told of it. */
@@ -340,5 +409,6 @@ int receive_print(struct receive *rx)
 	free(p.pending);
 	if (status == STATUS_OK)
 		status = receive_status(rx);
-	return status == STATUS_OK && (p.late || rx->rejected) ? STATUS_REFUSED : status;
+	return status == STATUS_OK && (rx->late || rx->rejected) ? STATUS_REFUSED
+								 : status;
 }

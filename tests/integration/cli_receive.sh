@@ -148,6 +148,24 @@ start_ipc receive t --no-ack --ack-wait 10ms -n 2 --json
 end_ipc 0
 grep -q '"attempt":2' out || fail "not handed out again: $(cat out)"
 
+# What is printed late is still acknowledged if nobody else was given it, with a window, too.
+head -c 40000 /dev/zero >part # two of them are more than a pipe holds
+mkfifo slow
+for taken in 0 1; do
+	run 0 send late part part
+	"$IPC" receive late -n 2 -W 2 --ack-wait 10ms >slow 2>later_err &
+	waiting_pid=$!
+	exec 5<slow
+	wait_for counts late 'ready 2'
+	[ $taken = 0 ] || run 0 receive late -w 0
+	cat <&5 >later_out
+	exec 5<&-
+	end_ipc $((2 * taken))
+	[ "$(wc -c <out)" = 80000 ] || fail 'not all was printed'
+	counts late 'ready 0, delayed 0, leased 0, dead 0' || fail 'printed, but not acknowledged'
+done
+one_error 'is not leased to you'
+
 start_ipc receive stop -f
 wait_for counts stop 'receivers 1'
 peer=$(ipc peers --json | grep '"requests":1' | sed 's/.*"peer":\([0-9]*\).*/\1/')
