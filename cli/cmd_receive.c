@@ -341,7 +341,7 @@ void receive_give_back(struct receive *rx, const struct ipc_message *message,
 
 static int nothing_more(const struct receive *rx)
 {
-	if (rx->taken > 0 && rx->count == 0)
+	if (rx->taken > 0 && (rx->count == 0 || rx->peek))
 		return STATUS_OK; /* -f -w or --peek: all there was */
 	if (rx->cli->quiet)
 		return STATUS_TIMEOUT;

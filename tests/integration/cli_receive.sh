@@ -78,7 +78,12 @@ run 0 receive p --peek --lines
 out_is $'1\n2\n3'
 run 0 receive p --peek --lines -n 2
 out_is $'1\n2'
+run 0 receive p --peek --lines -n 4 # no more than that, not: that many
+out_is $'1\n2\n3'
+err_is ''
 run 3 receive none --peek
+one_error 'there is nothing'
+run 3 receive none --peek -n 4
 one_error 'there is nothing'
 counts p 'ready 3' || fail '--peek took something'
 
