@@ -57,10 +57,10 @@ static int take_meta(struct send *send)
 	case -ENOMEM:
 		return cli_usage(send->cli, "no memory for --meta");
 	default:
-		return cli_usage(
-			send->cli,
-			"--meta needs a JSON object, as '{\"a\":1}', without NUL "
-			"(\\u0000) and with no key twice");
+		return cli_usage(send->cli,
+				 "--meta needs a JSON object of at most 31 levels, as "
+				 "'{\"a\":1}', in UTF-8, without NUL (\\u0000) and with "
+				 "no key twice");
 	}
 }
 

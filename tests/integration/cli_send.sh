@@ -64,6 +64,11 @@ out_has '"priority":0'
 run 0 receive a -n 2 --lines
 out_is $'middle\nlow'
 
+deep=$(printf '{"a":%.0s' {1..31})1$(printf '}%.0s' {1..31})
+run 0 send deep -m x --meta "$deep"
+run 0 receive deep --json
+out_has "\"meta\":$deep"
+
 run 0 send a -m late --delay 1h
 run 3 receive a -w 0
 run 0 receive a --peek --json

@@ -83,6 +83,8 @@ for meta in '{' '{"a":1,"a":2}' '{"a":"\u0000"}'; do
 	wrong 'needs a JSON object' send a -m x --meta "$meta"
 	err_has 'without NUL (\u0000) and with no key twice'
 done
+deep=$(printf '{"a":%.0s' {1..32})1$(printf '}%.0s' {1..32})
+wrong 'of at most 31 levels' send a -m x --meta "$deep"
 wrong 'too large' send a -m x --meta "{\"a\":\"$(printf '%033000d' 0)\"}"
 
 for number in 0 x -1 ''; do

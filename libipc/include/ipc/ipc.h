@@ -415,7 +415,7 @@ IPC_PUBLIC void ipc_message_set_body(struct ipc_message *message, const void *da
 /**
  * ipc_message_set_meta - a JSON object of the sender's, passed on byte for byte
  * @message: a message to be sent
- * @json: the object's text, copied, at most 32768 bytes; NULL: none
+ * @json: the object's text, copied, at most 32768 bytes and 31 levels; NULL: none
  *
  * Returns: 0; -EINVAL it is no strict JSON object; -ENOMEM; -EMSGSIZE
  * Blocking: no. Threads: any. Since: 0.1. Source: ipc-protocol(7) send
