@@ -65,17 +65,21 @@ static char *join(const struct source *source, const char *path)
 /* ---- failures ---- */
 
 /* One that another FILE may not have. */
-static int fail(struct files *files, const struct source *source, const char *why)
+static int fail_with(struct files *files, const char *what, const char *why)
 {
-	const struct send *send = files->send;
-
-	if (is_standard_input(source))
-		cli_say(send->cli, send->name, "cannot read standard input: %s", why);
-	else
-		cli_say(send->cli, send->name, "%s: %s", source->argument, why);
+	cli_say(files->send->cli, files->send->name, "%s: %s", what, why);
 	if (files->status == STATUS_OK)
 		files->status = STATUS_LOCAL;
 	return -1;
+}
+
+/* It cannot be read. */
+static int fail(struct files *files, const struct source *source, const char *why)
+{
+	return fail_with(files,
+			 is_standard_input(source) ? "cannot read standard input"
+						   : source->argument,
+			 why);
 }
 
 /* Is it the end for those that follow, too? */
@@ -327,7 +331,10 @@ static int prepare(struct files *files, struct source *source, size_t index)
 		return r;
 	r = set_source(send, source);
 	if (r < 0)
-		return fail(files, source, why_not_set(r, source));
+		return fail_with(files,
+				 is_standard_input(source) ? "standard input"
+							   : source->argument,
+				 why_not_set(r, source));
 	r = send_set_dedup(send, index);
 	return r < 0 ? fail(files, source, strerror(-r)) : 0;
 }

@@ -130,6 +130,8 @@ for name in a/b . .. '' "${long}n"; do
 	run 1 send q --as "$name" -m x
 	run 1 send q --as "$name" /dev/null
 	one_error '--as needs a name'
+	run 1 send q --as "$name" - </dev/null
+	one_error 'send q: standard input: --as needs a name'
 done
 # Of a directory also what is left of it without ".tar", as all names in the archive begin so.
 for name in . .. ..tar ...tar; do
