@@ -84,4 +84,14 @@ for command in send receive nack reject ping 'name ls' 'name delete' 'name purge
 	done
 done
 
+# An inbox: bash takes "@" for a word of its own.
+user=$(id -un)
+"$IPC" send "@$user" -m x
+is "@$user" ipc send @ "${user:0:2}"
+is "@$user" ipc send @
+is "@$user" ipc name move jobs --to @ "$user"
+is log ipc send @ "$user" lo
+is 'max_attempts=' ipc name set @ "$user" max
+is 'true false' ipc name set @ "$user" durable = ''
+
 finish
