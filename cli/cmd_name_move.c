@@ -71,12 +71,25 @@ static void tell(const struct cli *cli, const char *done, uint64_t n)
 		  (unsigned long long)n);
 }
 
+/* The name that the last error is about: room is what the other queue has none of. */
+static const char *failed_name(const struct sweep *sweep, const struct ipc_client *client)
+{
+	static const char *const words[] = { "full", "quota", "too-large" };
+	const char *word = ipc_client_get_error_word(client);
+
+	for (size_t i = 0; sweep->to && i < ARRAY_SIZE(words); i++)
+		if (strcmp(word, words[i]) == 0)
+			return sweep->to;
+	return sweep->name;
+}
+
 static int end(const struct cli *cli, const struct sweep *sweep, const char *done,
 	       const struct ipc_client *client, int r, uint64_t n)
 {
 	if (r == 0 || n > 0)
 		tell(cli, done, n);
-	return r < 0 ? cli_fail_ipc(cli, sweep->name, client, r) : STATUS_OK;
+	return r < 0 ? cli_fail_ipc(cli, failed_name(sweep, client), client, r)
+		     : STATUS_OK;
 }
 
 static int run_purge(struct cli *cli, int argc, char **argv)

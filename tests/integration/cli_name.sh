@@ -125,7 +125,7 @@ run 0 send in.other -m 1
 run 0 send in.other -m 2
 run 2 name move in.other --to made --state ready
 out_is 'moved 1'
-one_error 'name move in.other: '
+one_error 'name move made: the queue is full: '
 
 # ---- delete ----
 
