@@ -20,8 +20,8 @@ static int parse(struct cli *cli, int argc, char **argv, uint64_t *ret_count)
 
 	while ((c = cli_getopt(cli, argc, argv, ":c:" CLI_LETTERS, options)) >= 0)
 		if (!parse_number(optarg, UINT32_MAX, ret_count) || *ret_count == 0)
-			return cli_usage(cli, "-c needs a number from 1 on, not '%s'",
-					 optarg);
+			return cli_usage(cli, "-c needs a number from 1 to %u, not '%s'",
+					 UINT32_MAX, optarg);
 	return c == GETOPT_END ? cli_check_count(cli, argc - optind, argv + optind, 0, 0)
 			       : c;
 }

@@ -127,6 +127,7 @@ wrong "not 'leased'" name purge a --state leased
 wrong "not ''" name move a --state ''
 wrong "'--to'" name purge a --to b
 wrong 'needs a number' ping -c 0
+wrong "a number from 1 to 4294967295, not '4294967296'" ping -c 4294967296
 wrong 'human or json' status --format xml
 wrong 'one argument too many' status a b
 wrong 'an argument is missing' disconnect
