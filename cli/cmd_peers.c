@@ -4,6 +4,16 @@
 
 #include "list.h"
 #include "out.h"
+#include "text.h"
+
+/* What a process says of itself must not look like more than it is, whoever reads it. */
+static void add_said(struct table *table, const struct ipc_record *record,
+		     const char *key)
+{
+	_cleanup_free_ char *text = text_escape_name(list_text(record, key));
+
+	table_add(table, "%s", text ? text : "-");
+}
 
 static void add_row(struct table *table, const struct ipc_record *record)
 {
@@ -14,8 +24,8 @@ static void add_row(struct table *table, const struct ipc_record *record)
 	list_add_number(table, record, "requests");
 	list_add_number(table, record, "leases");
 	list_add_size(table, record, "output_bytes");
-	table_add(table, "%s", list_text(record, "command"));
-	table_add(table, "%s", list_text(record, "label"));
+	add_said(table, record, "command");
+	add_said(table, record, "label");
 }
 
 static int run(struct cli *cli, int argc, char **argv)

@@ -112,6 +112,10 @@ run 0 disconnect "$peer"
 out_is ''
 end_ipc 5
 one_error 'receive idle: '
+# A label is whatever its owner says, and makes no line that looks like another connection's.
+(exec -a $'ipc\n   1  root\e[1m' "$IPC" peers) >out
+[ "$(wc -l <out)" = 2 ] || fail "$(cat out)"
+out_has '  ipc\x0a   1  root\x1b[1m'
 run 2 disconnect "$peer"
 one_error "disconnect $peer: "
 
