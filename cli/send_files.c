@@ -136,11 +136,21 @@ static int refused(const struct files *files, const struct source *source, int e
 	return STATUS_TIMEOUT;
 }
 
-static void not_sent(struct files *files, const struct source *source, size_t index,
-		     int error)
+/* It ends here, after so many. */
+static void end(struct files *files, size_t index)
 {
 	const struct send *send = files->send;
 	size_t left = send->n_files - index;
+
+	files->ended = true;
+	if (left > 0)
+		cli_say(send->cli, send->name, "%zu more %s not sent", left,
+			left == 1 ? "file was" : "files were");
+}
+
+static void not_sent(struct files *files, const struct source *source, size_t index,
+		     int error)
+{
 	int status;
 
 	if (is_unreadable(files, source))
@@ -148,10 +158,8 @@ static void not_sent(struct files *files, const struct source *source, size_t in
 	status = refused(files, source, error);
 	if (files->status == STATUS_OK)
 		files->status = status;
-	files->ended = is_final(error) || send_in_vain(send, error);
-	if (files->ended && left > 0)
-		cli_say(send->cli, send->name, "%zu more %s not sent", left,
-			left == 1 ? "file was" : "files were");
+	if (is_final(error) || send_in_vain(files->send, error))
+		end(files, index);
 }
 
 /* ---- names ---- */
@@ -389,18 +397,20 @@ static void send_file(struct files *files, size_t index)
 }
 
 /* What is told of each, at once: who reads it may wait for it. */
-static void flush(struct files *files)
+static void flush(struct files *files, size_t index)
 {
 	const struct send *send = files->send;
 	int r = send->cli->json || send->verbose ? out_flush(false) : 0;
 
 	if (r == 0)
 		return;
-	if (r != -EPIPE)
-		cli_say(send->cli, send->name, "cannot write: %s", strerror(-r));
 	if (files->status == STATUS_OK)
 		files->status = STATUS_LOCAL;
 	files->ended = true;
+	if (r == -EPIPE)
+		return;
+	cli_say(send->cli, send->name, "cannot write: %s", strerror(-r));
+	end(files, index);
 }
 
 int send_files(const struct send *send)
@@ -413,7 +423,7 @@ int send_files(const struct send *send)
 	files.progress = progress_new(send->cli);
 	for (size_t i = 1; i <= send->n_files && !files.ended; i++) {
 		send_file(&files, i);
-		flush(&files);
+		flush(&files, i);
 	}
 	progress_free(files.progress);
 	ipc_client_close(files.client);

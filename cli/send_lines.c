@@ -37,6 +37,7 @@ struct lines {
 	int status;
 	char *why;
 	bool lost;
+	bool untold; /* what is told of each line cannot be written */
 };
 
 struct line {
@@ -189,6 +190,12 @@ static int report(const struct lines *lines)
 	unsigned long long number = lines->failed_line, unknown = lines->unknown;
 	_cleanup_free_ char *more = NULL;
 
+	if (lines->untold && number > lines->line) { /* no line is at fault */
+		cli_say(send->cli, send->name, "%s (lines sent: %llu)",
+			lines->why ? lines->why : "no memory",
+			(unsigned long long)lines->sent);
+		return lines->status;
+	}
 	if (unknown > 0 && asprintf(&more, ", perhaps %llu more", unknown) < 0)
 		more = NULL;
 	cli_say(send->cli, send->name,
@@ -198,6 +205,17 @@ static int report(const struct lines *lines)
 	return lines->status;
 }
 
+/* Then nothing more is sent, as after any failure. */
+static void output_failed(struct lines *lines, int error)
+{
+	_cleanup_free_ char *why = NULL;
+
+	if (asprintf(&why, "cannot write: %s", strerror(-error)) < 0)
+		why = NULL;
+	line_failed(lines, lines->line + 1, STATUS_LOCAL, why ? why : "cannot write");
+	lines->untold = true;
+}
+
 static int send_all(struct lines *lines)
 {
 	bool goes_on = true;
@@ -205,11 +223,10 @@ static int send_all(struct lines *lines)
 	for (;;) {
 		int r = out_flush(false);
 
-		if (r < 0 && r != -EPIPE)
-			cli_say(lines->send->cli, lines->send->name, "cannot write: %s",
-				strerror(-r));
-		if (r < 0)
+		if (r == -EPIPE)
 			return STATUS_LOCAL;
+		if (r < 0)
+			output_failed(lines, r);
 		if (!goes_on || is_done(lines))
 			break;
 		send_some(lines);

@@ -217,6 +217,17 @@ run 0 send full --lines < <(seq 100)
 run 3 send full -m x --wait 10ms
 one_error 'send full: '
 
+# What is told of them cannot be written: the rest is not sent, and that is said.
+ipc send told --lines -v < <(seq 1000) >/dev/full 2>err
+[ $? = 1 ] || fail 'told to a full disk'
+one_error 'send told: cannot write: No space left on device (lines sent: '
+n=$(sed 's/.*sent: \([0-9]*\))$/\1/' err)
+counts told "ready $n," || fail "$(cat err; ipc status told)"
+ipc send told -v numbers numbers numbers >/dev/full 2>err
+[ $? = 1 ] || fail 'told to a full disk'
+err_is $'ipc: send told: cannot write: No space left on device
+ipc: send told: 2 more files were not sent'
+
 # The daemon goes away: which lines are safe is said, the rest is open.
 mkfifo slow2
 input=slow2 start_ipc send gone --lines
