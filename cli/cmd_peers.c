@@ -62,7 +62,8 @@ const struct command cmd_peers = {
 	.name = "peers",
 	.arguments = "",
 	.summary = "who is connected",
-	.help = "Lists one's own connections, all of them for root: number, user, process, how\n"
-		"long connected, requests under way, leased messages, bytes not read yet.\n",
+	.help = "Lists one's own connections, all of them for root and the user of the daemon:\n"
+		"number, user, process, how long connected, requests under way, leased messages,\n"
+		"bytes not read yet.\n",
 	.run = run,
 };

@@ -405,7 +405,7 @@ const struct command cmd_receive = {
 		"\n"
 		"  -o, --output DIR  save each message in DIR under the name its sender gave it,\n"
 		"                    or as message-NUMBER; directories are unpacked\n"
-		"      --force       of -o: replace a file that exists (never a directory)\n"
+		"      --force       of -o: replace a file, or an empty directory by another\n"
 		"      --rename      of -o: save as 'x (1)' if x exists\n"
 		"      --no-unpack   of -o: save a directory as the tar it was sent as\n"
 		"  -n, --count N     N messages\n"
