@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/un.h>
 
 /* ---- the body ---- */
 
@@ -121,6 +122,21 @@ static int set_number(struct environment *environment, enum variable which,
 	return set_text(environment, which, text);
 }
 
+/* The command may go to another directory. What would be too long for connect(2) stays. */
+static int set_socket(struct environment *environment, const char *socket)
+{
+	_cleanup_free_ char *here = *socket == '/' ? NULL : get_current_dir_name();
+	_cleanup_free_ char *path = NULL;
+
+	if (here && asprintf(&path, "%s/%s", here, socket) < 0) {
+		path = NULL;
+		return -ENOMEM;
+	}
+	if (path && strlen(path) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+		return set_text(environment, SOCKET, socket);
+	return set_text(environment, SOCKET, path ? path : socket);
+}
+
 static int set_message(struct environment *environment, const struct ipc_message *message)
 {
 	const char *meta = ipc_message_get_meta(message);
@@ -170,7 +186,7 @@ static int environment_init(struct environment *environment,
 		return -ENOMEM;
 	r = set_message(environment, message);
 	if (r == 0)
-		r = set_text(environment, SOCKET, socket);
+		r = set_socket(environment, socket);
 	if (r == 0 && file)
 		r = set_text(environment, FILENAME, file);
 	if (r < 0)

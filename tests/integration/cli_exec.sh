@@ -34,11 +34,11 @@ out_is 'unset
 stdin is read only'
 unset IPC_META IPC_QUEUE
 
-# ipc in a command talks to the same daemon, and may ask for more time.
+# ipc in a command talks to the same daemon, wherever that goes, and may ask for more time.
 run 0 send e -m x
 # shellcheck disable=SC2016
 IPC_SOCKET=/nonexistent run 0 receive --socket socket e --ack-wait 1h --exec \
-	sh -c '"$1" touch $IPC_MESSAGE $IPC_LEASE && "$1" send answer -m "to $IPC_MESSAGE"' sh "$IPC"
+	sh -c 'cd / && "$1" touch $IPC_MESSAGE $IPC_LEASE && "$1" send answer -m "to $IPC_MESSAGE"' sh "$IPC"
 run 0 receive answer -w 0
 out_is 'to 3'
 
