@@ -267,6 +267,21 @@ static void check_usage(struct doctor *doctor, const struct ipc_record *stats)
 		    list_format_size(text, bytes), list_format_size(max_text, max_bytes));
 }
 
+static void check_file_usage(struct doctor *doctor, const struct ipc_record *stats)
+{
+	int64_t bytes = ipc_record_get_integer(stats, "usage.file_bytes");
+	int64_t max = ipc_record_get_integer(stats, "limits.user_file_bytes");
+	enum level level = max > 0 ? doctor_judge(0, 1, bytes, max) : LEVEL_OK;
+	char text[LIST_TEXT], max_text[LIST_TEXT];
+
+	if (level != LEVEL_OK)
+		doctor_tell(doctor, level, ABOUT("usage"),
+			    "have them received, or raise user_file_bytes in ipcd.conf",
+			    "%s has files of %s in queues, of %s at most",
+			    list_text(stats, "usage.user"), list_format_size(text, bytes),
+			    list_format_size(max_text, max));
+}
+
 static void show_limits(struct doctor *doctor, const struct ipc_record *stats)
 {
 	char message[LIST_TEXT], bytes[LIST_TEXT], window[LIST_TEXT];
@@ -300,6 +315,7 @@ static int check_all(struct doctor *doctor)
 	check_daemon(doctor, stats);
 	check_store(doctor, stats);
 	check_usage(doctor, stats);
+	check_file_usage(doctor, stats);
 	doctor->keeps = ipc_record_get_string(stats, "store.state") != NULL;
 	r = doctor_check_queues(doctor);
 	if (r != STATUS_OK)

@@ -23,9 +23,9 @@ STORE = {
 }
 STATS = {
     "pid": 1, "uid": 0, "mode": "system", "uptime_ms": 5, "state": "/state", "store": STORE,
-    "usage": {"user": "ann", "messages": 1, "bytes": 100},
-    "limits": {"user_messages": 100, "user_bytes": 10000, "body_max": 1 << 24,
-               "queue_messages": 50, "queue_bytes": 5000, "dedup_window": 3600000},
+    "usage": {"user": "ann", "messages": 1, "bytes": 100, "file_bytes": 0},
+    "limits": {"user_messages": 100, "user_bytes": 10000, "user_file_bytes": 20000,
+               "body_max": 1 << 24, "queue_messages": 50, "queue_bytes": 5000, "dedup_window": 3600000},
 }
 QUEUE = {
     "name": "jobs", "kind": "queue", "durable": True, "ready": 1, "delayed": 0, "leased": 0,
@@ -68,6 +68,8 @@ CASES = [
      [("warning", "damage", "3 messages are lost; the damaged file is kept as /state/bad")]),
     (usage(messages=100), [], [("problem", "usage", "100 of 100 messages")]),
     (usage(bytes=8000), [], [("warning", "usage", "7.8K of 9.8K")]),
+    (usage(file_bytes=16000), [], [("warning", "usage", "files of 15.6K in queues, of 19.5K")]),
+    (usage(file_bytes=20000), [], [("problem", "usage", "files of 19.5K")]),
     (STATS, [changed(QUEUE, oldest_ms=3 * DAY)], [("warning", "queue", "3d 0h")]),
     (STATS, [changed(QUEUE, oldest_ms=3 * DAY, name="@ann")], [("note", "queue", "3d 0h")]),
     (STATS, [changed(QUEUE, oldest_ms=3 * DAY, receivers=1)], []),
