@@ -355,7 +355,7 @@ static int nothing_more(const struct receive *rx)
 	return STATUS_TIMEOUT;
 }
 
-int receive_status(const struct receive *rx)
+static int end_status(const struct receive *rx)
 {
 	const char *end = rx->receiver ? ipc_receiver_get_end(rx->receiver) : "";
 
@@ -373,6 +373,17 @@ int receive_status(const struct receive *rx)
 		return STATUS_REFUSED;
 	}
 	return STATUS_OK;
+}
+
+/* That fewer came is the lesser news. */
+int receive_status(const struct receive *rx)
+{
+	int status = end_status(rx);
+
+	if ((rx->rejected || rx->late) &&
+	    (status == STATUS_OK || status == STATUS_TIMEOUT))
+		return STATUS_REFUSED;
+	return status;
 }
 
 static int run(struct cli *cli, int argc, char **argv)

@@ -71,7 +71,7 @@ int receive_next(struct receive *receive, struct ipc_message **ret_message,
 void receive_give_back(struct receive *receive, const struct ipc_message *message,
 		       int64_t delay_ms, const char *reason);
 
-/* When nothing more comes: was it what was asked for? */
+/* When nothing more comes: was it what was asked for, and all of it good? */
 int receive_status(const struct receive *receive);
 
 #endif

@@ -335,7 +335,5 @@ int receive_exec(struct receive *rx)
 				"stopped by a signal when %llu of %llu messages had come",
 				(unsigned long long)rx->taken,
 				(unsigned long long)rx->count);
-	if (x.status == STATUS_OK)
-		x.status = receive_status(rx);
-	return x.status == STATUS_OK && rx->rejected ? STATUS_REFUSED : x.status;
+	return x.status == STATUS_OK ? receive_status(rx) : x.status;
 }

@@ -407,8 +407,5 @@ int receive_print(struct receive *rx)
 	status = print_all(&p);
 	forget_pending(&p);
 	free(p.pending);
-	if (status == STATUS_OK)
-		status = receive_status(rx);
-	return status == STATUS_OK && (rx->late || rx->rejected) ? STATUS_REFUSED
-								 : status;
+	return status == STATUS_OK ? receive_status(rx) : status;
 }
