@@ -66,6 +66,14 @@ static void describe(char *text, size_t size, int wait_status)
 		snprintf(text, size, "signal %d", WTERMSIG(wait_status));
 }
 
+/* Our standard output is that of the commands, and who read it is gone: as `| head` will. */
+static bool nobody_reads(void)
+{
+	struct pollfd p = { .fd = STDOUT_FILENO };
+
+	return poll(&p, 1, 0) == 1 && p.revents & (POLLERR | POLLHUP);
+}
+
 static void settle_failed(struct executor *x, const struct ipc_message *message,
 			  int wait_status)
 {
@@ -77,6 +85,11 @@ static void settle_failed(struct executor *x, const struct ipc_message *message,
 		x->status = STATUS_LOCAL;
 	if (x->n_stops > 1) {
 		receive_give_back(rx, message, 0, "the receiver was stopped");
+		return;
+	}
+	if (nobody_reads()) {
+		x->taking = false;
+		receive_give_back(rx, message, 0, "nobody reads the command's output");
 		return;
 	}
 	describe(why, sizeof(why), wait_status);

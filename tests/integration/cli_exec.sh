@@ -196,6 +196,18 @@ kill -TERM "$waiting_pid"
 end_ipc 1
 one_error 'receive idle: stopped by a signal when 0 of 2 messages had come'
 
+# ---- nobody reads what the commands write ----
+
+# It is no fault of the messages.
+for i in 1 2 3 4 5; do run 0 send piped -m "$i"$'\n'; done
+ipc receive piped -f --exec cat 2>err | head -1 >out
+out_is 1
+err_is ''
+counts piped 'delayed 0, leased 0, dead 0' || fail "$(ipc status piped)"
+ipc receive piped --peek -n 5 --json >peeked 2>/dev/null
+grep -q '"attempt":0' peeked || fail "none is as it was: $(cat peeked)"
+! grep -v '"attempt":0' peeked || fail "an attempt counts: $(cat peeked)"
+
 # ---- the daemon ends while a command runs ----
 
 rm -f go started.*
