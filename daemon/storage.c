@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -18,6 +19,8 @@
  * in the space that it has. The second is free beside the reserve when that is made, or else
  * it would be given up again at once. */
 static const off_t reserve_bytes = 10 << 20, beside_reserve_bytes = 2 << 20;
+
+enum { PAGE_BYTES = 4096 }; /* as SQLite has them */
 
 static const char file[] = "ipcd.db", file_part[] = "ipcd.db.part", /* being written */
 	file_new[] = "ipcd.db.new", /* complete, and not yet in its place */
@@ -178,6 +181,29 @@ static int open_empty(struct storage *s)
 	return err_trace(r);
 }
 
+/* SQLite takes a file that is cut off at its beginning for an empty one, and deletes the log,
+ * which may have all of it. */
+static int keep_log(const struct storage *s)
+{
+	_cleanup_free_ char *path = path_of(s, file, ""), *log = path_of(s, file, "-wal");
+	struct stat st;
+
+	if (!path || !log)
+		return err_origin(-ENOMEM);
+	if (stat(path, &st) < 0 || st.st_size >= PAGE_BYTES)
+		return 0;
+	if (stat(log, &st) < 0 || !st.st_size)
+		return 0;
+	return truncate(path, PAGE_BYTES) < 0 ? err_origin(-errno) : 0;
+}
+
+static int open_found(struct storage *s, unsigned int *ret_other)
+{
+	int r = keep_log(s);
+
+	return err_trace(r < 0 ? r : open_file(s, file, ret_other));
+}
+
 static int read_head(struct storage *s)
 {
 	int r = database_read_head(s->db, &s->head);
@@ -247,10 +273,10 @@ int storage_open(struct storage *s, const char *directory)
 	if (r == 0)
 		r = settle_files(s);
 	if (r == 0)
-		r = open_file(s, file, &other);
+		r = open_found(s, &other);
 	if (r == -ENOSPC) {
 		give_up_reserve(s);
-		r = open_file(s, file, &other);
+		r = open_found(s, &other);
 	}
 	if (r == -EUCLEAN && !other)
 		r = open_empty(s);

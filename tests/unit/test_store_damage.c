@@ -367,6 +367,39 @@ static void test_nothing_left(void **state)
 	storage_close(&storage);
 }
 
+/* As after a kill: all is in the log still. */
+static void put_into_log(void)
+{
+	struct store_head head = { .generation = 1, .next_number = N + 1 };
+	struct database *db;
+	struct spool *spool;
+	unsigned int other;
+
+	assert_int_equal(unlink(disk_path("ipcd.db")), 0);
+	assert_int_equal(spool_open(&spool, disk_directory), 0);
+	assert_int_equal(database_open(&db, disk_directory, "ipcd.db", spool, &other), 0);
+	assert_int_equal(database_begin(db, true), 0);
+	put_all(db);
+	assert_int_equal(database_commit(db, &head), 0);
+	database_abandon(db);
+	spool_close(spool);
+}
+
+/* However much of the file is cut off, the log is read. */
+static void test_the_log_is_left(void **state)
+{
+	static const off_t sizes[] = { 0, 1, 511, 512, 4095, 4096 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		setup(state);
+		put_into_log();
+		assert_int_equal(truncate(disk_path("ipcd.db"), sizes[i]), 0);
+		(void)load();
+		assert_int_equal(seen.n, 3 * N);
+		storage_close(&storage);
+	}
+}
+
 /* Any byte of the file: what comes is right, whatever does not come. */
 static void test_each_part_of_the_file(void **state)
 {
@@ -407,6 +440,7 @@ int main(void)
 		on_disk(test_a_database_of_others),
 		on_disk(test_garbage),
 		on_disk(test_nothing_left),
+		on_disk(test_the_log_is_left),
 		on_disk(test_each_part_of_the_file),
 	};
 
