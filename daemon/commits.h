@@ -5,7 +5,8 @@
 /*
  * The file `commits` beside the database: its head, once more, written after each commit and
  * never waited for. If the end of the database's log is lost, SQLite takes the rest for all
- * there was; then this file is ahead of it and tells how much is missing at the most.
+ * there was; then this file is ahead of it and tells how much is missing at the most. And it
+ * alone has the store's clock.
  */
 
 #include "record.h"
