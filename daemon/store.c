@@ -889,7 +889,9 @@ struct store *store_close(struct store *store, bool in_order)
 		}
 		if (!written)
 			log_error("the store in %s could not be written: %s",
-				  store->storage.directory, store->error);
+				  store->storage.directory,
+				  is_busy(store) ? "the disk does not answer"
+						 : store->error);
 		if (is_busy(store))
 			return NULL; /* it hangs: the thread ends with the process */
 	}
