@@ -129,7 +129,7 @@ static void give_up_reserve(struct storage *s)
 {
 	_cleanup_free_ char *path = path_of(s, "reserve", "");
 
-	if (path && truncate(path, 0) == 0)
+	if (path && (truncate(path, 0) == 0 || errno == ENOENT))
 		s->has_reserve = false;
 }
 
