@@ -164,7 +164,8 @@ int queue_check_room(struct queue *queue, struct user *sender, uint64_t bytes,
 int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *waiting,
 	       struct message *message) MUST_CHECK;
 
-/* Why it waits: FAULT_QUOTA where its user has too much in queues, else FAULT_FULL. */
+/* Why it waits: FAULT_QUOTA where its user has too much in queues, FAULT_NO_SPACE or
+ * FAULT_INTERNAL where there is room but the store takes nothing, else FAULT_FULL. */
 enum fault_word waiting_send_why(const struct waiting_send *waiting);
 
 /* No longer waits; the message is freed. */

@@ -315,7 +315,9 @@ enum fault_word waiting_send_why(const struct waiting_send *w)
 {
 	struct fault fault;
 
-	return chance_of(w, &fault) == CHANCE_LATER ? fault.word : FAULT_FULL;
+	if (chance_of(w, &fault) == CHANCE_LATER)
+		return fault.word;
+	return check_store(w->share->queue, &fault) ? fault.word : FAULT_FULL;
 }
 
 /* Waiting sends enter in order. Where the queue is full all wait; where only a user's share

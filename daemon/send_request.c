@@ -256,11 +256,14 @@ static void on_timeout(struct timer *timer)
 {
 	struct send_request *s = CONTAINER_OF(timer, struct send_request, timer);
 	enum fault_word word = waiting_send_why(&s->waiting);
+	const char *why = "there was no room in the queue within wait_ms";
 
-	refuse_and_free(s, word,
-			word == FAULT_QUOTA
-				? "this user had too much in queues for all of wait_ms"
-				: "there was no room in the queue within wait_ms");
+	if (word == FAULT_QUOTA)
+		why = "this user had too much in queues for all of wait_ms";
+	else if (word != FAULT_FULL)
+		why = "there is room in the queue, but the disk takes nothing: the "
+		      "message was not taken";
+	refuse_and_free(s, word, why);
 }
 
 static void on_end(struct request *request, const char *why)

@@ -90,6 +90,8 @@ static void room_while(int error, enum store_state expected)
 	message_ack(queue_first(w.queue));
 	pass();
 	assert_int_equal(admitted, 0);
+	assert_int_equal(waiting_send_why(&waiting),
+			 error == EIO ? FAULT_INTERNAL : FAULT_NO_SPACE);
 	disk_works();
 	until(admitted);
 	until(message_find(&w.broker, admitted)->state == MESSAGE_READY);
