@@ -89,6 +89,17 @@ static void on_hello(struct ipc_client *client, const struct ipc_reply *reply,
 	reconnect->callback(client, restarted, n_held, reconnect->userdata);
 }
 
+/* Its timeout may be none at all, since that is of calls that wait: so at least as long as the
+ * pause was, which grows where that is too short. */
+static int64_t greeting_ms(const struct ipc_client *client)
+{
+	uint64_t ms = delay_ms(&client->reconnect, clock_ns(CLOCK_MONOTONIC));
+
+	if (client->timeout_ms == IPC_FOREVER)
+		return IPC_FOREVER;
+	return (int64_t)max_u64((uint64_t)client->timeout_ms, ms);
+}
+
 static int put_hello(struct ipc_client *client)
 {
 	_cleanup_request_ptr_ struct ipc_request *request = NULL;
@@ -99,7 +110,7 @@ static int put_hello(struct ipc_client *client)
 		r = client_put_hello(request);
 	if (!r)
 		r = request_put_async(&request, NULL, 0, &open);
-	return err_trace(r < 0 ? r : ipc_request_set_timeout(open, client->timeout_ms));
+	return err_trace(r < 0 ? r : ipc_request_set_timeout(open, greeting_ms(client)));
 }
 
 static int give_back(struct ipc_client *client)

@@ -705,13 +705,26 @@ static void test_not_greeted(void **state)
 	assert_int_equal(ipc_client_set_timeout(f->client, 20), 0);
 	accept_again(f);
 	timeout = ipc_client_get_timeout(f->client);
-	assert_in_range(timeout, 0, 20);
+	assert_in_range(timeout, 0, 50);
 	poll(NULL, 0, timeout);
 	assert_int_equal(ipc_client_process(f->client), 1);
 	assert_int_equal(ipc_client_get_fd(f->client), -ECONNRESET);
 	assert_int_equal(ipc_client_set_timeout(f->client, 30000), 0);
 	accept_again(f);
 	greet(f, 3, SAME);
+	assert_int_equal(notes.n_told, 1);
+}
+
+/* A program that never waits for an answer. */
+static void test_no_time_to_wait(void **state)
+{
+	struct fake *f = *state;
+	struct notes notes = { 0 };
+
+	assert_int_equal(ipc_client_set_reconnect(f->client, told, &notes), 0);
+	assert_int_equal(ipc_client_set_timeout(f->client, 0), 0);
+	accept_again(f);
+	greet(f, 2, SAME);
 	assert_int_equal(notes.n_told, 1);
 }
 
@@ -836,6 +849,7 @@ int main(void)
 		fake_test(test_refused),
 		fake_test(test_lost_at_once),
 		fake_test(test_not_greeted),
+		fake_test(test_no_time_to_wait),
 		fake_test(test_freed),
 		fake_test(test_freed_in_its_callback),
 		fake_test(test_freed_while_waited_for),
