@@ -32,6 +32,7 @@ static struct ipc_client *client_new(void)
 	list_init(&client->reconnect.given_back);
 	client->reconnect.old_fd = -1;
 	client->connection = 1;
+	client->told_fd = -1;
 	client->traced = trace_is_wanted();
 	client->next_id = 1;
 	client->timeout_ms = CLIENT_TIMEOUT_MS;
@@ -219,7 +220,13 @@ uint64_t ipc_client_get_peer(const struct ipc_client *client)
 
 int ipc_client_get_fd(const struct ipc_client *client)
 {
-	return client->failure ? -ECONNRESET : client->stream.fd;
+	/* to the caller nothing has changed by asking */
+	struct ipc_client *asked = (struct ipc_client *)(uintptr_t)client;
+
+	if (client->failure)
+		return -ECONNRESET;
+	asked->told_fd = client->stream.fd;
+	return client->stream.fd;
 }
 
 int ipc_client_get_events(const struct ipc_client *client)

@@ -304,6 +304,7 @@ struct ipc_client {
 	int64_t timeout_ms; /* or IPC_FOREVER */
 
 	uint32_t connection; /* counts from 1 */
+	int told_fd; /* by ipc_client_get_fd(), last; another descriptor has another */
 	struct reconnect reconnect;
 	bool traced;
 

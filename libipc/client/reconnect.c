@@ -15,8 +15,10 @@
 
 #include "client/client_internal.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -140,6 +142,25 @@ static void begin_connection(struct ipc_client *client, int fd)
 	client->waits_with_fds = false;
 }
 
+/* The descriptor, or -errno. old_fd keeps the number of one connection: calls may have lost
+ * several since the program has asked, and it compares with what it was told. */
+static int connect_elsewhere(struct ipc_client *client, uint64_t deadline_ns)
+{
+	_cleanup_fd_ int fd = -1;
+	int other, r = connect_path(client->socket, deadline_ns, &client->last, &fd);
+
+	if (r < 0)
+		return err_trace(r);
+	if (fd != client->told_fd)
+		return TAKE_FD(fd);
+	other = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (other < 0)
+		return client_error_set(&client->last, err_origin(-EMFILE),
+					"cannot connect to %s: %s", client->socket,
+					strerror(EMFILE));
+	return other;
+}
+
 static void connect_again(struct ipc_client *client, uint64_t deadline_ns)
 {
 	struct reconnect *reconnect = &client->reconnect;
@@ -147,10 +168,9 @@ static void connect_again(struct ipc_client *client, uint64_t deadline_ns)
 	int fd, r;
 
 	reconnect->n_failed++;
-	r = connect_path(client->socket,
-			 max_u64(deadline_ns, deadline_after(now, CONNECT_MIN_MS)),
-			 &client->last, &fd);
-	if (r < 0) {
+	fd = connect_elsewhere(client,
+			       max_u64(deadline_ns, deadline_after(now, CONNECT_MIN_MS)));
+	if (fd < 0) {
 		reconnect->next_ns = deadline_after(now, delay_ms(reconnect, now));
 		return;
 	}

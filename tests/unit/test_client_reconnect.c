@@ -715,6 +715,36 @@ static void test_not_greeted(void **state)
 	assert_int_equal(notes.n_told, 1);
 }
 
+/* Another connection, which nobody greets, by calls. */
+static void lose_in_a_call(struct fake *f)
+{
+	int r;
+
+	fake_hang_up(f);
+	assert_int_equal(ipc_ping(f->client, NULL, 0), -ECONNRESET);
+	do
+		r = ipc_ping(f->client, NULL, 0);
+	while (r == -ECONNRESET); /* there are pauses */
+	assert_int_equal(r, -ETIMEDOUT);
+	f->fd = accept(f->listener, NULL, NULL);
+	assert_true(f->fd >= 0);
+}
+
+/* Who compares descriptors sees that it is another one, however often it was lost since. */
+static void test_lost_twice_between_looks(void **state)
+{
+	struct fake *f = *state;
+	struct notes notes = { 0 };
+	int fd = ipc_client_get_fd(f->client);
+
+	assert_int_equal(ipc_client_set_reconnect(f->client, told, &notes), 0);
+	assert_int_equal(ipc_client_set_timeout(f->client, 5), 0);
+	lose_in_a_call(f);
+	lose_in_a_call(f);
+	assert_true(ipc_client_get_fd(f->client) >= 0);
+	assert_int_not_equal(ipc_client_get_fd(f->client), fd);
+}
+
 /* A program that never waits for an answer. */
 static void test_no_time_to_wait(void **state)
 {
@@ -849,6 +879,7 @@ int main(void)
 		fake_test(test_refused),
 		fake_test(test_lost_at_once),
 		fake_test(test_not_greeted),
+		fake_test(test_lost_twice_between_looks),
 		fake_test(test_no_time_to_wait),
 		fake_test(test_freed),
 		fake_test(test_freed_in_its_callback),

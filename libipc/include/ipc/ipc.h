@@ -185,7 +185,7 @@ IPC_PUBLIC uint64_t ipc_client_get_peer(const struct ipc_client *client);
  *
  * It changes only where ipc_client_set_reconnect() was called: ask before each poll(2); for
  * epoll(7) and main loops compare it after ipc_client_process() with the one that is
- * registered. A new descriptor never has the number of the one before.
+ * registered. A new descriptor never has the number that this function told last.
  *
  * Returns: the descriptor, or -ECONNRESET while the connection is lost
  * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
