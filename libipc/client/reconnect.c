@@ -71,6 +71,7 @@ void reconnect_prepare(struct ipc_client *client)
 
 /* ---- connecting ---- */
 
+/* userdata: the connection that was to be greeted. */
 static void on_hello(struct ipc_client *client, const struct ipc_reply *reply,
 		     void *userdata)
 {
@@ -78,9 +79,10 @@ static void on_hello(struct ipc_client *client, const struct ipc_reply *reply,
 	bool restarted = reconnect->restarted;
 	uint64_t n_held = reconnect->n_held;
 
-	(void)userdata;
 	if (client->failure)
 		return; /* lost again, or closed, and that is known */
+	if ((uintptr_t)userdata != client->connection)
+		return; /* a call has made the next one, which has its own greeting */
 	if (reply->error) {
 		client_die(client, -ECONNRESET, "the daemon did not greet: %s",
 			   ipc_reply_get_error_text(reply));
@@ -106,7 +108,8 @@ static int put_hello(struct ipc_client *client)
 {
 	_cleanup_request_ptr_ struct ipc_request *request = NULL;
 	struct ipc_request *open;
-	int r = request_new(client, on_hello, NULL, &request);
+	int r = request_new(client, on_hello, (void *)(uintptr_t)client->connection,
+			    &request);
 
 	if (!r)
 		r = client_put_hello(request);

@@ -745,6 +745,52 @@ static void test_lost_twice_between_looks(void **state)
 	assert_int_not_equal(ipc_client_get_fd(f->client), fd);
 }
 
+/* Ends the next connection at once, and serves the one after. */
+static void *serve_third(void *userdata)
+{
+	struct fake *f = userdata;
+	unsigned long long id;
+
+	f->fd = accept(f->listener, NULL, NULL);
+	fake_hang_up(f);
+	f->fd = accept(f->listener, NULL, NULL);
+	while (fake_hear(f)) {
+		if (sscanf(f->header, "{\"op\":\"hello\",\"id\":%llu", &id) == 1)
+			fake_say(f,
+				 "{\"re\":%llu,\"server\":\"fake\",\"epoch\":\"" OTHER
+				 "\",\"peer\":2}",
+				 id);
+		if (sscanf(f->header, "{\"op\":\"ping\",\"id\":%llu", &id) == 1)
+			fake_say(f, "{\"re\":%llu}", id);
+	}
+	return NULL;
+}
+
+/* When it is the turn of one connection's greeting there is the next one already, which is
+ * not the worse for it. */
+static void test_stale_greeting(void **state)
+{
+	struct fake *f = *state;
+	struct notes notes = { 0 };
+	struct ipc_request *request;
+	pthread_t thread;
+
+	assert_int_equal(ipc_client_set_timeout(f->client, 3000), 0);
+	assert_int_equal(ipc_client_set_reconnect(f->client, told, &notes), 0);
+	assert_int_equal(ipc_ping_async(f->client, ping_until_answered, NULL, NULL), 0);
+	assert_int_equal(ipc_ping_async(f->client, note, &notes, &request), 0);
+	fake_hang_up(f);
+	assert_int_equal(ipc_request_cancel(request), -ECONNRESET);
+	pthread_create(&thread, NULL, serve_third, f);
+	(void)!ipc_ping(f->client, NULL, 0); /* lost, as a rule */
+	assert_true(ipc_client_process(f->client) >= 0);
+	assert_true(ipc_client_get_fd(f->client) >= 0);
+	assert_int_equal(notes.n_told, 1);
+	assert_true(notes.restarted);
+	f->client = ipc_client_close(f->client);
+	pthread_join(thread, NULL);
+}
+
 /* A program that never waits for an answer. */
 static void test_no_time_to_wait(void **state)
 {
@@ -880,6 +926,7 @@ int main(void)
 		fake_test(test_lost_at_once),
 		fake_test(test_not_greeted),
 		fake_test(test_lost_twice_between_looks),
+		fake_test(test_stale_greeting),
 		fake_test(test_no_time_to_wait),
 		fake_test(test_freed),
 		fake_test(test_freed_in_its_callback),
