@@ -376,7 +376,7 @@ int client_read_available(struct ipc_client *client) MUST_CHECK;
 int client_die(struct ipc_client *client, int r, const char *format, ...)
 	PRINTF_LIKE(3, 4);
 
-/* Ends all open requests with error. */
+/* Ends all open requests with error, and receivers with what nobody has fetched. */
 void client_lose_requests(struct ipc_client *client, int error);
 
 static inline bool client_ms_is_valid(int64_t ms)
@@ -393,6 +393,10 @@ int client_check_wait(struct ipc_client *client, int64_t wait_ms) MUST_CHECK;
 
 /* One callback that is due; false: none is. */
 bool client_run_receiver(struct ipc_client *client);
+
+/* The connection is lost: receivers that have ended, but of which messages were not fetched,
+ * have failed. */
+void client_lose_messages(struct ipc_client *client, int error);
 
 /* The connection is lost and will come again: receivers that run wait for it, and what
  * nobody has fetched is put aside, to be given back. */

@@ -32,6 +32,7 @@ void client_lose_requests(struct ipc_client *client, int error)
 {
 	struct ipc_request *request;
 
+	client_lose_messages(client, error);
 	while ((request = LIST_FIRST(&client->open, struct ipc_request, link))) {
 		request_end(request);
 		request->ops->on_lost(request, error);

@@ -233,6 +233,13 @@ static bool has_all(const struct ipc_receiver *receiver)
 	return receiver->max && receiver->n_fetched >= receiver->max;
 }
 
+/* It has done what it was asked for, but the program has not seen that yet. */
+static bool is_ahead(const struct ipc_receiver *receiver)
+{
+	return receiver->n_messages && !receiver->request.reply.error &&
+	       (!strcmp(receiver->end, "max") || !strcmp(receiver->end, "timeout"));
+}
+
 /* It will be wanted on the next connection, as it is or as far as it had come. */
 static bool is_resumable(const struct ipc_receiver *receiver)
 {
@@ -240,7 +247,7 @@ static bool is_resumable(const struct ipc_receiver *receiver)
 	    receiver->freed || receiver->once || receiver_only_looks(receiver) ||
 	    has_all(receiver))
 		return false;
-	return receiver_is_running(receiver) || !strcmp(receiver->end, "max");
+	return receiver_is_running(receiver) || is_ahead(receiver);
 }
 
 static void suspend(struct ipc_receiver *receiver)
@@ -362,7 +369,23 @@ int receiver_put_request(struct ipc_receiver *receiver)
 	return err_trace(request_put(request, NULL, 0));
 }
 
-/* ---- another connection ---- */
+/* ---- another connection, or none ---- */
+
+/* It has come to its end, but what it brought was not fetched, and is lost with its leases. */
+static void note_loss(struct ipc_receiver *receiver, int error)
+{
+	if (!receiver->n_messages || receiver_is_running(receiver) ||
+	    receiver_only_looks(receiver))
+		return;
+	receiver->request.reply.error = error;
+	strcpy(receiver->end, "lost");
+}
+
+void client_lose_messages(struct ipc_client *client, int error)
+{
+	LIST_FOREACH(link, &client->receivers)
+		note_loss(LIST_ENTRY(link, struct ipc_receiver, link), error);
+}
 
 static void put_aside(struct ipc_receiver *receiver)
 {
@@ -380,9 +403,12 @@ void client_suspend_receivers(struct ipc_client *client)
 	LIST_FOREACH_SAFE(link, &client->receivers) {
 		struct ipc_receiver *receiver =
 			LIST_ENTRY(link, struct ipc_receiver, link);
+		bool resumable = is_resumable(receiver);
 
+		if (!resumable)
+			note_loss(receiver, -ECONNRESET);
 		put_aside(receiver);
-		if (is_resumable(receiver))
+		if (resumable)
 			suspend(receiver);
 		else if (receiver_is_running(receiver) && has_all(receiver))
 			end_receiver(receiver, "max", strlen("max"));

@@ -480,6 +480,33 @@ static void test_lost_with_queued(void **state)
 	ipc_receiver_free(r); /* the other is left to ipc_client_close() */
 }
 
+/* All had come and its end too: but the program has not had it, and will not. */
+static void test_lost_with_the_end_queued(void **state)
+{
+	struct fake *f = *state;
+	struct ipc_receiver *r = receiver_of(f, 2), *drained = receiver_of(f, 1);
+	struct ipc_message *m;
+
+	assert_int_equal(ipc_receiver_set_max(r, 2), 0);
+	assert_int_equal(ipc_receiver_next(r, 0, &m), -ETIMEDOUT);
+	assert_int_equal(ipc_receiver_next(drained, 0, &m), -ETIMEDOUT);
+	deliver(f, 2, 1, "one");
+	deliver(f, 2, 2, "two");
+	fake_say(f, "{\"re\":2,\"end\":\"max\"}");
+	fake_say(f, "{\"re\":3,\"end\":\"timeout\"}");
+	assert_int_equal(ipc_receiver_next(r, IPC_FOREVER, &m), 1);
+	ipc_message_free(m);
+	fake_hang_up(f);
+	assert_int_equal(ipc_client_process(f->client), -ECONNRESET);
+	assert_int_equal(ipc_receiver_next(r, IPC_FOREVER, &m), -ECONNRESET);
+	assert_int_equal(ipc_receiver_get_error(r), -ECONNRESET);
+	assert_string_equal(ipc_receiver_get_end(r), "lost");
+	assert_int_equal(ipc_receiver_next(drained, IPC_FOREVER, &m), 0);
+	assert_string_equal(ipc_receiver_get_end(drained), "timeout");
+	ipc_receiver_free(r);
+	ipc_receiver_free(drained);
+}
+
 /* ---- pieces ---- */
 
 static void test_pieces(void **state)
@@ -704,6 +731,7 @@ int main(void)
 		fake_test(test_deliveries_during_a_call),
 		fake_test(test_window_is_held),
 		fake_test(test_lost_with_queued),
+		fake_test(test_lost_with_the_end_queued),
 		fake_test(test_pieces),
 		fake_test(test_pieces_torn),
 		fake_test(test_pieces_aborted),

@@ -804,6 +804,37 @@ static void test_no_time_to_wait(void **state)
 	assert_int_equal(notes.n_told, 1);
 }
 
+/* It had come to its end, but the program has not. */
+static void test_timeout_not_fetched(void **state)
+{
+	struct fake *f = *state;
+	struct notes notes = { 0 };
+	struct ipc_receiver *receiver = receiver_of(f, 2, 0),
+			    *done = receiver_of(f, 1, 0);
+	struct ipc_message *message;
+
+	assert_int_equal(ipc_client_set_reconnect(f->client, told, &notes), 0);
+	assert_int_equal(ipc_receiver_set_wait(receiver, 0), 0);
+	assert_int_equal(ipc_receiver_set_wait(done, 0), 0);
+	deliver(f, 2, 1);
+	deliver(f, 2, 2);
+	fake_say(f, "{\"re\":2,\"end\":\"timeout\"}");
+	ipc_message_free(next(receiver));
+	fake_say(f, "{\"re\":3,\"end\":\"timeout\"}");
+	assert_int_equal(ipc_receiver_next(done, IPC_FOREVER, &message), 0);
+	accept_again(f);
+	greet(f, 4, SAME);
+	fake_expect(f, "{\"op\":\"nack\",\"message\":2,\"lease\":\"" LEASE
+		       "\",\"delay_ms\":0,\"count\":false}");
+	fake_expect(f, "{\"op\":\"receive\",\"id\":5,\"queues\":[\"q\"],\"max\":0,"
+		       "\"window\":2,\"wait_ms\":0}");
+	fake_expect_silence(f);
+	assert_string_equal(ipc_receiver_get_end(receiver), "");
+	assert_string_equal(ipc_receiver_get_end(done), "timeout");
+	ipc_receiver_free(receiver);
+	ipc_receiver_free(done);
+}
+
 /* Freed while its request was open: nobody asks for it again. */
 static void test_freed(void **state)
 {
@@ -928,6 +959,7 @@ int main(void)
 		fake_test(test_lost_twice_between_looks),
 		fake_test(test_stale_greeting),
 		fake_test(test_no_time_to_wait),
+		fake_test(test_timeout_not_fetched),
 		fake_test(test_freed),
 		fake_test(test_freed_in_its_callback),
 		fake_test(test_freed_while_waited_for),

@@ -275,8 +275,9 @@ typedef void (*ipc_reconnect_fn)(struct ipc_client *client, bool restarted,
  * these first wait for the connection, no longer than for their answer. ipc_ack() and
  * asynchronous requests do not wait and fail with -ECONNRESET meanwhile.
  *
- * Receivers that run go on, with the same queues, window, and what is left of max; messages
- * not fetched yet are given back and come again. Those that peek, and ipc_receive(), end.
+ * Receivers that run go on, with the same queues, window, and what is left of max, as do those
+ * whose end has come, but was not seen yet for the messages before it; messages not fetched yet
+ * are given back and come again. Those that peek, and ipc_receive(), end.
  * Messages that were fetched stay valid, and are settled by their lease from now on: that
  * succeeds unless they were handed out anew before. No daemon is started.
  *
