@@ -419,13 +419,14 @@ int client_write_until(struct ipc_client *client, uint64_t left, uint64_t deadli
 			return err_trace(r);
 		if (stream_pending(&client->stream) <= left)
 			return 0;
-		ms = client_ms_until(deadline_ns);
-		if (!ms)
+		if (!client_ms_until(deadline_ns))
 			return client_error_set(&client->error, err_origin(-ETIMEDOUT),
 						"the daemon does not read");
+		ms = client_ms_until(min_u64(deadline_ns, client_next_timeout(client)));
 		r = wait_for(client, POLLIN | POLLOUT, ms);
 		if (r < 0)
 			return err_trace(r);
+		client_end_overdue(client);
 		client_run_callbacks(client);
 	}
 }

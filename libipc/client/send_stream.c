@@ -86,7 +86,7 @@ static void wait_once(const struct send *send)
 	struct ipc_client *client = send->request->client;
 	struct pollfd p[2] = { { .fd = send->payload->fd, .events = POLLIN },
 			       { .fd = client->stream.fd, .events = POLLIN } };
-	int ms = IDLE_MS;
+	uint64_t ms = IDLE_MS;
 
 	if (client_write(client) == STREAM_E_AGAIN && !client->waits_with_fds)
 		p[1].events |= POLLOUT;
@@ -94,11 +94,12 @@ static void wait_once(const struct send *send)
 		ms = CLIENT_FDS_RETRY_MS;
 	else if (send->payload->message->progress)
 		ms = TELL_MS;
-	if (poll(p, 2, ms) > 0 && p[1].revents & ~POLLOUT) {
+	ms = min_u64(ms, client_ms_until(client_next_timeout(client)));
+	if (poll(p, 2, (int)ms) > 0 && p[1].revents & ~POLLOUT)
 		/* what ends the client ends the request */
 		(void)!client_read_available(client);
-		client_run_callbacks(client);
-	}
+	client_end_overdue(client);
+	client_run_callbacks(client);
 }
 
 /* Before the first piece there is no request that could be lost. Where the connection comes
@@ -258,6 +259,7 @@ static int next_piece(struct reading *reading)
 	r = client_read_available(client);
 	if (r < 0)
 		return err_trace(r);
+	client_end_overdue(client);
 	client_run_callbacks(client);
 	if (is_over(send))
 		return 0;

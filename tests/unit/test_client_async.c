@@ -432,6 +432,68 @@ static void test_deadline_in_call(void **state)
 	ipc_receiver_free(receiver);
 }
 
+/* And while the daemon does not read. */
+static void test_deadline_in_flush(void **state)
+{
+	enum { SIZE = 1000000 };
+	struct fake *f = *state;
+	struct notes notes = { 0 }, sent = { 0 };
+	char *body = calloc(1, SIZE);
+	struct ipc_message *m = new_message();
+	struct ipc_request *request;
+
+	ipc_message_set_body(m, body, SIZE);
+	assert_int_equal(ipc_send_async(f->client, "q", m, 0, 0, note, &sent, NULL), 0);
+	assert_int_equal(ipc_ping_async(f->client, note, &notes, &request), 0);
+	assert_int_equal(ipc_request_set_timeout(request, 5), 0);
+	assert_int_equal(ipc_client_set_timeout(f->client, 40), 0);
+	assert_int_equal(ipc_client_flush(f->client), -ETIMEDOUT);
+	assert_int_equal(notes.n, 1);
+	assert_int_equal(notes.errors[0], -ETIMEDOUT);
+	assert_int_equal(sent.n, 0);
+	ipc_message_free(m);
+	f->client = ipc_client_close(f->client);
+	free(body);
+}
+
+static void close_pipe(struct ipc_client *client, const struct ipc_reply *reply,
+		       void *userdata)
+{
+	(void)client;
+	assert_int_equal(ipc_reply_get_error(reply), -ETIMEDOUT);
+	assert_int_equal(close(*(int *)userdata), 0);
+}
+
+static void *answer_send(void *userdata)
+{
+	struct fake *f = userdata;
+
+	while (fake_hear(f) && !strstr(f->header, "\"send\""))
+		;
+	fake_say(f, "{\"re\":3,\"message\":1}");
+	return NULL;
+}
+
+/* And while a pipe gives nothing, here until the callback ends that. */
+static void test_deadline_in_pipe(void **state)
+{
+	struct fake *f = *state;
+	struct ipc_message *m = new_message();
+	struct ipc_request *request;
+	pthread_t thread;
+	int ends[2];
+
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(ipc_message_set_file(m, ends[0], NULL, 0), 0);
+	assert_int_equal(ipc_ping_async(f->client, close_pipe, &ends[1], &request), 0);
+	assert_int_equal(ipc_request_set_timeout(request, 5), 0);
+	pthread_create(&thread, NULL, answer_send, f);
+	assert_int_equal(ipc_send_message(f->client, "q", m, 0, 0, NULL), 0);
+	pthread_join(thread, NULL);
+	ipc_message_free(m);
+	close(ends[0]);
+}
+
 static void set_again(struct ipc_client *client, const struct ipc_reply *reply,
 		      void *userdata)
 {
@@ -526,6 +588,8 @@ int main(void)
 		fake_test(test_pending),
 		fake_test(test_deadlines),
 		fake_test(test_deadline_in_call),
+		fake_test(test_deadline_in_flush),
+		fake_files_test(test_deadline_in_pipe),
 		fake_test(test_deadline_when_answered),
 		cmocka_unit_test(test_debug),
 		cmocka_unit_test(test_without_standard_error),
