@@ -108,13 +108,33 @@ static bool run_request(struct ipc_client *client)
 	return true;
 }
 
+static uint64_t n_due(const struct ipc_client *client)
+{
+	uint64_t n = client_n_ready(client);
+
+	LIST_FOREACH(link, &client->done)
+		n++;
+	return n;
+}
+
+bool client_has_callbacks(const struct ipc_client *client)
+{
+	return !client->in_callback &&
+	       (!list_is_empty(&client->done) || !list_is_empty(&client->ready));
+}
+
+/* What becomes due meanwhile, since callbacks may wait for the daemon, has its turn the next
+ * time: else there might be no end. */
 void client_run_callbacks(struct ipc_client *client)
 {
-	if (client->in_callback)
+	uint64_t n;
+
+	if (!client_has_callbacks(client))
 		return;
 	client->in_callback = true;
-	while (run_request(client) || client_run_receiver(client))
-		;
+	for (n = n_due(client); n; n--)
+		if (!run_request(client) && !client_run_receiver(client))
+			break;
 	client->in_callback = false;
 }
 

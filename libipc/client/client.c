@@ -175,7 +175,8 @@ struct ipc_client *ipc_client_close(struct ipc_client *client)
 		client_lose_requests(client, -ECANCELED);
 	}
 	client_end_receivers(client, -ECANCELED);
-	client_run_callbacks(client);
+	while (client_has_callbacks(client))
+		client_run_callbacks(client);
 	client_free_receivers(client);
 	reconnect_deinit(client);
 	heap_deinit(&client->timeouts);

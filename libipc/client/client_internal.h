@@ -208,8 +208,11 @@ int request_put_fds_async(struct ipc_request **request, struct fdset **fds,
 /* May more be put into the output? 0 or -ENOBUFS. */
 int client_check_output(struct ipc_client *client) MUST_CHECK;
 
-/* Runs the callbacks that are due, unless one is running. */
+/* Runs the callbacks that are due, unless one is running. Some may be due after that. */
 void client_run_callbacks(struct ipc_client *client);
+
+/* Has it something to do? */
+bool client_has_callbacks(const struct ipc_client *client);
 
 /* When client_end_overdue() has something to do; CLIENT_NEVER. */
 uint64_t client_next_timeout(const struct ipc_client *client);
@@ -363,6 +366,10 @@ int client_write(struct ipc_client *client) MUST_CHECK;
 int client_write_until(struct ipc_client *client, uint64_t left,
 		       uint64_t deadline_ns) MUST_CHECK;
 
+/* When who waits has something else to do: at once if callbacks are due, or when a request is
+ * too late. */
+uint64_t client_interruption_ns(const struct ipc_client *client);
+
 /* Writes, waits for input until the deadline and handles it: one send, one poll and one
  * recvmsg where nothing is in the way. Callbacks are the caller's. 0: look again; -ETIMEDOUT
  * (input may have come all the same); or what ended the client, unless it comes to life
@@ -393,6 +400,9 @@ int client_check_wait(struct ipc_client *client, int64_t wait_ms) MUST_CHECK;
 
 /* One callback that is due; false: none is. */
 bool client_run_receiver(struct ipc_client *client);
+
+/* How many are due, at least. */
+uint64_t client_n_ready(const struct ipc_client *client);
 
 /* The connection is lost: receivers that have ended, but of which messages were not fetched,
  * have failed. */

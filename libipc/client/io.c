@@ -394,14 +394,19 @@ static int step(struct ipc_client *client, uint64_t deadline_ns)
 	return r < 0 ? err_trace(r) : 0;
 }
 
+uint64_t client_interruption_ns(const struct ipc_client *client)
+{
+	return client_has_callbacks(client) ? 0 : client_next_timeout(client);
+}
+
 int client_step(struct ipc_client *client, uint64_t deadline_ns)
 {
-	uint64_t until = min_u64(deadline_ns, client_next_timeout(client));
+	uint64_t until = min_u64(deadline_ns, client_interruption_ns(client));
 	int r = client->failure ? reconnect_step(client, until) : step(client, until);
 
 	client_end_overdue(client);
 	if (r == -ETIMEDOUT)
-		return until < deadline_ns ? 0 : r;
+		return client_ms_until(deadline_ns) ? 0 : r;
 	return r < 0 && client_reconnects(client) ? 0 : r;
 }
 
@@ -422,7 +427,8 @@ int client_write_until(struct ipc_client *client, uint64_t left, uint64_t deadli
 		if (!client_ms_until(deadline_ns))
 			return client_error_set(&client->error, err_origin(-ETIMEDOUT),
 						"the daemon does not read");
-		ms = client_ms_until(min_u64(deadline_ns, client_next_timeout(client)));
+		ms = client_ms_until(
+			min_u64(deadline_ns, client_interruption_ns(client)));
 		r = wait_for(client, POLLIN | POLLOUT, ms);
 		if (r < 0)
 			return err_trace(r);

@@ -460,6 +460,21 @@ void receiver_set_ready(struct ipc_receiver *receiver)
 		list_add_tail(&receiver->request.client->ready, &receiver->ready);
 }
 
+/* One that has nothing any more has its turn all the same. */
+uint64_t client_n_ready(const struct ipc_client *client)
+{
+	uint64_t n = 0;
+
+	LIST_FOREACH(link, &client->ready) {
+		const struct ipc_receiver *receiver =
+			LIST_ENTRY(link, struct ipc_receiver, ready);
+		uint64_t own = receiver->n_messages + has_end_to_tell(receiver);
+
+		n += own ? own : 1;
+	}
+	return n;
+}
+
 /* One message, or the end; the others that are ready have their turn before the next. */
 bool client_run_receiver(struct ipc_client *client)
 {

@@ -94,7 +94,7 @@ static void wait_once(const struct send *send)
 		ms = CLIENT_FDS_RETRY_MS;
 	else if (send->payload->message->progress)
 		ms = TELL_MS;
-	ms = min_u64(ms, client_ms_until(client_next_timeout(client)));
+	ms = min_u64(ms, client_ms_until(client_interruption_ns(client)));
 	if (poll(p, 2, (int)ms) > 0 && p[1].revents & ~POLLOUT)
 		/* what ends the client ends the request */
 		(void)!client_read_available(client);

@@ -518,6 +518,75 @@ static void test_deadline_when_answered(void **state)
 	assert_int_equal(ipc_client_get_timeout(f->client), -1);
 }
 
+/* ---- turns ---- */
+
+enum { ENDLESS = 1000 };
+
+/* Whenever a message is settled the next one has come already. Nothing else is answered. */
+static void *deliver_endlessly(void *userdata)
+{
+	struct fake *f = userdata;
+	unsigned long long id;
+
+	for (int n = 1; n <= ENDLESS && fake_hear(f);) {
+		if (sscanf(f->header, "{\"op\":\"ack\",\"id\":%llu", &id) != 1)
+			continue;
+		if (n++ < ENDLESS)
+			fake_say(f, "{\"re\":2,\"message\":%d,\"lease\":\"" LEASE "\"}",
+				 n);
+		fake_say(f, "{\"re\":%llu}", id);
+	}
+	return NULL;
+}
+
+static void settle(struct ipc_client *client, struct ipc_receiver *receiver,
+		   struct ipc_message *message, void *userdata)
+{
+	struct notes *notes = userdata;
+
+	(void)receiver;
+	if (!message)
+		return;
+	notes->n_messages++;
+	assert_int_equal(ipc_settle(client, IPC_VERDICT_ACK,
+				    ipc_message_get_number(message), LEASE, -1, false,
+				    NULL),
+			 0);
+	ipc_message_free(message);
+}
+
+/* Callbacks that bring about further ones do not keep the main loop, or a call whose time is
+ * over, from going on. */
+static void test_endless_callbacks(void **state)
+{
+	struct fake *f = *state;
+	struct notes notes = { 0 };
+	struct ipc_receiver *receiver, *other;
+	struct ipc_message *message;
+	pthread_t thread;
+
+	assert_int_equal(ipc_receiver_new(f->client, &receiver), 0);
+	assert_int_equal(ipc_receiver_add_queue(receiver, "q"), 0);
+	assert_int_equal(ipc_receiver_set_callback(receiver, settle, &notes), 0);
+	assert_int_equal(ipc_receiver_start(receiver), 0);
+	fake_say(f, "{\"re\":2,\"message\":1,\"lease\":\"" LEASE "\"}");
+	pthread_create(&thread, NULL, deliver_endlessly, f);
+	assert_true(ipc_client_process(f->client) > 0);
+	assert_int_equal(notes.n_messages, 1);
+	assert_int_equal(ipc_client_get_timeout(f->client), 0);
+	assert_true(ipc_client_process(f->client) > 0);
+	assert_int_equal(notes.n_messages, 2);
+	assert_int_equal(ipc_receiver_new(f->client, &other), 0);
+	assert_int_equal(ipc_receiver_add_queue(other, "none"), 0);
+	assert_int_equal(ipc_receiver_next(other, 1, &message), -ETIMEDOUT);
+	assert_true(notes.n_messages < ENDLESS);
+	while (notes.n_messages < ENDLESS)
+		assert_true(ipc_client_process(f->client) >= 0);
+	pthread_join(thread, NULL);
+	ipc_receiver_free(receiver);
+	ipc_receiver_free(other);
+}
+
 /* ---- IPC_DEBUG ---- */
 
 static void test_debug(void **state)
@@ -591,6 +660,7 @@ int main(void)
 		fake_test(test_deadline_in_flush),
 		fake_files_test(test_deadline_in_pipe),
 		fake_test(test_deadline_when_answered),
+		fake_test(test_endless_callbacks),
 		cmocka_unit_test(test_debug),
 		cmocka_unit_test(test_without_standard_error),
 	};

@@ -219,7 +219,8 @@ IPC_PUBLIC int ipc_client_get_timeout(const struct ipc_client *client);
  * @client: the client
  *
  * Callbacks may call anything but ipc_client_close() and ipc_client_process(), also what
- * blocks; further callbacks wait until they return.
+ * blocks; further callbacks wait until they return. Those that become due by that are left to
+ * the next time, which ipc_client_get_timeout() says is now.
  *
  * Returns: how many replies and messages were handled since the last time, 0 or more; or
  * the error that ended the connection (not with ipc_client_set_reconnect()); -EBUSY inside
