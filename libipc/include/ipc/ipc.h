@@ -83,7 +83,7 @@ enum ipc_open_flags {
  * directory, $XDG_STATE_HOME/ipcd/socket or ~/.local/state/ipcd/socket. Set-user-ID programs
  * ignore the environment.
  *
- * Returns: 0; -EINVAL both flags; -ENOENT no place for a user's socket can be found
+ * Returns: 0; -EINVAL both flags; -ENOENT no place for a user's socket can be found; -ENOMEM
  * Blocking: no (looks at the file system). Threads: any. Since: 0.1. Source: ipc(1)
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_socket_path(unsigned int flags, char **ret_path);
@@ -101,8 +101,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_socket_path(unsigned int flags, char **ret_pat
  *
  * Returns: 0; -ENOENT no socket there; -ENOTSOCK another file is there; -ENOTDIR what should
  * be its directory is none; -ECONNREFUSED nobody listens; -EACCES may not connect; -EPERM the
- * directory or the listener is not to be trusted; -ENAMETOOLONG; -EINVAL flags; -ECHILD with
- * IPC_OPEN_AUTOSTART: the daemon could not be started; otherwise as at the top
+ * directory or the listener is not to be trusted; -ENAMETOOLONG; -EINVAL flags; -EMFILE;
+ * -ECHILD with IPC_OPEN_AUTOSTART: the daemon could not be started; otherwise as at the top
  * Blocking: until connected and greeted, at most the default timeout. Threads: any.
  * Since: 0.1. Source: ipc-protocol(7) hello
  */
@@ -869,9 +869,10 @@ enum ipc_sent {
  * @size: its bytes, at most the daemon's file_max
  * @ret_number: the message's number; may be NULL
  *
- * Returns: 0 when the queue has it, a durable one on the disk; -EAGAIN the queue is full;
- * -EDQUOT this user has too much in queues; -EACCES; -EINVAL bad name; -ENOENT no such user as
- * the name says, or the queue was deleted meanwhile; -EMSGSIZE; otherwise as at the top
+ * Returns: 0 when the queue has it, a durable one on the disk; -EAGAIN the queue is full, or
+ * too many requests of this connection are not answered yet; -EDQUOT this user has too much in
+ * queues, or has made too many; -EACCES; -EINVAL bad name; -ENOENT no such user as the name
+ * says, or the queue was deleted meanwhile; -EMSGSIZE; otherwise as at the top
  * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_send(struct ipc_client *client, const char *queue,
@@ -947,8 +948,9 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_send_async(struct ipc_client *client, const ch
  * @ret_message: the message, leased to this connection until ipc_ack() and the like
  *
  * Returns: 0; -ETIMEDOUT there was none; -EACCES; -EINVAL bad name; -ENOENT no such user as the
- * name says; -ECANCELED the queue was deleted; -EMFILE as ipc_receiver_next(); otherwise as at
- * the top
+ * name says; -EDQUOT it would be made, and this user has made too many; -EAGAIN too many
+ * requests of this connection are not answered yet; -ECANCELED the queue was deleted; -EMFILE
+ * as ipc_receiver_next(); otherwise as at the top
  * Blocking: at most @wait_ms and the timeout. Threads: owner. Since: 0.1.
  * Source: ipc-protocol(7) receive
  */
@@ -985,7 +987,8 @@ IPC_PUBLIC struct ipc_receiver *ipc_receiver_free(struct ipc_receiver *receiver)
  * @receiver: not yet started
  * @queue: its name, copied; at most 64 queues
  *
- * Returns: 0; -ENOMEM; -E2BIG; -EBUSY already started
+ * Returns: 0; -EINVAL the name is too long or no UTF-8; -ENOMEM; -E2BIG; -EBUSY already
+ * started
  * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) receive
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_add_queue(struct ipc_receiver *receiver,
@@ -1130,8 +1133,9 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_receiver_start(struct ipc_receiver *receiver);
  * -ETIMEDOUT nothing within @timeout_ms (the receiver goes on); -EMFILE a message came whose
  * descriptor this process had no room for, and was given back: it comes again after a second
  * (the receiver goes on, and max does not count it), or when peeking is left out; -EACCES;
- * -EINVAL; -ENOENT as ipc_receive(); -EMSGSIZE as ipc_receiver_start(); -EBUSY it has a
- * callback; -ECANCELED a callback has freed the receiver; otherwise as at the top
+ * -EINVAL; -ENOENT, -EDQUOT and -EAGAIN as ipc_receive(); -EMSGSIZE as ipc_receiver_start();
+ * -EBUSY it has a callback; -ECANCELED a callback has freed the receiver; otherwise as at the
+ * top
  * Blocking: at most @timeout_ms. Threads: owner. Since: 0.1.
  * Source: ipc-protocol(7) receive
  */
@@ -1153,7 +1157,8 @@ IPC_PUBLIC const char *ipc_receiver_get_end(const struct ipc_receiver *receiver)
  * ipc_receiver_get_error - did it end by a failure?
  * @receiver: the receiver
  *
- * Returns: 0; -EACCES; -EINVAL; -ENOENT as ipc_receive(); -ECONNRESET the connection was lost;
+ * Returns: 0; -EACCES; -EINVAL; -ENOENT, -EDQUOT and -EAGAIN as ipc_receive(); -ECONNRESET the
+ * connection was lost;
  * -ECANCELED the client is being closed; otherwise as at the top
  * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
  */
@@ -1395,7 +1400,8 @@ IPC_PUBLIC const char *ipc_record_get_json(const struct ipc_record *record);
  * @client: the client; root, the daemon's user, or the user of that connection
  * @peer: its number, as IPC_LIST_PEERS shows
  *
- * Returns: 0; -ENOENT no such connection; -EACCES; otherwise as at the top
+ * Returns: 0; -ENOENT no such connection; -EINVAL there can be none of that number; -EACCES;
+ * otherwise as at the top
  * Blocking: until answered. Threads: owner. Since: 0.1. Source: ipc-protocol(7) disconnect
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_disconnect(struct ipc_client *client, uint64_t peer);
@@ -1445,9 +1451,9 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_ping_async(struct ipc_client *client,
  *	lost_delay=MS (before a message whose connection was lost comes again)
  *	durable=true|false (what is sent from now on is kept on the disk)
  *
- * Returns: 0; -EEXIST; -EACCES; -EINVAL bad name, unknown key, bad value; -ENOENT no such
- * user or group (ipc_client_get_error() names the key); -EMSGSIZE the settings are too long
- * for a header of 64 KiB; otherwise as at the top
+ * Returns: 0; -EEXIST; -EACCES; -EDQUOT this user has made too many names; -EINVAL bad name,
+ * unknown key, bad value; -ENOENT no such user or group (ipc_client_get_error() names the
+ * key); -EMSGSIZE the settings are too long for a header of 64 KiB; otherwise as at the top
  * Blocking: until answered, and while users are looked up. Threads: owner. Since: 0.1.
  * Source: ipc-protocol(7) create
  */
@@ -1525,7 +1531,8 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_name_move(struct ipc_client *client, const cha
  *	rule (what has decided); the last four may be left out of one that is not shown to
  *	oneself, ipcd(8); end it with ipc_list_free()
  *
- * Returns: 0; -ENOENT no such user; -EACCES; -EINVAL; otherwise as at the top
+ * Returns: 0; -ENOENT no such user; -E2BIG the user is in more than 1024 groups; -EACCES;
+ * -EINVAL; otherwise as at the top
  * Blocking: as ipc_name_create(). Threads: owner. Since: 0.1.
  * Source: ipc-protocol(7) explain
  */
