@@ -19,6 +19,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -53,6 +54,15 @@ static uint64_t delay_ms(const struct reconnect *reconnect, uint64_t now_ns)
 	return spread_ms(min_u64((uint64_t)DELAY_MIN_MS << n, DELAY_MAX_MS), now_ns);
 }
 
+/* The number stays taken, by something that nothing ever happens to: so the connection is
+ * closed, and has left epoll sets, which it would wake as long as nobody is there. */
+static int keep_number(int fd)
+{
+	_cleanup_fd_ int silent = eventfd(0, EFD_CLOEXEC);
+
+	return silent < 0 || dup3(silent, fd, O_CLOEXEC) < 0 ? fd_close(fd) : fd;
+}
+
 void reconnect_prepare(struct ipc_client *client)
 {
 	struct reconnect *reconnect = &client->reconnect;
@@ -65,7 +75,7 @@ void reconnect_prepare(struct ipc_client *client)
 	reconnect->n_held += reconnect->leases.n_held;
 	leases_deinit(&reconnect->leases);
 	shutdown(client->stream.fd, SHUT_RDWR);
-	reconnect->old_fd = TAKE_FD(client->stream.fd);
+	reconnect->old_fd = keep_number(TAKE_FD(client->stream.fd));
 	client_suspend_receivers(client);
 }
 

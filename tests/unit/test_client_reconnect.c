@@ -5,6 +5,7 @@
 #include "unit/client_fake.h"
 
 #include <poll.h>
+#include <sys/epoll.h>
 
 #define LEASE "0123456789abcdef"
 #define SAME "0123456789abcdef" /* what the greeter says */
@@ -393,6 +394,29 @@ static void test_away(void **state)
 	assert_int_equal(ipc_ack(f->client, message), 0);
 	fake_expect(f, "{\"op\":\"ack\",\"message\":1,\"lease\":\"" LEASE "\"}");
 	ipc_message_free(message);
+}
+
+/* What a loop has registered is gone by itself, and does not wake it again and again. */
+static void test_silent_while_away(void **state)
+{
+	struct fake *f = *state;
+	struct notes notes = { 0 };
+	struct epoll_event event = { .events = EPOLLIN };
+	int fd = ipc_client_get_fd(f->client), epoll = epoll_create1(EPOLL_CLOEXEC);
+	struct pollfd p = { fd, POLLIN | POLLOUT, 0 };
+
+	assert_int_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), 0);
+	assert_int_equal(ipc_client_set_reconnect(f->client, told, &notes), 0);
+	go_away(f);
+	assert_int_equal(epoll_wait(epoll, &event, 1, 0), 1);
+	assert_int_equal(ipc_client_process(f->client), 0);
+	assert_int_equal(epoll_wait(epoll, &event, 1, 0), 0);
+	assert_int_equal(poll(&p, 1, 0) > 0 && p.revents & (POLLIN | POLLHUP), 0);
+	f->listener = fake_bind(f->path);
+	accept_again(f);
+	greet(f, 2, SAME);
+	assert_int_not_equal(ipc_client_get_fd(f->client), fd);
+	close(epoll);
 }
 
 static void test_close_while_away(void **state)
@@ -944,6 +968,7 @@ int main(void)
 		fake_test(test_callbacks_go_on),
 		fake_test(test_what_ends),
 		fake_test(test_away),
+		fake_test(test_silent_while_away),
 		fake_test(test_close_while_away),
 		fake_test(test_call_reconnects),
 		fake_test(test_send_is_repeated),
