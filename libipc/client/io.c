@@ -371,8 +371,7 @@ static int wait_for(struct ipc_client *client, short events, uint64_t ms)
 		p.events = POLLIN;
 		ms = min_u64(ms, CLIENT_FDS_RETRY_MS);
 	}
-	r = poll(&p, 1, ms > INT_MAX ? -1 : (int)ms);
-
+	r = poll(&p, 1, ms == UINT64_MAX ? -1 : (int)min_u64(ms, INT_MAX));
 	if (r <= 0 || !(p.revents & ~POLLOUT))
 		return 0; /* a failing poll(2) is a signal, or passes */
 	return err_trace(read_once(client, MSG_DONTWAIT));

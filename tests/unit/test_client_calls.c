@@ -5,8 +5,11 @@
 
 #include "unit/client_fake.h"
 
+#include <limits.h>
 #include <poll.h>
 #include <sys/wait.h>
+
+#define LEASE "0123456789abcdef"
 
 /* ---- system calls are counted ---- */
 
@@ -36,11 +39,14 @@ ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags)
 	return __real_recvmsg(fd, message, flags);
 }
 
+static int poll_ms; /* of the last poll(2) */
+
 int __real_poll(struct pollfd *fds, nfds_t n, int timeout);
 int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout);
 int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	n_polls++;
+	poll_ms = timeout;
 	return __real_poll(fds, n, timeout);
 }
 
@@ -376,6 +382,24 @@ static void test_system_calls(void **state)
 		assert_int_equal(n_receives, 1);
 		assert_int_equal(n_polls, 1);
 		assert_int_equal(n_options, 0);
+	}
+}
+
+/* poll(2) takes less than 25 days at once, which then is not for ever. */
+static void test_long_time(void **state)
+{
+	static const struct {
+		int64_t wait_ms;
+		int poll_ms;
+	} rows[] = { { (int64_t)30 * 86400000, INT_MAX }, { IPC_FOREVER, -1 } };
+	struct fake *f = *state;
+	struct ipc_message *m;
+
+	for (int i = 0; i < 2; i++) {
+		fake_say(f, "{\"re\":%d,\"message\":1,\"lease\":\"" LEASE "\"}", i + 2);
+		assert_int_equal(ipc_receive(f->client, "q", rows[i].wait_ms, &m), 0);
+		assert_int_equal(poll_ms, rows[i].poll_ms);
+		ipc_message_free(m);
 	}
 }
 
@@ -806,6 +830,7 @@ int main(void)
 		fake_test(test_arguments),
 		fake_test(test_errors),
 		fake_test(test_system_calls),
+		fake_test(test_long_time),
 		fake_test(test_async),
 		fake_test(test_async_writes_soon),
 		fake_test(test_call_between_answers),
