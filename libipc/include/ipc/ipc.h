@@ -245,7 +245,7 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_client_flush(struct ipc_client *client);
  * Who sends much by ipc_send_async() pauses while this is above some bound, such as
  * 1 MiB: after ipc_client_process(), which writes as the socket takes it, it goes on.
  *
- * Returns: bytes, at most about 64 MiB
+ * Returns: bytes, at most 64 MiB and what was put last
  * Blocking: no. Threads: owner. Since: 0.1. Source: libipc(3)
  */
 IPC_PUBLIC uint64_t ipc_client_get_pending(const struct ipc_client *client);
@@ -928,8 +928,9 @@ IPC_PUBLIC IPC_MUST_CHECK int ipc_send_message(struct ipc_client *client,
  *
  * Returns: 0; -EINVAL, also without a callback; -ENOMEM; -ENOBUFS 64 MiB wait to be written
  * already, see ipc_client_get_pending(); -ECONNRESET; -EOPNOTSUPP the body comes from a
- * function, a pipe or the like, or this daemon takes no files; -EMFILE and -EBUSY as
- * ipc_send_message(), of a file
+ * function, a pipe or the like, or this daemon takes no files; of a file also -EMFILE and
+ * -EBUSY as ipc_send_message(), -EBADF it is not open any more, and what read(2) of a small one
+ * failed with
  * Blocking: no. Threads: owner. Since: 0.1. Source: ipc-protocol(7) send
  */
 IPC_PUBLIC IPC_MUST_CHECK int ipc_send_async(struct ipc_client *client, const char *queue,
