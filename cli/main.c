@@ -27,16 +27,48 @@ static const struct command *const commands[] = {
 	&cmd_disconnect, &cmd_doctor,
 };
 
+/* Is it the first of the two words of the command's name? The empty word is that of all. */
+static bool is_first_word(const char *word, const struct command *command)
+{
+	size_t size = strlen(word);
+
+	return size == 0 ||
+	       (strncmp(command->name, word, size) == 0 && command->name[size] == ' ');
+}
+
+static bool is_group(const char *word)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (*word && is_first_word(word, commands[i]))
+			return true;
+	return false;
+}
+
 /* ---- help ---- */
+
+static void show_commands(const char *first)
+{
+	out_print("Commands:\n");
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (is_first_word(first, commands[i]))
+			out_print("  %-12s %s\n", commands[i]->name,
+				  commands[i]->summary);
+}
+
+static int show_group(const char *first)
+{
+	out_print("usage: ipc [OPTION...] %s COMMAND [ARGUMENT...]\n\n", first);
+	show_commands(first);
+	out_print("\nSee ipc(1), and 'ipc %s COMMAND --help' for each command.\n", first);
+	return STATUS_OK;
+}
 
 static int show_help(void)
 {
 	out_print(
 		"usage: ipc [OPTION...] COMMAND [ARGUMENT...]\n\n"
-		"Hands messages from process to process, through the queues of ipcd(8).\n\n"
-		"Commands:\n");
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		out_print("  %-12s %s\n", commands[i]->name, commands[i]->summary);
+		"Hands messages from process to process, through the queues of ipcd(8).\n\n");
+	show_commands("");
 	out_print("\nOptions, before or after the command:\n"
 		  "  --socket PATH  the daemon that listens there (or $IPC_SOCKET)\n"
 		  "  --user         this user's daemon\n"
@@ -124,16 +156,33 @@ static const struct command *find_command(int argc, char **argv, int *ret_words)
 	return NULL;
 }
 
-static int run_command(struct cli *cli, int argc, char **argv)
+/* words: see find_command(). */
+static int no_command(const struct cli *cli, char **argv, int words)
 {
 	_cleanup_free_ char *both = NULL;
+
+	if (words == 2 && asprintf(&both, "%s %s", argv[0], argv[1]) > 0)
+		return unknown_command(cli, both);
+	if (!is_group(argv[0]))
+		return unknown_command(cli, argv[0]);
+	cli_usage(cli, "a command is missing after '%s'", argv[0]);
+	return STATUS_LOCAL;
+}
+
+static bool is_help(const char *option)
+{
+	return strcmp(option, "--help") == 0 || strcmp(option, "-h") == 0;
+}
+
+static int run_command(struct cli *cli, int argc, char **argv)
+{
 	int words;
 
 	cli->command = find_command(argc, argv, &words);
-	if (!cli->command && words == 2 && asprintf(&both, "%s %s", argv[0], argv[1]) > 0)
-		return unknown_command(cli, both);
+	if (!cli->command && argc > 1 && is_group(argv[0]) && is_help(argv[1]))
+		return show_group(argv[0]);
 	if (!cli->command)
-		return unknown_command(cli, argv[0]);
+		return no_command(cli, argv, words);
 	optind = 0; /* getopt_long(3): scan another vector */
 	return cli->command->run(cli, argc - words + 1, argv + words - 1);
 }
@@ -147,8 +196,10 @@ static int run_help(struct cli *cli, int argc, char **argv)
 	if (argc == 0)
 		return show_help();
 	command = find_command(argc, argv, &words);
+	if (!command && argc == 1 && is_group(argv[0]))
+		return show_group(argv[0]);
 	if (!command)
-		return unknown_command(cli, argv[0]);
+		return no_command(cli, argv, words);
 	cli_help(command);
 	return STATUS_OK;
 }

@@ -41,10 +41,18 @@ wrong() {
 wrong 'a command is missing'
 wrong "did you mean 'send'?" sned x
 wrong "did you mean 'receive'?" rec
-wrong "did you mean 'name ls'?" name
+wrong "a command is missing after 'name'" name
+wrong "a command is missing after 'name'" name --json
 wrong "no command 'xyzzy'" xyzzy
 wrong "did you mean 'name ls'?" name sl
 wrong "did you mean 'name delete'?" name dleete
+wrong "did you mean 'name ls'?" help name sl
+for words in 'name --help' 'name -h' 'help name'; do
+	run 0 $words
+	out_has 'usage: ipc [OPTION...] name COMMAND'
+	out_has '  name purge   '
+	! grep -q '  send ' out || fail "$words tells of other commands"
+done
 wrong "'--json' takes no value" --json=1 send
 wrong "'--quiet' takes no value" send --quiet=1
 wrong "'--socket' needs a value" send a -m b --socket
