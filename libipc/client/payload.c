@@ -173,8 +173,14 @@ static ssize_t read_start(int fd, char *buffer, size_t size)
 	return (ssize_t)have;
 }
 
-/* Reads it, and again if it was changed meanwhile. *st is what it was then. A size of 0 may be
- * none at all. */
+/* Those that the kernel makes up say 0, or as in sysfs a page, whatever is in them. */
+static bool is_whole(const struct stat *st, ssize_t size)
+{
+	return size == st->st_size || !st->st_size ||
+	       (!st->st_blocks && size < st->st_size);
+}
+
+/* Reads it, and again if it was changed meanwhile. *st is what it was then. */
 static ssize_t read_unchanged(int fd, char *buffer, size_t size, struct stat *st)
 {
 	struct stat after;
@@ -186,7 +192,7 @@ static ssize_t read_unchanged(int fd, char *buffer, size_t size, struct stat *st
 			return err_trace((int)n);
 		if (fstat(fd, &after) < 0)
 			return err_origin(-errno);
-		if (is_same(st, &after) && (n == st->st_size || !st->st_size))
+		if (is_same(st, &after) && is_whole(&after, n))
 			return n;
 		*st = after;
 		if (st->st_size >= (off_t)size)

@@ -24,8 +24,10 @@ int __wrap_fcntl(int fd, int command, ...)
 }
 
 /* A signal, and somebody who writes to the file that is read. */
-static int rewritten = -1; /* descriptor */
-static int direct = -1;	   /* one with O_DIRECT, which not every file system knows */
+static int rewritten = -1;  /* descriptor */
+static int direct = -1;	    /* one with O_DIRECT, which not every file system knows */
+static int overstated = -1; /* one that ends after OVERSTATED_SIZE bytes */
+enum { OVERSTATED_SIZE = 18 };
 static unsigned int n_rewrites;
 
 ssize_t __real_pread(int fd, void *buffer, size_t size, off_t offset);
@@ -42,6 +44,8 @@ ssize_t __wrap_pread(int fd, void *buffer, size_t size, off_t offset)
 		errno = EINVAL;
 		return -1;
 	}
+	if (fd == overstated && offset + (off_t)size > OVERSTATED_SIZE)
+		size = offset < OVERSTATED_SIZE ? (size_t)(OVERSTATED_SIZE - offset) : 0;
 	return __real_pread(fd, buffer, size > 1000 ? 1000 : size, offset);
 }
 
@@ -212,6 +216,25 @@ static void test_file_without_size(void **state)
 	assert_true(fake_hear(f));
 	assert_true(f->body_size > 100);
 	assert_memory_equal(f->body, "Name:", 5);
+	ipc_message_free(m);
+	close(fd);
+}
+
+/* Those of sysfs say that they have a page, whatever is in them. */
+static void test_file_that_says_more(void **state)
+{
+	struct fake *f = *state;
+	int fd = new_file(0);
+	struct ipc_message *m = new_file_message(fd, "x", 0);
+
+	assert_int_equal(ftruncate(fd, 4096), 0);
+	overstated = fd;
+	fake_say(f, SENT(7));
+	assert_int_equal(send_it(f, m), 0);
+	overstated = -1;
+	assert_true(fake_hear(f));
+	assert_non_null(strstr(f->header, "\"file_size\":18,"));
+	assert_int_equal(f->body_size, OVERSTATED_SIZE);
 	ipc_message_free(m);
 	close(fd);
 }
@@ -566,6 +589,7 @@ int main(void)
 		fake_files_test(test_large_body),
 		fake_files_test(test_sent_on),
 		fake_files_test(test_file_without_size),
+		fake_files_test(test_file_that_says_more),
 		fake_files_test(test_changing_file),
 		fake_files_test(test_no_descriptor),
 		fake_test(test_daemon_without_files),
