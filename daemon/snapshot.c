@@ -16,10 +16,10 @@
 #include "base/err.h"
 
 enum {
-	STEP_BYTES = 16 * 1024 * 1024,
-	TURN_BYTES = 64 * 1024 * 1024, /* then others have a turn, … */
+	STEP_BYTES = 256 * 1024,       /* soon enough also where that is slow … */
+	TURN_BYTES = 64 * 1024 * 1024, /* … then others have a turn, … */
 	TURN_NS = 500 * NS_PER_MS,     /* … and after so long */
-	BUFFER_BYTES = 512 * 1024,
+	BUFFER_BYTES = STEP_BYTES,
 	ALIGNMENT = 4096, /* of what is read with O_DIRECT: enough for any disk */
 };
 

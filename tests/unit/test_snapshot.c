@@ -19,6 +19,8 @@ static struct fake cloning, ranging, sending, mapping, looking;
 static bool can_clone, can_map, may_not_open;
 static enum { SIZE_CHANGES, MTIME_CHANGES, CTIME_CHANGES } what_changes;
 static unsigned int changes_at[2]; /* looks that see another file */
+static bool slow;		   /* each byte that is asked for takes its time */
+enum { SLOW_SIZE = 4 << 20, SLOW_NS = 100 };
 
 /* ---- what a file system can ---- */
 
@@ -75,11 +77,26 @@ int __wrap_ioctl(int fd, unsigned long request, void *arg)
 	return -1;
 }
 
+/* As the kernel does it: all that was asked for, however long that takes. */
+static ssize_t copy_slowly(int from, int to, off_t in, off_t out, size_t size)
+{
+	static char buffer[SLOW_SIZE];
+	ssize_t n = __real_pread(from, buffer, min_size(size, sizeof(buffer)), in);
+	uint64_t ns = n > 0 ? (uint64_t)n * SLOW_NS : 0;
+
+	nanosleep(&(struct timespec){ (time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S) },
+		  NULL);
+	return n <= 0 ? n : pwrite(to, buffer, (size_t)n, out);
+}
+
 static ssize_t copy_bytes(int from, int to, off_t in, off_t out, size_t size)
 {
 	static char buffer[65536];
-	ssize_t n = __real_pread(from, buffer, min_size(size, sizeof(buffer)), in);
+	ssize_t n;
 
+	if (slow)
+		return copy_slowly(from, to, in, out, size);
+	n = __real_pread(from, buffer, min_size(size, sizeof(buffer)), in);
 	return n <= 0 ? n : pwrite(to, buffer, (size_t)n, out);
 }
 
@@ -293,7 +310,7 @@ static void reset(void)
 static int setup(void **state)
 {
 	reset();
-	can_clone = can_map = may_not_open = durable = false;
+	can_clone = can_map = may_not_open = durable = slow = false;
 	promised = UINT64_MAX;
 	memset(&digests, 0, sizeof(digests));
 	source = -1;
@@ -796,6 +813,19 @@ static void test_hangs(void **state)
 	assert_int_equal(n_stalled, 1);
 }
 
+/* It answers, and each answer is in time. */
+static void test_slow(void **state)
+{
+	(void)state;
+	make_full(SLOW_SIZE);
+	f.limits.fd_deadline = 200;
+	slow = true;
+	use(&ranging);
+	copy_it();
+	use(&sending);
+	copy_it();
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -826,6 +856,7 @@ int main(void)
 		TEST(test_not_started),
 		TEST(test_cancelled),
 		TEST(test_hangs),
+		TEST(test_slow),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
