@@ -369,22 +369,25 @@ static bool copy_step(struct snapshot *s, size_t size)
 	}
 }
 
-static bool clone_whole(struct snapshot *s)
-{
-	if (s->method != BY_CLONE)
-		return false;
-	if (ioctl(s->filling.fd, FICLONE, s->fd) == 0) {
-		s->at = s->st.size;
-		return true;
-	}
-	s->method = BY_RANGE;
-	return false;
-}
-
 static void note_copied(struct snapshot *s)
 {
 	worker_note_progress(&s->job);
 	__atomic_store_n(&s->copied, (uint64_t)s->at, __ATOMIC_RELAXED);
+}
+
+/* Only between files of one file system is anything done at all, so this is our disk, which
+ * may take its time: to write first what is not on it yet. */
+static bool clone_whole(struct snapshot *s)
+{
+	if (s->method != BY_CLONE)
+		return false;
+	worker_may_take_time(&s->job);
+	if (ioctl(s->filling.fd, FICLONE, s->fd) == 0)
+		s->at = s->st.size;
+	else
+		s->method = BY_RANGE;
+	worker_note_progress(&s->job);
+	return s->method == BY_CLONE;
 }
 
 /* Up to a turn's worth. */

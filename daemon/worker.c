@@ -64,6 +64,12 @@ void worker_note_progress(struct job *job)
 	__atomic_store_n(&job->progress_ms, now_ms(), __ATOMIC_RELAXED);
 }
 
+/* As if it was noted in the future: see time_left_ms(). */
+void worker_may_take_time(struct job *job)
+{
+	__atomic_store_n(&job->progress_ms, now_ms() + INT32_MAX / 2, __ATOMIC_RELAXED);
+}
+
 /* ---- jobs that close ---- */
 
 struct close_job {

@@ -75,6 +75,9 @@ void workers_submit(struct workers *w, struct job *job);
 /* By run(): the descriptor answers. */
 void worker_note_progress(struct job *job);
 
+/* By run(): until it notes progress it waits for what is ours, and is not given up. */
+void worker_may_take_time(struct job *job);
+
 /* Does a job of this uid hang? */
 bool workers_is_stuck(const struct workers *w, uid_t uid);
 
