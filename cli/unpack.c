@@ -327,22 +327,34 @@ static mode_t ask_umask(void)
 	return mask;
 }
 
+/* Who is where one may not be, as after sudo(8), cannot come back, and has no use for it. */
+static int go_back(int here)
+{
+	int r = here < 0 ? chdir("/") : fchdir(here);
+
+	return r < 0 ? -errno : 0;
+}
+
 int unpack_into(struct unpack *unpack, int dirfd)
 {
 	struct state *state = calloc(1, sizeof(*state));
 	int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), r;
 
 	unpack->error = NULL;
-	if (!state || here < 0 || fchdir(dirfd) < 0) {
-		r = state ? -errno : -ENOMEM;
+	if (!state) {
+		r = -ENOMEM;
+	} else if ((here < 0 && errno != EACCES) || fchdir(dirfd) < 0) {
+		r = -errno;
 	} else {
+		int back;
+
 		state->unpack = unpack;
 		state->mask = 0777 & ~ask_umask();
 		r = check_room(state, dirfd);
 		if (r == 0)
 			r = unpack_all(state);
-		if (fchdir(here) < 0 && r == 0)
-			r = -errno;
+		back = go_back(here);
+		r = r == 0 ? back : r;
 	}
 	if (here >= 0)
 		close(here);

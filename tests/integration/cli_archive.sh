@@ -145,6 +145,20 @@ if can_be_other; then
 	err_has others/x
 	as_other receive -w 0
 	[ $status = 3 ] || fail 'half of it was sent'
+
+	# It need not be where it may be, as after sudo(8).
+	mkdir others_in closed
+	chown "$OTHER" others_in
+	chmod 700 closed
+	run 0 send "@$OTHER" tree
+	cd closed
+	timeout -k 5 "$DEADLINE" \
+		setpriv --reuid "$OTHER" --regid "$OTHER" --clear-groups \
+		"$DIR/other/ipc" receive -o "$DIR/others_in" >"$DIR/out" 2>"$DIR/err" ||
+		fail "where it may not be: $(cat "$DIR/err")"
+	cd ..
+	out_is "$DIR/others_in/tree"
+	[ -d others_in/tree/deep ] || fail 'not unpacked'
 fi
 mkdir odd
 mkfifo odd/pipe
