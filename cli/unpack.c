@@ -150,6 +150,15 @@ static int set_top(struct state *state, const char *path)
 	return state->top ? 0 : fail(state, -ENOMEM, NULL, "no memory");
 }
 
+/* What no file system makes for anybody is no fault of this one. */
+static bool is_directory(const char *path)
+{
+	struct stat st;
+
+	return fstatat(AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       S_ISDIR(st.st_mode);
+}
+
 /* Names as they are in the directory. */
 static int take_names(struct state *state, struct archive_entry *entry)
 {
@@ -169,6 +178,8 @@ static int take_names(struct state *state, struct archive_entry *entry)
 		hard_link = behind_top(state, hard_link);
 		if (!hard_link || strcmp(hard_link, ".") == 0)
 			return fail(state, -EBADMSG, path, "is a link that leads out");
+		if (is_directory(hard_link))
+			return fail(state, -EBADMSG, path, "is a link to a directory");
 		to = strdup(hard_link);
 	}
 	from = strdup(path);

@@ -654,6 +654,24 @@ static void test_what_is_not_taken(void **state)
 	free(bytes.data);
 }
 
+/* Nowhere can that be: it would only come again. */
+static void test_hard_link_to_a_directory(void **state)
+{
+	static const struct bad_entry entries[] = {
+		{ "d/dir", AE_IFDIR, NULL, NULL },
+		{ "d/link", 0, "d/dir", NULL },
+		{ NULL, 0, NULL, NULL },
+	};
+	struct bytes bytes = make_archive(entries);
+	char *error;
+
+	assert_int_equal(unpack_options(&bytes, "to", &(struct unpack){ 0 }, &error),
+			 -EBADMSG);
+	assert_string_equal(error, "link: is a link to a directory");
+	free(error);
+	free(bytes.data);
+}
+
 /* As others make them; that of the directory may come late, or twice. */
 static void test_directory_itself(void **state)
 {
@@ -788,6 +806,7 @@ int main(void)
 		TEST(test_names_that_lead_out),
 		TEST(test_links_in_the_way),
 		TEST(test_what_is_not_taken),
+		TEST(test_hard_link_to_a_directory),
 		TEST(test_directory_itself),
 		TEST(test_name),
 		TEST(test_too_many),
