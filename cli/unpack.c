@@ -191,22 +191,56 @@ static int take_names(struct state *state, struct archive_entry *entry)
 	return 0;
 }
 
+/* Directories on the way that are made besides, as none has told of them. */
+static uint64_t count_missing(const char *path)
+{
+	size_t size = strlen(path);
+	char above[PATH_MAX];
+	uint64_t n = 0;
+	char *slash;
+
+	while (size > 0 && path[size - 1] == '/')
+		size--;
+	snprintf(above, sizeof(above), "%.*s", (int)size, path);
+	while ((slash = strrchr(above, '/'))) {
+		*slash = '\0';
+		if (faccessat(AT_FDCWD, above, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+			break;
+		n++;
+	}
+	return n;
+}
+
+static int count(struct state *state, uint64_t n, const char *path)
+{
+	uint64_t max = state->unpack->entries_max ? state->unpack->entries_max
+						  : UNPACK_ENTRIES_MAX;
+
+	state->n_entries += n;
+	return state->n_entries > max
+		       ? fail(state, -EBADMSG, path, "is an entry too many")
+		       : 0;
+}
+
 static int check(struct state *state, struct archive_entry *entry)
 {
 	const char *path = la.archive_entry_pathname(entry);
 	const char *hard_link = la.archive_entry_hardlink(entry);
-	uint64_t max = state->unpack->entries_max ? state->unpack->entries_max
-						  : UNPACK_ENTRIES_MAX;
+	int r = count(state, 1, path);
 
-	if (++state->n_entries > max)
-		return fail(state, -EBADMSG, path, "is an entry too many");
+	if (r < 0)
+		return r;
 	if (!path)
 		return fail(state, -EBADMSG, NULL, "an entry has no name");
 	if (!is_safe(path))
 		return fail(state, -EBADMSG, path, "is a name that leads out");
 	if (hard_link && !is_safe(hard_link))
 		return fail(state, -EBADMSG, path, "is a link that leads out");
-	return take_names(state, entry);
+	r = take_names(state, entry);
+	if (r < 0)
+		return r;
+	path = la.archive_entry_pathname(entry);
+	return count(state, count_missing(path), path);
 }
 
 /* What a file system may hold at all is its own affair; no bytes come out of nothing. */

@@ -13,8 +13,8 @@
  * sticky, less the umask; times. No owner, no extended attributes. Pipes, sockets and devices
  * are left out. An archive that wants to write outside of the directory, by "..", an absolute
  * name or through a symbolic link, is refused as a whole; so is one of more than
- * UNPACK_ENTRIES_MAX entries. There is no compression, so no more data comes out than went
- * in; holes take no room.
+ * UNPACK_ENTRIES_MAX entries, directories on the way to one included. There is no compression,
+ * so no more data comes out than went in; holes take no room.
  */
 
 #include "cli.h"

@@ -737,6 +737,29 @@ static void test_too_many(void **state)
 	free(bytes.data);
 }
 
+/* Few bytes make many directories where one path has all of them. */
+static void test_too_many_above(void **state)
+{
+	static const struct bad_entry entries[] = {
+		{ "d/a/b/c", AE_IFREG, NULL, NULL },
+		{ "d/a/b/d/", AE_IFDIR, NULL, NULL },
+		{ "d/a/b/e", AE_IFREG, NULL, NULL },
+		{ NULL, 0, NULL, NULL },
+	};
+	struct bytes bytes = make_archive(entries);
+	char *error;
+
+	assert_int_equal(unpack_options(&bytes, "to5",
+					&(struct unpack){ .entries_max = 5 }, NULL),
+			 0);
+	assert_int_equal(unpack_options(&bytes, "to4",
+					&(struct unpack){ .entries_max = 4 }, &error),
+			 -EBADMSG);
+	assert_string_equal(error, "d/a/b/e: is an entry too many");
+	free(error);
+	free(bytes.data);
+}
+
 static int stop(uint64_t done, uint64_t total, void *userdata)
 {
 	return done > 0;
@@ -810,6 +833,7 @@ int main(void)
 		TEST(test_directory_itself),
 		TEST(test_name),
 		TEST(test_too_many),
+		TEST(test_too_many_above),
 		TEST(test_given_up),
 		TEST(test_damage),
 	};
