@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 struct level {
@@ -245,28 +246,78 @@ int walk_next(struct walk *walk, struct walk_entry *ret)
 	return give(walk, ret);
 }
 
-/* ---- removing ---- */
+/* ---- removing: each level that is entered takes a descriptor, so what is deeper than
+ * LEVELS_MAX is moved up first ---- */
 
-static int remove_in(int fd);
+enum { LEVELS_MAX = 50 };
 
-static int remove_directory(int dirfd, const char *name)
+struct removal {
+	int top;
+	unsigned int next; /* name there */
+	bool moved;
+};
+
+/* What is in it can be removed then. */
+static int open_directory(int dirfd, const char *name)
 {
-	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), r;
+	const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	int fd = openat(dirfd, name, flags);
 
 	if (fd < 0 && errno == EACCES &&
 	    fchmodat(dirfd, name, 0700, AT_SYMLINK_NOFOLLOW) == 0)
-		fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		fd = openat(dirfd, name, flags);
 	if (fd < 0)
 		return -errno;
 	(void)!fchmod(fd, 0700); /* else it may not let go of what is in it */
-	r = remove_in(fd);
+	return fd;
+}
+
+static int move_up(struct removal *removal, int dirfd, const char *name)
+{
+	int fd = open_directory(dirfd, name), r;
+	char to[32];
+
+	if (fd < 0)
+		return fd;
+	close(fd);
+	do { /* an empty one it takes the place of would go, too */
+		snprintf(to, sizeof(to), "moved-%u", removal->next++);
+		r = renameat(dirfd, name, removal->top, to);
+	} while (r < 0 && (errno == EEXIST || errno == ENOTEMPTY || errno == ENOTDIR));
+	removal->moved |= r == 0;
+	return r < 0 ? -errno : 0;
+}
+
+static int remove_in(struct removal *removal, int fd, unsigned int level);
+
+static int remove_directory(struct removal *removal, int dirfd, const char *name,
+			    unsigned int level)
+{
+	int fd, r;
+
+	if (level == LEVELS_MAX)
+		return move_up(removal, dirfd, name);
+	fd = open_directory(dirfd, name);
+	if (fd < 0)
+		return fd;
+	r = remove_in(removal, fd, level);
 	if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && r == 0)
 		r = -errno;
 	return r;
 }
 
+static int remove_entry(struct removal *removal, int dirfd, const char *name,
+			unsigned int level)
+{
+	if (unlinkat(dirfd, name, 0) == 0)
+		return 0;
+	return errno == EISDIR || errno == EPERM
+		       ? remove_directory(removal, dirfd, name, level)
+		       : -errno;
+}
+
 /* Takes the descriptor. */
-static int remove_in(int fd)
+static int remove_in(struct removal *removal, int fd, unsigned int level)
 {
 	DIR *dir = fdopendir(fd);
 	struct dirent *dirent;
@@ -278,16 +329,43 @@ static int remove_in(int fd)
 		return -error;
 	}
 	while ((dirent = readdir(dir))) {
-		error = is_dots(dirent->d_name) ? 0 : walk_remove(fd, dirent->d_name);
+		error = is_dots(dirent->d_name)
+				? 0
+				: remove_entry(removal, fd, dirent->d_name, level + 1);
 		r = r ? r : error;
 	}
 	closedir(dir);
 	return r;
 }
 
+/* As long as something is moved up there is something to do. */
+static int remove_all(struct removal *removal)
+{
+	int fd, r;
+
+	do {
+		removal->moved = false;
+		fd = openat(removal->top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		r = fd < 0 ? -errno : remove_in(removal, fd, 0);
+	} while (removal->moved);
+	return r;
+}
+
 int walk_remove(int dirfd, const char *name)
 {
+	struct removal removal = { 0 };
+	int r;
+
 	if (unlinkat(dirfd, name, 0) == 0)
 		return 0;
-	return errno == EISDIR || errno == EPERM ? remove_directory(dirfd, name) : -errno;
+	if (errno != EISDIR && errno != EPERM)
+		return -errno;
+	removal.top = open_directory(dirfd, name);
+	if (removal.top < 0)
+		return removal.top;
+	r = remove_all(&removal);
+	close(removal.top);
+	if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && r == 0)
+		r = -errno;
+	return r;
 }

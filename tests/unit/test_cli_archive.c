@@ -7,6 +7,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <limits.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -483,6 +484,27 @@ static void test_many_levels(void **state)
 	free(bytes.data);
 }
 
+/* However few descriptors there are: what was given up is not to stay. */
+static void test_many_levels_are_removed(void **state)
+{
+	struct rlimit before, few;
+
+	assert_int_equal(mkdir("d", 0755), 0);
+	assert_int_equal(chdir("d"), 0);
+	for (int i = 0; i < 500; i++) {
+		assert_int_equal(mkdir("l", i % 100 ? 0755 : 0555), 0);
+		put_file("f", "text");
+		assert_int_equal(chdir("l"), 0);
+	}
+	assert_int_equal(chdir(place), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	few = (struct rlimit){ 100, before.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	assert_int_equal(walk_remove(AT_FDCWD, "d"), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_false(exists("d"));
+}
+
 /* ---- archives of somebody who means no good ---- */
 
 struct bad_entry {
@@ -826,6 +848,7 @@ int main(void)
 		TEST(test_walk_follows_nothing),
 		TEST(test_unreadable),
 		TEST(test_many_levels),
+		TEST(test_many_levels_are_removed),
 		TEST(test_names_that_lead_out),
 		TEST(test_links_in_the_way),
 		TEST(test_what_is_not_taken),
