@@ -240,7 +240,7 @@ static bool map_data(const struct snapshot *s, off_t from, off_t *ret_begin,
 		return false;
 	*ret_begin = *ret_end = s->st.size;
 	if (u.map.fm_mapped_extents) {
-		*ret_begin = (off_t)max_u64(extent->fe_logical, (uint64_t)from);
+		*ret_begin = (off_t)extent->fe_logical;
 		*ret_end = (off_t)(extent->fe_logical + extent->fe_length);
 	}
 	return true;
@@ -280,6 +280,9 @@ static bool next_extent(struct snapshot *s, off_t *ret_begin, size_t *ret_size)
 	if (s->sparse && !seek_data(s, s->at, &begin, &end) &&
 	    !map_data(s, s->at, &begin, &end))
 		s->sparse = false; /* nothing tells: all is data */
+	begin = (off_t)max_u64((uint64_t)begin, (uint64_t)s->at);
+	if (begin == s->at && end <= begin) /* of what was before, as btrfs may: go on */
+		end = begin + ALIGNMENT;
 	begin = (off_t)min_u64((uint64_t)begin, (uint64_t)s->st.size);
 	end = (off_t)min_u64((uint64_t)end, (uint64_t)s->st.size);
 	if (s->filling.digest && begin - s->at > STEP_BYTES) /* hashing takes its time */

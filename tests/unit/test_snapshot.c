@@ -13,12 +13,14 @@
 
 static bool slow; /* each byte that is asked for takes its time */
 enum { SLOW_SIZE = 4 << 20, SLOW_NS = 100 };
+enum { BLOCK = 4096 };
 enum { SIZE = 1000003, SMALL = 5000, OFFSET = 1234 };
 enum { ALL_KINDS = (1u << DIGEST_N) - 1, FOR_EVER = 1000000 };
 
 static int source = -1;
 static struct fake cloning, ranging, sending, mapping, looking;
 static bool can_clone, can_map, may_not_open, says_no_blocks;
+static bool maps_before; /* what goes on it tells of only up to where it was asked */
 static enum { SIZE_CHANGES, MTIME_CHANGES, CTIME_CHANGES } what_changes;
 static unsigned int changes_at[2]; /* looks that see another file */
 
@@ -60,6 +62,10 @@ static int map_file(int fd, struct fiemap *m)
 		m->fm_extents[0].fe_logical = (uint64_t)begin & ~4095ull;
 		m->fm_extents[0].fe_length = ((uint64_t)end + 4095) / 4096 * 4096 -
 					     m->fm_extents[0].fe_logical;
+	}
+	if (maps_before && m->fm_start && begin == (off_t)m->fm_start) {
+		m->fm_extents[0].fe_logical = (uint64_t)begin - BLOCK;
+		m->fm_extents[0].fe_length = BLOCK;
 	}
 	close(again);
 	return 0;
@@ -319,7 +325,8 @@ static void reset(void)
 static int setup(void **state)
 {
 	reset();
-	can_clone = can_map = may_not_open = says_no_blocks = durable = slow = false;
+	can_clone = can_map = may_not_open = says_no_blocks = maps_before = durable =
+		slow = false;
 	promised = UINT64_MAX;
 	memset(&digests, 0, sizeof(digests));
 	source = -1;
@@ -541,6 +548,16 @@ static void test_holes(void **state)
 			check_holes();
 		}
 	}
+}
+
+/* As btrfs does it of what is not on the disk yet. */
+static void test_holes_of_what_was_before(void **state)
+{
+	(void)state;
+	make_sparse();
+	may_not_open = can_map = maps_before = true;
+	ranging.take_max = 2 * BLOCK;
+	check_holes();
 }
 
 /* Where nothing tells them they are copied as zeros. */
@@ -873,6 +890,7 @@ int main(void)
 		TEST(test_digests),
 		TEST(test_not_a_file),
 		TEST(test_holes),
+		TEST(test_holes_of_what_was_before),
 		TEST(test_holes_unknown),
 		TEST(test_only_a_hole),
 		TEST(test_turns),
