@@ -239,6 +239,7 @@ bool filling_write(struct filling *f, const char *data, size_t size)
 		data += n;
 		size -= (size_t)n;
 		f->size += (uint64_t)n;
+		f->written += (uint64_t)n;
 	}
 	return true;
 }
@@ -254,7 +255,7 @@ bool filling_restart(struct filling *f)
 		return filling_fail_errno(f, -r, "the digest cannot be made");
 	if (ftruncate(f->fd, 0) < 0 || lseek(f->fd, 0, SEEK_SET) < 0)
 		return filling_fail_errno(f, errno, "the body cannot be kept");
-	f->size = 0;
+	f->size = f->written = 0;
 	return true;
 }
 
@@ -303,6 +304,12 @@ static bool make_late_digests(struct filling *f)
 	return true;
 }
 
+/* Some file systems know that only later, as zfs does. */
+static uint64_t count_disk(const struct filling *f, const struct stat *st)
+{
+	return min_u64(f->size, max_u64((uint64_t)st->st_blocks * 512, f->written));
+}
+
 bool filling_end(struct filling *f, bool durable)
 {
 	struct stat st;
@@ -317,7 +324,7 @@ bool filling_end(struct filling *f, bool durable)
 		return filling_fail_errno(f, errno, "the body cannot be kept");
 	if (fstat(f->fd, &st) < 0)
 		return filling_fail_errno(f, errno, "the body cannot be kept");
-	f->disk = min_u64(f->size, (uint64_t)st.st_blocks * 512);
+	f->disk = count_disk(f, &st);
 	if (!durable || !f->blob->id)
 		return true;
 	if (fdatasync(f->fd) < 0)

@@ -45,7 +45,8 @@ struct filling {
 	struct digest *digest;	 /* NULL: none is made */
 	unsigned int kinds;	 /* of digest */
 	unsigned int late_kinds; /* asked for when the body had come */
-	uint64_t size;		 /* written so far */
+	uint64_t size;		 /* so far, with holes … */
+	uint64_t written;	 /* … and without: as data */
 	uint64_t disk;		 /* what it takes, when all is there */
 	struct bytes *block;	 /* a small body, instead of the blob */
 	char hex[DIGEST_N][DIGEST_HEX_MAX + 1]; /* when all is there; "": not made */

@@ -368,7 +368,8 @@ static bool copy_step(struct snapshot *s, size_t size)
 		if (n == 0) /* it has shrunk: see is_same() */
 			s->st.size = -1;
 		s->at += n;
-		s->written += (uint64_t)n;
+		if (s->method != BY_READING)
+			s->filling.written += (uint64_t)n;
 		return true;
 	}
 }
@@ -453,7 +454,7 @@ static void finish(struct snapshot *s)
 		s->again = true;
 		s->begun = false;
 		s->at = 0;
-		s->written = 0;
+		f->written = 0;
 		f->block = bytes_unref(f->block);
 		return;
 	}
@@ -514,7 +515,7 @@ static void on_done(struct job *job)
 		return;
 	}
 	if (!f->failed && s->begun && !is_small(s) &&
-	    filling_charge(f, max_u64((uint64_t)s->st.disk, s->written), &f->fault))
+	    filling_charge(f, max_u64((uint64_t)s->st.disk, f->written), &f->fault))
 		f->failed = true;
 	if (f->failed || s->settled) {
 		s->done(s);

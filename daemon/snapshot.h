@@ -42,7 +42,6 @@ struct snapshot {
 	int method;
 	struct file_state st; /* at the start */
 	off_t at;	      /* copied so far */
-	uint64_t written;     /* of it, and not shared or a hole: st.disk may tell less */
 	char *buffer;
 
 	/* All is there, or it has failed: filling.failed. */

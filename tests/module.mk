@@ -71,7 +71,7 @@ test_client_save_LDFLAGS := $(SAVE_WRAPS)
 test_client_save_body_LDFLAGS := $(SAVE_WRAPS)
 test_cli_save_LDFLAGS := -larchive -Wl,--wrap=ipc_message_verify,--wrap=syncfs,--wrap=fsync,--wrap=renameat2
 test_client_filter_LDFLAGS := $(WRAP_MEMORY)
-FILLING_WRAPS := -Wl,--wrap=write,--wrap=pread,--wrap=fdatasync
+FILLING_WRAPS := -Wl,--wrap=write,--wrap=pread,--wrap=fdatasync,--wrap=fstat
 test_snapshot_LDFLAGS := $(FILLING_WRAPS) -Wl,--wrap=ioctl,--wrap=copy_file_range,--wrap=sendfile,--wrap=fd_reopen,--wrap=statx
 test_upload_LDFLAGS := $(FILLING_WRAPS) -Wl,--wrap=recvmsg,--wrap=pthread_create
 test_filling_LDFLAGS := $(FILLING_WRAPS)

@@ -19,7 +19,7 @@ enum { ALL_KINDS = (1u << DIGEST_N) - 1, FOR_EVER = 1000000 };
 
 static int source = -1;
 static struct fake cloning, ranging, sending, mapping, looking;
-static bool can_clone, can_map, may_not_open, says_no_blocks;
+static bool can_clone, can_map, may_not_open;
 static bool maps_before; /* what goes on it tells of only up to where it was asked */
 static enum { SIZE_CHANGES, MTIME_CHANGES, CTIME_CHANGES } what_changes;
 static unsigned int changes_at[2]; /* looks that see another file */
@@ -325,8 +325,7 @@ static void reset(void)
 static int setup(void **state)
 {
 	reset();
-	can_clone = can_map = may_not_open = says_no_blocks = maps_before = durable =
-		slow = false;
+	can_clone = can_map = may_not_open = maps_before = durable = slow = false;
 	promised = UINT64_MAX;
 	memset(&digests, 0, sizeof(digests));
 	source = -1;

@@ -162,6 +162,19 @@ static void test_buffer(void **state)
 	end(u);
 }
 
+/* On some file systems only later: what was written is charged. */
+static void test_without_blocks(void **state)
+{
+	struct upload *u = begin();
+
+	(void)state;
+	says_no_blocks = true;
+	add(u, 0, 1000);
+	finish(u, false);
+	check_upload(u, 1000, 1u << DIGEST_XXH3);
+	end(u);
+}
+
 static void test_empty(void **state)
 {
 	struct upload *u = begin();
@@ -503,6 +516,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_buffer),
+		TEST(test_without_blocks),
 		TEST(test_empty),
 		TEST(test_as_it_comes),
 		TEST(test_end_of_the_body),
