@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/un.h>
 
 #include "server.h"
@@ -57,30 +58,33 @@ static bool is_sealed(int fd)
 	return seals >= 0 && (seals & all) == all;
 }
 
-/* Pipes; memory; files of a disk that were only read. What has no device may be fuse(4) or a
- * network, a socket may linger, or hold other descriptors. */
-static bool closes_quickly(int fd, int flags, const struct statx *stx)
+/* Pipes; memory; files that were only read, of the file system that we live on. Any other may
+ * be fuse(4), with a device or without, or a network; a socket may linger, or hold other
+ * descriptors. */
+static bool closes_quickly(const struct server *server, int fd, int flags,
+			   const struct statx *stx)
 {
 	bool only_read = (flags & O_ACCMODE) == O_RDONLY;
+	dev_t device = makedev(stx->stx_dev_major, stx->stx_dev_minor);
 
 	switch (stx->stx_mode & S_IFMT) {
 	case S_IFIFO:
 		return true;
 	case S_IFREG:
-		return (stx->stx_dev_major && only_read) || fcntl(fd, F_GET_SEALS) >= 0;
+		return (only_read && device == server->own_device) ||
+		       fcntl(fd, F_GET_SEALS) >= 0;
 	default:
 		return false;
 	}
 }
 
-static void describe(int fd, int flags, const struct statx *stx, struct foreign_fd *ret)
+static void describe(const struct statx *stx, struct foreign_fd *ret)
 {
 	bool regular = S_ISREG(stx->stx_mode);
 
 	*ret = (struct foreign_fd){
 		.size = regular ? stx->stx_size : UINT64_MAX,
 		.disk = regular ? min_u64(stx->stx_size, stx->stx_blocks * 512) : 0,
-		.quick = closes_quickly(fd, flags, stx),
 	};
 }
 
@@ -100,7 +104,7 @@ int foreign_fd_check_file(int fd, struct foreign_fd *ret, struct fault *fault)
 		return fault_set(fault, FAULT_BAD_FD,
 				 "the descriptor was opened for writing only: open the "
 				 "file for reading");
-	describe(fd, flags, &stx, ret);
+	describe(&stx, ret);
 	ret->sealed = is_sealed(fd);
 	return 0;
 }
@@ -146,6 +150,7 @@ int foreign_fd_check_live(const struct server *server, int fd, struct foreign_fd
 	if (S_ISSOCK(stx.stx_mode) && leads_to_us(server, fd))
 		return fault_set(fault, FAULT_BAD_FD,
 				 "the descriptor is a connection to ipcd itself");
-	describe(fd, flags, &stx, ret);
+	describe(&stx, ret);
+	ret->quick = closes_quickly(server, fd, flags, &stx);
 	return 0;
 }

@@ -15,7 +15,7 @@ struct foreign_fd {
 	uint64_t size; /* of a regular file, as far as it is known here; else UINT64_MAX */
 	uint64_t disk; /* what it takes: less, where it has holes; 0 if it is no file */
 	bool sealed;   /* a memfd that nobody can change any more */
-	bool quick;    /* of a kind whose close(2) never blocks */
+	bool quick;    /* live: of a kind whose close(2) never blocks */
 };
 
 /* To be copied. 0 or FAULT (bad-fd, with what it is). */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -142,6 +143,17 @@ static int random_epoch(uint64_t *ret_epoch)
 	return err_trace(r);
 }
 
+static int find_own_device(struct server *server)
+{
+	int fd = server->broker.blobs.directory;
+	struct stat st;
+
+	if ((fd >= 0 ? fstat(fd, &st) : stat("/", &st)) < 0)
+		return err_origin(-errno);
+	server->own_device = st.st_dev;
+	return 0;
+}
+
 static int server_init(struct server *server, struct server_config *config)
 {
 	int r;
@@ -163,6 +175,8 @@ static int server_init(struct server *server, struct server_config *config)
 		r = restore(&server->broker, config->state);
 	if (r == 0 && config->state)
 		store_set_lock(server->broker.store, config->state_lock_fd);
+	if (r == 0)
+		r = find_own_device(server);
 	if (r == 0)
 		r = reader_new(&server->reader);
 	if (r == 0)

@@ -43,6 +43,7 @@ struct server {
 	struct source signals;
 	uint64_t epoch; /* this instance of the daemon */
 	uint64_t started_ns;
+	dev_t own_device; /* of the state directory's file system, or of / */
 
 	/* shared by all peers, used within one turn */
 	struct reader *reader;

@@ -7,11 +7,13 @@
 
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <linux/loop.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -221,25 +223,49 @@ static void take_command(struct child *c)
 		_exit(0);
 }
 
-static int mount_fuse(const char *path)
+/* A device, as of a disk, that goes with its last user. Kept open. */
+static int make_device(char device[static 32])
 {
-	char options[128];
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	struct loop_config config = { .info.lo_flags = LO_FLAGS_AUTOCLEAR };
+	int n = control < 0 ? -1 : ioctl(control, LOOP_CTL_GET_FREE), fd;
+
+	if (n < 0)
+		return -1;
+	close(control);
+	snprintf(device, 32, "/dev/loop%d", n);
+	config.fd = (uint32_t)memfd_create("disk", MFD_CLOEXEC);
+	if (ftruncate((int)config.fd, 1 << 20) < 0)
+		return -1;
+	fd = open(device, O_RDWR | O_CLOEXEC);
+	return fd < 0 || ioctl(fd, LOOP_CONFIGURE, &config) < 0 ? -1 : fd;
+}
+
+static int mount_fuse(const char *path, bool on_device)
+{
+	char options[128], device[32] = "ipcd-test";
 	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	if (on_device && make_device(device) < 0)
+		return -1;
 
 	if (fd < 0 || unshare(CLONE_NEWNS) < 0 ||
 	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return -1;
 	snprintf(options, sizeof(options),
 		 "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fd);
-	return mount("ipcd-test", path, "fuse", MS_NOSUID | MS_NODEV, options) < 0 ? -1
-										   : fd;
+	return mount(device, path, on_device ? "fuseblk" : "fuse", MS_NOSUID | MS_NODEV,
+		     options) < 0
+		       ? -1
+		       : fd;
 }
 
 /* The descriptors of the test would keep its sockets open. */
-static void child_main(int control, struct shared *shared, const char *path)
-	__attribute__((noreturn));
+static void child_main(int control, struct shared *shared, const char *path,
+		       bool on_device) __attribute__((noreturn));
 
-static void child_main(int control, struct shared *shared, const char *path)
+static void child_main(int control, struct shared *shared, const char *path,
+		       bool on_device)
 {
 	static struct child c;
 	struct pollfd fds[2];
@@ -247,7 +273,9 @@ static void child_main(int control, struct shared *shared, const char *path)
 
 	if (dup2(control, 3) != 3 || close_range(4, ~0u, 0) < 0)
 		_exit(127);
-	c = (struct child){ .fuse = mount_fuse(path), .control = 3, .shared = shared };
+	c = (struct child){ .fuse = mount_fuse(path, on_device),
+			    .control = 3,
+			    .shared = shared };
 	error = c.fuse < 0 ? (char)errno : 0;
 	if (write(c.control, &error, 1) != 1 || error)
 		_exit(1);
@@ -270,7 +298,7 @@ static void skip_without_fuse(const char *why)
 	skip();
 }
 
-struct hung_fuse *hung_fuse_start(void)
+static struct hung_fuse *start_kind(bool on_device)
 {
 	struct hung_fuse *f = keep(calloc(1, sizeof(*f)));
 	const char *path = keep_printf("%s/fuse", server.dir);
@@ -287,7 +315,7 @@ struct hung_fuse *hung_fuse_start(void)
 	f->control = keep_fd(ends[0]);
 	f->pid = fork_child();
 	if (!f->pid)
-		child_main(ends[1], f->shared, path);
+		child_main(ends[1], f->shared, path, on_device);
 	close(ends[1]);
 	if (read(f->control, &error, 1) != 1)
 		fail_at(HERE, "the fuse server did not start");
@@ -296,6 +324,16 @@ struct hung_fuse *hung_fuse_start(void)
 	running = f;
 	f->path = keep_printf("/proc/%d/root%s/file", (int)f->pid, path);
 	return f;
+}
+
+struct hung_fuse *hung_fuse_start(void)
+{
+	return start_kind(false);
+}
+
+struct hung_fuse *hung_fuse_start_on_device(void)
+{
+	return start_kind(true);
 }
 
 int hung_fuse_open(struct hung_fuse *f, int flags)

@@ -33,6 +33,9 @@ int hung_fuse_teardown(void **state);
 /* Skips the test where it cannot be. One in a test. */
 struct hung_fuse *hung_fuse_start(void);
 
+/* The same, of a device, as ntfs-3g(8) has one: fuseblk. */
+struct hung_fuse *hung_fuse_start_on_device(void);
+
 /* Opens the file; a kept descriptor. */
 int hung_fuse_open(struct hung_fuse *f, int flags);
 

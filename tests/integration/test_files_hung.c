@@ -17,11 +17,16 @@
 static struct hung_fuse *fuse;
 
 /* A system daemon and the file system. A hung one gives up soon. */
-static void begin(void)
+static void begin_with(struct hung_fuse *(*start_fuse)(void))
 {
 	skip_unless_root();
 	start_durable("--system", HUNG_SOON);
-	fuse = hung_fuse_start();
+	fuse = start_fuse();
+}
+
+static void begin(void)
+{
+	begin_with(hung_fuse_start);
 }
 
 static const char *own(unsigned int n, const char *name)
@@ -330,13 +335,12 @@ static void test_many_users(void **state)
 }
 
 /* Handed out, taken back or purged: the daemon's own copy is closed elsewhere. */
-static void test_close_of_what_is_live_hangs(void **state)
+static void check_close_of_what_is_live(void)
 {
 	const char *queue = own(1, "m");
 	struct client *ann, *receiver;
 	struct frame *f;
 
-	begin();
 	ann = client_connect_as(stranger(1));
 	receiver = client_connect_as(stranger(1));
 	say(receiver, "{'op':'hello','id':1,'fds':true}");
@@ -355,6 +359,19 @@ static void test_close_of_what_is_live_hangs(void **state)
 	wait_for(hung_fuse_count(fuse) > 0);
 	check_others_go_on();
 	check_recovers(1);
+}
+
+static void test_close_of_what_is_live_hangs(void **state)
+{
+	begin();
+	check_close_of_what_is_live();
+}
+
+/* A device number tells nothing of who answers for what is on it. */
+static void test_close_of_what_is_live_hangs_on_a_device(void **state)
+{
+	begin_with(hung_fuse_start_on_device);
+	check_close_of_what_is_live();
 }
 
 /* ---- its place among other requests ---- */
@@ -531,6 +548,7 @@ int main(void)
 		it_hangs(test_close_of_what_is_refused_hangs),
 		it_hangs(test_many_users),
 		it_hangs(test_close_of_what_is_live_hangs),
+		it_hangs(test_close_of_what_is_live_hangs_on_a_device),
 		it_hangs(test_order),
 		it_hangs(test_waiting_is_counted),
 		it_hangs(test_live_ones_that_wait_are_counted),
