@@ -167,12 +167,12 @@ static void on_end(struct request *request, const char *why)
 	} else if (request->storing) { /* it is all over but for that */
 		fault_unstored_end(fault, why);
 		sweep_reply(s, fault);
-	} else if (!strcmp(why, "cancelled")) {
-		fault_set(fault, FAULT_TIMEOUT, "cancelled; what was done stays done");
-		sweep_finish(s, fault);
-	} else {
-		fault_set(fault, FAULT_SHUTTING_DOWN,
-			  "the daemon is stopping; what was done stays done%s",
+	} else { /* at once: the answer to cancel comes behind this one */
+		bool cancelled = !strcmp(why, "cancelled");
+
+		fault_set(fault, cancelled ? FAULT_TIMEOUT : FAULT_SHUTTING_DOWN,
+			  "%s; what was done stays done%s",
+			  cancelled ? why : "the daemon is stopping",
 			  s->changed ? ", but was not yet on the disk" : "");
 		sweep_reply(s, fault);
 	}

@@ -495,6 +495,30 @@ static void test_a_sweep_that_is_cut_short(void **state)
 		;
 }
 
+/* It ends at once, before the answer to cancel, and does no more. */
+static void test_a_cancelled_sweep_of_what_is_durable(void **state)
+{
+	enum { TURN = 2000 };
+	struct client *other;
+	int64_t purged;
+
+	start_durable();
+	root = client_connect();
+	other = client_connect();
+	for (int i = 0; i < 5; i++) {
+		send_many("q");
+		wait_queue_count("q", "ready", MANY);
+		say_both(other, "{'op':'purge','id':1,'name':'q'}",
+			 "{'op':'cancel','id':2,'request':1}");
+		purged = json_int(hear_error(other, 1, "timeout")->header, "purged");
+		hear_reply(other, 2);
+		assert_in_range(purged, 1, TURN);
+		say(other, "{'op':'purge','id':1,'name':'q'}");
+		assert_int_equal(json_int(hear_reply(other, 1)->header, "purged"),
+				 MANY - purged);
+	}
+}
+
 /* ---- explain ---- */
 
 static void test_explain(void **state)
@@ -788,6 +812,7 @@ int main(void)
 		it(test_rights_to_move),
 		it(test_many_messages),
 		it(test_a_sweep_that_is_cut_short),
+		it(test_a_cancelled_sweep_of_what_is_durable),
 		it(test_less_right_during_a_move),
 		it(test_explain),
 		it(test_who_makes_a_name_of_another),
