@@ -225,10 +225,10 @@ void message_overdue(struct message *m);
 /* Out of its queue and freed; outcome is told to the one who waits. */
 void message_end(struct message *m, const char *outcome);
 
-/* The two timers of the broker. */
 /* Its time to live has ended: it is about to go, and not handed out any more. */
 bool message_is_over(const struct message *m);
 
+/* The two timers of the broker. */
 void message_delayed_due(struct broker *broker);
 void message_expiring_due(struct broker *broker);
 

@@ -469,6 +469,13 @@ struct message *queue_first_for(struct queue *q, const struct receiver *r)
 	return m && message_is_over(m) ? NULL : m;
 }
 
+bool queue_is_over_for(const struct queue *q, const struct receiver *r)
+{
+	const struct message *m = first_for(q, r);
+
+	return m && message_is_over(m);
+}
+
 void queue_dispatch(struct queue *q)
 {
 	struct list *end = &q->hungry;

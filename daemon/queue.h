@@ -181,6 +181,9 @@ struct waiting_send *queue_first_waiting(const struct queue *queue);
 struct message *queue_first(const struct queue *queue);
 struct message *queue_first_for(struct queue *queue, const struct receiver *r);
 
+/* The first one's time is over: queue_first_for() has none until it and its like are gone. */
+bool queue_is_over_for(const struct queue *queue, const struct receiver *r);
+
 /* Hands ready messages to hungry receivers, in their order. */
 void queue_dispatch(struct queue *queue);
 

@@ -13,6 +13,7 @@ enum {
 
 static void on_ack_timer(struct timer *timer);
 static void on_feed(struct deferred *deferred);
+static void on_look_again(struct deferred *deferred);
 
 void receiver_init(struct receiver *r, const struct receiver_ops *ops,
 		   struct broker *broker, uid_t uid, struct subscription *subscriptions,
@@ -31,6 +32,7 @@ void receiver_init(struct receiver *r, const struct receiver_ops *ops,
 	list_init(&r->leases);
 	timer_init(&r->ack_timer, TIMER_MONOTONIC, on_ack_timer);
 	deferred_init(&r->feed, on_feed);
+	deferred_init(&r->look_again, on_look_again);
 	for (unsigned int i = 0; i < n; i++) {
 		subscriptions[i].receiver = r;
 		list_init(&subscriptions[i].hungry);
@@ -112,11 +114,24 @@ void receiver_take(struct receiver *r, struct message *m)
 		r->ops->complete(r);
 }
 
+/* In one of its queues something is about to go, and what is behind it is not known yet. */
+static bool has_some_over(const struct receiver *r)
+{
+	for (unsigned int i = 0; i < r->n_subscriptions; i++) {
+		const struct queue *q = r->subscriptions[i].queue;
+
+		if (q && queue_is_over_for(q, r))
+			return true;
+	}
+	return false;
+}
+
 void receiver_feed(struct receiver *r)
 {
 	struct message *m;
 
 	deferred_cancel(&r->feed);
+	deferred_cancel(&r->look_again);
 	while (receiver_can_take(r) && (m = first_in_preference(r)))
 		receiver_take(r, m);
 	if (!receiver_can_take(r)) {
@@ -124,12 +139,20 @@ void receiver_feed(struct receiver *r)
 		return;
 	}
 	be_hungry(r);
-	r->ops->hungry(r); /* r may be gone after this */
+	if (has_some_over(r)) /* what is there when that has gone? */
+		loop_defer_until_idle(r->broker->loop, &r->look_again);
+	else
+		r->ops->hungry(r); /* r may be gone after this */
 }
 
 static void on_feed(struct deferred *deferred)
 {
 	receiver_feed(CONTAINER_OF(deferred, struct receiver, feed));
+}
+
+static void on_look_again(struct deferred *deferred)
+{
+	receiver_feed(CONTAINER_OF(deferred, struct receiver, look_again));
 }
 
 void receiver_feed_later(struct receiver *r)
@@ -249,6 +272,7 @@ static void stop_taking(struct receiver *r)
 	r->ended = true;
 	be_sated(r);
 	deferred_cancel(&r->feed);
+	deferred_cancel(&r->look_again);
 	for (unsigned int i = 0; i < r->n_subscriptions; i++)
 		unsubscribe(&r->subscriptions[i]);
 	free(r->subscriptions);
@@ -282,5 +306,6 @@ void receiver_deinit(struct receiver *r)
 {
 	timer_cancel(r->broker->loop, &r->ack_timer);
 	deferred_cancel(&r->feed);
+	deferred_cancel(&r->look_again);
 	free(r->subscriptions);
 }

@@ -61,6 +61,7 @@ struct receiver {
 		n_unsent; /* of those, not yet all in the kernel; with ack_wait_ms only */
 	struct timer ack_timer;
 	struct deferred feed;
+	struct deferred look_again; /* when what is over has gone */
 	bool ended;
 };
 

@@ -98,6 +98,14 @@ static UNUSED enum delivery world_deliver(struct receiver *r, struct message *m)
 	return DELIVERY_DONE;
 }
 
+static UNUSED int world_n_hungry;
+
+static UNUSED void world_note_hungry(struct receiver *r)
+{
+	(void)r;
+	world_n_hungry++;
+}
+
 static UNUSED void world_ignore(struct receiver *r)
 {
 	(void)r;
@@ -108,7 +116,7 @@ static UNUSED void world_open_receiver(struct receiver *r, uid_t uid)
 {
 	static const struct receiver_ops ops = { .has_room = world_has_room,
 						 .deliver = world_deliver,
-						 .hungry = world_ignore,
+						 .hungry = world_note_hungry,
 						 .deserted = world_ignore,
 						 .complete = world_ignore,
 						 .done = world_ignore };

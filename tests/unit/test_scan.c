@@ -78,6 +78,7 @@ static void test_what_is_due_comes_in_parts(void **state)
 	while (!message_is_over(message_find(&w.broker, number)))
 		;
 	world_open_receiver(&receiver, 1000);
+	world_n_hungry = 0;
 	receiver_feed(&receiver);
 	assert_int_equal(count_in(MESSAGE_LEASED), 0);
 	message_expiring_due(&w.broker);
@@ -85,11 +86,14 @@ static void test_what_is_due_comes_in_parts(void **state)
 	while (count_in(MESSAGE_READY) > 0) {
 		int before = count_in(MESSAGE_READY);
 
+		assert_int_equal(world_n_hungry, 0); /* it is not known yet */
 		pass();
 		assert_true(count_in(MESSAGE_READY) >= before - AT_ONCE - 1);
 	}
 	assert_int_equal(last->state, MESSAGE_LEASED);
 	assert_int_equal(w.queue->counters.expired, N);
+	pass();
+	assert_int_equal(world_n_hungry, 1);
 	for (int i = 0; i < N; i++)
 		message_set_state(send_one(NULL), MESSAGE_DELAYED, 1);
 	receiver_end(&receiver);
