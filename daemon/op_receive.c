@@ -27,8 +27,8 @@ struct receive {
 	struct list sending;	/* peer->sending, or unlinked */
 	struct receiver receiver;
 	bool open;
-	bool starved;  /* the peer's output was full when it could have taken more */
-	bool was_full; /* the window was, since it was hungry last */
+	bool starved;		   /* the peer's output was full since it was fed last */
+	bool was_full;		   /* the window was, since it was hungry last */
 	uint64_t wait_ms, last_ns; /* of idleness; the last delivery */
 	struct timer idle;
 };
@@ -295,11 +295,12 @@ static bool has_room(struct receiver *receiver)
 {
 	struct receive *receive = receive_of(receiver);
 
-	receive->starved = !peer_has_room(receive->request.peer) ||
-			   peer_has_flow(receive->request.peer, receive->request.id);
-	if (receive->starved)
-		await_sent(receive);
-	return !receive->starved;
+	if (peer_has_room(receive->request.peer) &&
+	    !peer_has_flow(receive->request.peer, receive->request.id))
+		return true;
+	receive->starved = true;
+	await_sent(receive);
+	return false;
 }
 
 static enum delivery deliver(struct receiver *receiver, struct message *m)
@@ -405,7 +406,8 @@ static void on_idle(struct timer *timer)
 	struct loop *loop = &receive->request.peer->server->loop;
 	uint64_t at = deadline_after(receive->last_ns, receive->wait_ms);
 
-	if (!receiver_can_take(&receive->receiver))
+	/* there may be room, too, that it has not used yet */
+	if (receive->starved || !receiver_can_take(&receive->receiver))
 		return; /* not idle: set again when it is hungry */
 	if (at <= clock_ns(CLOCK_MONOTONIC) || timer_set(loop, timer, at) < 0)
 		receive_end(receive, "timeout");
@@ -418,7 +420,7 @@ static void hungry(struct receiver *receiver)
 
 	if (receive->was_full || !timer_is_set(&receive->idle))
 		receive->last_ns = loop->now_ns;
-	receive->was_full = false;
+	receive->was_full = receive->starved = false;
 	if (receive->wait_ms == 0) {
 		receive_end(receive, "timeout");
 		return;
@@ -496,8 +498,10 @@ void op_receive_sent(struct peer *peer)
 			complete(&receive->receiver); /* it may be gone after this */
 			continue;
 		}
-		if (receive->starved && has_room(&receive->receiver))
+		if (receive->starved && has_room(&receive->receiver)) {
+			receive->starved = false;
 			receiver_feed_later(&receive->receiver);
+		}
 		if (!receive->starved && !receive->receiver.n_unsent)
 			list_remove(&receive->sending);
 	}

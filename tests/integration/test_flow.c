@@ -568,6 +568,53 @@ static void test_peek_of_a_deleted_queue(void **state)
 	assert_string_equal(json_string(f->header, "end"), "peeked");
 }
 
+static void receive_all(struct client *c, const char *queue, int wait_ms)
+{
+	say(c, "{'op':'receive','id':1,'queue':'%s','max':0,'window':1000,'wait_ms':%d}",
+	    queue, wait_ms);
+}
+
+static void send_large_metas(struct client *c, const char *queue, int n)
+{
+	const char *meta = big_body(3000);
+
+	for (int i = 0; i < n; i++) {
+		say(c, "{'op':'send','id':1,'queue':'%s','meta':{'x':'%s'}}", queue,
+		    meta);
+		hear_reply(c, 1);
+	}
+}
+
+/* Room that others of its user have made, by their end, is no sign that nothing is there. */
+static void test_a_wait_with_room_not_used_yet(void **state)
+{
+	enum { N = 300, WAIT_MS = 300 };
+	struct client *sender, *others[2], *reader, *clock;
+
+	start("--limit", "buffer_per_connection=65536", "--limit",
+	      "buffer_per_user=262144");
+	sender = client_connect();
+	reader = client_connect();
+	clock = client_connect();
+	send_large_metas(sender, "q", 2 * N);
+	for (int i = 0; i < 2; i++) {
+		others[i] = client_connect();
+		receive_all(others[i], "q", -1);
+	}
+	wait_for(json_int(frame_line(list(sender, "stats"), 0), "usage.buffer_bytes") >
+		 131072);
+	receive_all(reader, "r", WAIT_MS);
+	send_large_metas(sender, "r", N);
+	client_close(others[0]);
+	client_close(others[1]);
+	receive_all(clock, "none", 2 * WAIT_MS);
+	hear_end(clock, 1, "timeout");
+	assert_in_range(queue_count("r", "ready"), 1, N);
+	for (int i = 0; i < N; i++)
+		assert_true(json_has(hear_reply(reader, 1)->header, "lease"));
+	hear_end(reader, 1, "timeout");
+}
+
 /* What sends wait with is memory too. */
 static void test_waiting_sends_are_charged(void **state)
 {
@@ -647,6 +694,7 @@ int main(void)
 		it(test_peek_waits_for_its_reader),
 		it(test_peeks_one_after_the_other),
 		it(test_peek_of_a_deleted_queue),
+		it(test_a_wait_with_room_not_used_yet),
 		it(test_waiting_sends_are_charged),
 		it(test_memory_goes_back),
 	};
