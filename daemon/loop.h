@@ -6,14 +6,17 @@
  * The main loop: descriptors, timers, deferred work. It knows nothing of peers.
  *
  * A pass: epoll_wait, due timers, then turns of the ready sources, then deferred work (what
- * is flushed or freed once per pass; what waits for a quiet moment, in one without turns). Sources are grouped: turns go round the groups, and
- * within a group round its sources, so that a group with a hundred busy sources gets no
- * more turns than a group with one. After TURNS_PER_PASS turns the kernel is asked again,
- * so that nobody newly ready waits behind a long line.
+ * is flushed or freed once per pass; what waits for a quiet moment, in one without turns).
+ *
+ * Sources are grouped: turns go round the groups, and within a group round its sources, so
+ * that a group with a hundred busy sources gets no more turns than a group with one. After
+ * TURNS_PER_PASS turns the kernel is asked again, so that nobody newly ready waits behind a
+ * long line.
  *
  * Sources are edge-triggered or level-triggered as registered. An edge-triggered source
  * that has more to do calls source_again(). Removing a source is safe at any time; its
- * memory may be freed from deferred work or later, not within its own turn.
+ * memory, and its group's, may be freed as the last thing in its own turn, from deferred work,
+ * or later.
  */
 
 #include <sys/epoll.h>
@@ -99,8 +102,8 @@ void source_again(struct source *source);
 
 void timer_init(struct timer *timer, enum timer_clock clock, void (*due)(struct timer *));
 
-/* Sets or moves. What is due already is due in the next pass: so a timer that has more to do than
- * others can wait for sets itself anew. 0 or -ENOMEM. */
+/* Sets or moves. What is due already is due in the next pass: so a timer that has more to do
+ * than others can wait for sets itself anew. 0 or -ENOMEM. */
 int timer_set(struct loop *loop, struct timer *timer, uint64_t deadline_ns) MUST_CHECK;
 void timer_cancel(struct loop *loop, struct timer *timer);
 static inline bool timer_is_set(const struct timer *timer)

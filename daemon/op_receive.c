@@ -283,8 +283,8 @@ static struct receive *receive_of(struct receiver *receiver)
 	return CONTAINER_OF(receiver, struct receive, receiver);
 }
 
-/* There is something to be done for it when output was sent: for the others, which may be many,
- * nobody looks then. */
+/* There is something to be done for it when output was sent: the others, which may be many, are
+ * not looked at then. */
 static void await_sent(struct receive *receive)
 {
 	if (!list_is_linked(&receive->sending))

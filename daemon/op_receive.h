@@ -5,10 +5,10 @@
 #include "peer.h"
 #include "receiver.h"
 
-/* The peer is gone: its leases end, its receives are freed. */
+/* The peer is gone: its receives end, and what is left of them are their leases. */
 void op_receive_end_all(struct peer *peer);
 
-/* Then up to max of its leases, of which sent_bytes of its output tell what has left, go back.
+/* Then up to max of these go back; what had left is told by sent_bytes of the peer's output.
  * Are there more? */
 bool op_receive_lose(struct peer *peer, uint64_t sent_bytes, uint64_t max);
 

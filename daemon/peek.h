@@ -4,8 +4,8 @@
 
 /*
  * `receive` with `peek` or `dead`: shows the messages that are in the queues when it is asked,
- * or the dead ones of them, once and without leases. As much as the peer's output has room for is written at a time; a
- * message that goes away meanwhile is not shown.
+ * or the dead ones of them, once and without leases. As much as the peer's output has room for
+ * is written at a time; a message that goes away meanwhile is not shown.
  */
 
 #include "dispatch.h"

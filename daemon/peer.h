@@ -6,14 +6,15 @@
  * One connected client.
  *
  *	NAMING --> OPEN --> DRAINING --.
- *	   |        |  \-> LINGERING --+--> CLOSED (freed at the end of the pass)
+ *	   |        |  \-> LINGERING --+--> CLOSED (let go at the end of the pass)
  *	   '--------+------------------'
  *
  *	NAMING     the user's name is being asked for; nothing is read yet
  *	OPEN       requests are read
  *	DRAINING   the peer said no more (end of file); what it asked for goes on
  *	LINGERING  we said our last word (a broken frame, a cut, a stop); it is written out
- *	CLOSED     nothing more happens
+ *	CLOSED     nothing more happens; should it hold many leases it is freed when they have
+ *	           gone back, in parts, and has nothing but them until then (is_released)
  *
  * peer_set_state() is the one door. All of it may be called in any callback of the peer's:
  * nothing is freed before the end of the pass.

@@ -83,7 +83,7 @@ static inline void user_turn_init(struct user_turn *turn, void (*run)(struct use
 /* Runs once, when its turn has come; to no longer wait, list_remove(&turn->link). */
 void user_line_up(struct user *user, struct user_turn *turn);
 
-/* The next part of what has just had a turn, before what is behind it. */
+/* At the head of the line: the next part of what has just had its turn or begun. */
 void user_go_on(struct user *user, struct user_turn *turn);
 static inline bool user_has_line(const struct user *user)
 {
