@@ -512,6 +512,12 @@ bool op_receive_holds(const struct peer *peer, const struct message *m)
 	return m->state == MESSAGE_LEASED && receive_of(m->holder)->request.peer == peer;
 }
 
+bool op_receive_is_held(const struct message *m)
+{
+	return m->state == MESSAGE_LEASED &&
+	       receive_of(m->holder)->request.peer->state != PEER_CLOSED;
+}
+
 bool op_receive_is_under_way(const struct peer *peer, uint64_t id,
 			     const struct message *m)
 {

@@ -29,6 +29,9 @@ void op_receive_write_end(struct peer *peer, uint64_t id, const char *why);
 /* Does this peer hold the lease? */
 bool op_receive_holds(const struct peer *peer, const struct message *m);
 
+/* Is it leased, by a connection that is still there and not only its leases? */
+bool op_receive_is_held(const struct message *m);
+
 /* Is it a delivery of this request, and not settled? */
 bool op_receive_is_under_way(const struct peer *peer, uint64_t id,
 			     const struct message *m);

@@ -81,7 +81,7 @@ static bool has_token(const struct settlement *s, struct message *m)
 
 static bool has_lease(const struct settlement *s, struct message *m)
 {
-	if (s->needs_holder && m->state != MESSAGE_LEASED)
+	if (s->needs_holder && !op_receive_is_held(m))
 		return false;
 	return s->lease ? has_token(s, m) : op_receive_holds(s->call->peer, m);
 }
@@ -91,7 +91,7 @@ static bool is_ended_lease(const struct settlement *s, uint64_t number)
 {
 	struct message *m = message_find(&s->call->server->broker, number);
 
-	return m && s->needs_holder && s->lease && m->state != MESSAGE_LEASED &&
+	return m && s->needs_holder && s->lease && !op_receive_is_held(m) &&
 	       has_token(s, m);
 }
 

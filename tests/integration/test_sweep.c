@@ -77,6 +77,28 @@ static void test_many_leases_go_back(void **state)
 	assert_true(stats_count("lost") >= READ - 1);
 }
 
+/* Also of one that has not gone back yet the lease has ended. */
+static void test_no_touch_of_what_goes_back(void **state)
+{
+	enum { N = 20000 };
+	struct client *c, *other;
+	struct frame *f = NULL;
+
+	start();
+	other = client_connect();
+	send_many(other, "q", N);
+	c = client_connect();
+	say(c, "{'op':'receive','id':1,'queue':'q','max':%d,'window':%d}", N, N);
+	for (int i = 0; i < N; i++)
+		f = hear_reply(c, 1);
+	client_close(c);
+	wait_for(queue_count("q", "leased") < N);
+	say(other, "{'op':'touch','id':1,'message':%d,'lease':'%s'}", N,
+	    json_string(f->header, "lease"));
+	f = hear_error(other, 1, "lease-lost");
+	assert_non_null(strstr(json_string(f->header, "message"), "has ended"));
+}
+
 /* So does what is not acknowledged in time. */
 static void test_many_are_overdue(void **state)
 {
@@ -219,6 +241,7 @@ int main(void)
 		it(test_others_go_on_during_a_sweep),
 		it(test_a_move_that_goes_far),
 		it(test_many_leases_go_back),
+		it(test_no_touch_of_what_goes_back),
 		it(test_many_are_overdue),
 		it(test_peek_while_in_use),
 		it(test_a_peeker_who_does_not_read),
