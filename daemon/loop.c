@@ -11,6 +11,7 @@
 enum {
 	EVENTS_PER_WAIT = 128,
 	TURNS_PER_PASS = 32,
+	TIMERS_PER_PASS = 500,
 	BUSY_PASSES_MAX = 16, /* before idle work is done all the same */
 };
 
@@ -194,12 +195,15 @@ void timer_cancel(struct loop *loop, struct timer *timer)
 		heap_remove(&loop->timers[timer->clock], &timer->node);
 }
 
+/* Somebody may have let very many be due at once: the rest is for the next passes. */
 static void run_timers(struct loop *loop, enum timer_clock clock, uint64_t now_ns)
 {
 	struct heap_node *node;
+	int left = TIMERS_PER_PASS;
 
 	loop->ran_ns[clock] = now_ns;
-	while ((node = heap_first(&loop->timers[clock])) && node->key <= now_ns) {
+	while (left-- && (node = heap_first(&loop->timers[clock])) &&
+	       node->key <= now_ns) {
 		struct timer *timer = CONTAINER_OF(node, struct timer, node);
 
 		heap_remove(&loop->timers[clock], node);

@@ -5,8 +5,9 @@
 /*
  * The main loop: descriptors, timers, deferred work. It knows nothing of peers.
  *
- * A pass: epoll_wait, due timers, then turns of the ready sources, then deferred work (what
- * is flushed or freed once per pass; what waits for a quiet moment, in one without turns).
+ * A pass: epoll_wait, due timers (not more than some), then turns of the ready sources, then
+ * deferred work (what is flushed or freed once per pass; what waits for a quiet moment, in
+ * one without turns).
  *
  * Sources are grouped: turns go round the groups, and within a group round its sources, so
  * that a group with a hundred busy sources gets no more turns than a group with one. After
@@ -62,7 +63,7 @@ struct loop {
 	struct list groups; /* ready */
 	struct source_group own_group;
 	struct heap timers[TIMER_N_CLOCKS];
-	uint64_t ran_ns[TIMER_N_CLOCKS]; /* what was due until then has been run */
+	uint64_t ran_ns[TIMER_N_CLOCKS]; /* what is set is due later, see timer_set() */
 	struct source boottime_source;	 /* a timerfd */
 	uint64_t boottime_armed_ns;
 	struct list deferred;

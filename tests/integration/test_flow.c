@@ -323,6 +323,22 @@ static void test_a_waiting_send_of_a_half_closed_peer(void **state)
 	take(c, "jobs", "1");
 }
 
+/* More than the daemon ends in one pass. */
+static void test_many_receives_end_at_once(void **state)
+{
+	enum { N = 2000 };
+	struct client *c;
+
+	start();
+	c = client_connect();
+	for (int i = 1; i <= N; i++)
+		say(c, "{'op':'receive','id':%d,'queue':'jobs','wait_ms':100}", i);
+	for (int i = 1; i <= N; i++)
+		assert_string_equal(json_string(hear(c)->header, "end"), "timeout");
+	say(c, "{'op':'ping','id':1}");
+	hear_reply(c, 1);
+}
+
 static void test_cancel_a_receive(void **state)
 {
 	struct client *c, *sender;
@@ -685,6 +701,7 @@ int main(void)
 		it(test_a_waiting_sender_goes),
 		it(test_a_waiting_send_without_id),
 		it(test_a_waiting_send_of_a_half_closed_peer),
+		it(test_many_receives_end_at_once),
 		it(test_cancel_a_receive),
 		it(test_a_peer_that_never_reads),
 		it(test_a_stuck_peer_goes),
