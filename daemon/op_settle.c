@@ -142,13 +142,34 @@ static int get_numbers(struct call *call, uint32_t *ret_at, uint32_t *ret_n)
 	return 0;
 }
 
-/* Does the number stand among the first n of those at `at`? Then it is done, or has failed. */
-static bool is_repeated(const struct json *json, uint32_t at, uint32_t n, int64_t number)
+enum { SEEN_MAX = 2 * LIMIT_MESSAGES_MAX }; /* there is always a free place */
+
+/* Numbers that have stood in a request before, by hash; 0: a free place. */
+struct seen {
+	bool is_kept; /* from the first number on that fails */
+	uint64_t numbers[SEEN_MAX];
+};
+
+/* False: it is there already, so it is done, or has failed. */
+static bool see(struct seen *seen, uint64_t number)
 {
+	uint64_t i = map_u64(number) % SEEN_MAX;
+
+	for (; seen->numbers[i]; i = (i + 1) % SEEN_MAX)
+		if (seen->numbers[i] == number)
+			return false;
+	seen->numbers[i] = number;
+	return true;
+}
+
+/* The first n of those at `at`. */
+static void see_all(struct seen *seen, const struct json *json, uint32_t at, uint32_t n)
+{
+	if (seen->is_kept)
+		return;
+	*seen = (struct seen){ .is_kept = true };
 	for (uint32_t i = 0; i < n; i++, at = json_at(json, at)->next)
-		if (json_at(json, at)->integer == number)
-			return true;
-	return false;
+		see(seen, (uint64_t)json_at(json, at)->integer);
 }
 
 /* Those that failed are named; the others are done. */
@@ -158,6 +179,7 @@ static int settle_many(const struct settlement *s)
 	const struct json *json = call->header->json;
 	uint64_t failed[LIMIT_MESSAGES_MAX];
 	uint32_t at = 0, first, n = 0, n_failed = 0;
+	struct seen seen;
 	struct json_writer *w;
 	int r = get_numbers(call, &at, &n);
 
@@ -168,12 +190,15 @@ static int settle_many(const struct settlement *s)
 			call->fault, FAULT_BAD_REQUEST,
 			"\"lease\" goes with one \"message\", not with \"messages\"");
 	first = at;
+	seen.is_kept = false;
 	for (uint32_t i = 0; i < n; i++, at = json_at(json, at)->next) {
-		int64_t number = json_at(json, at)->integer;
+		uint64_t number = (uint64_t)json_at(json, at)->integer;
+		bool settled = settle_one(s, number);
 
-		if (!settle_one(s, (uint64_t)number) &&
-		    !is_repeated(json, first, i, number))
-			failed[n_failed++] = (uint64_t)number;
+		if (!settled)
+			see_all(&seen, json, first, i);
+		if (seen.is_kept && see(&seen, number) && !settled)
+			failed[n_failed++] = number;
 	}
 	if (!n_failed)
 		return call_done(call);

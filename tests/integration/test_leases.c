@@ -322,6 +322,15 @@ static void test_many_at_once(void **state)
 	n[0] = json_int(take(c, "jobs", "x")->header, "message");
 	say(c, "{'op':'ack','id':1,'messages':[%" PRId64 ",%" PRId64 "]}", n[0], n[0]);
 	hear_reply(c, 1);
+	/* and one that failed is named once */
+	send_text(c, "jobs", "x");
+	n[0] = json_int(take(c, "jobs", "x")->header, "message");
+	say(c,
+	    "{'op':'ack','id':1,'messages':[%" PRId64 ",999999,%" PRId64
+	    ",999998,999999,999998]}",
+	    n[0], n[0]);
+	f = hear_error(c, 1, "lease-lost");
+	assert_non_null(strstr(f->header, "\"messages\":[999999,999998]"));
 	say(c, "{'op':'ack','id':1,'messages':[-1]}");
 	f = hear_error(c, 1, "bad-request");
 	assert_non_null(strstr(json_string(f->header, "message"), "from 1 to"));
