@@ -11,6 +11,7 @@
 enum {
 	EVENTS_PER_WAIT = 128,
 	TURNS_PER_PASS = 32,
+	TURNS_MS = 1, /* those that begin within this, where they take long */
 	TIMERS_PER_PASS = 500,
 	BUSY_PASSES_MAX = 16, /* before idle work is done all the same */
 };
@@ -289,6 +290,17 @@ static void run_deferred(struct loop *loop)
 
 /* ---- the loop ---- */
 
+static void take_turns(struct loop *loop)
+{
+	uint64_t until = clock_ns(CLOCK_MONOTONIC) + TURNS_MS * (uint64_t)NS_PER_MS;
+
+	for (int i = 0; i < TURNS_PER_PASS && !list_is_empty(&loop->groups); i++) {
+		if (i && clock_ns(CLOCK_MONOTONIC) >= until)
+			return;
+		take_turn(loop);
+	}
+}
+
 int loop_pass(struct loop *loop)
 {
 	struct epoll_event events[EVENTS_PER_WAIT];
@@ -305,8 +317,7 @@ int loop_pass(struct loop *loop)
 	}
 	run_timers(loop, TIMER_MONOTONIC, loop->now_ns);
 	wake_idle(loop);
-	for (int i = 0; i < TURNS_PER_PASS && !list_is_empty(&loop->groups); i++)
-		take_turn(loop);
+	take_turns(loop);
 	run_deferred(loop);
 	return 0;
 }

@@ -6,13 +6,14 @@
  * The main loop: descriptors, timers, deferred work. It knows nothing of peers.
  *
  * A pass: epoll_wait, due timers (not more than some), then turns of the ready sources, then
+ * A pass: epoll_wait, due timers (not more than some), then turns of the ready sources, then
  * deferred work (what is flushed or freed once per pass; what waits for a quiet moment, in
  * one without turns).
  *
  * Sources are grouped: turns go round the groups, and within a group round its sources, so
  * that a group with a hundred busy sources gets no more turns than a group with one. After
- * TURNS_PER_PASS turns the kernel is asked again, so that nobody newly ready waits behind a
- * long line.
+ * TURNS_PER_PASS turns, or some that took long, the kernel is asked again, so that nobody
+ * newly ready waits behind a long line.
  *
  * Sources are edge-triggered or level-triggered as registered. An edge-triggered source
  * that has more to do calls source_again(). Removing a source is safe at any time; its
