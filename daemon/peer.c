@@ -317,7 +317,7 @@ static uint64_t unfinished_input(const struct peer *peer)
 static void charge_buffers(struct peer *peer, uint64_t input, uint64_t blame,
 			   const char *why)
 {
-	uint64_t now = input + stream_pending_own(&peer->stream);
+	uint64_t now = input + stream_memory_own(&peer->stream);
 	uint64_t *total = &peer->user->usage.buffer_bytes;
 
 	*total = *total - peer->buffer_charged + now;
@@ -338,7 +338,7 @@ static void charge_input(struct peer *peer)
 /* After a flush: who reads what it is sent has nothing left. */
 static void charge_output(struct peer *peer)
 {
-	uint64_t output = stream_pending_own(&peer->stream);
+	uint64_t output = stream_memory_own(&peer->stream);
 
 	if (output || peer->buffer_charged)
 		charge_buffers(

@@ -267,6 +267,17 @@ static inline uint64_t stream_pending_own(const struct stream *s)
 	return stream_pending_memory(s) - s->shared_bytes;
 }
 
+/* What that takes: a block of which the end is still to be sent is there as a whole. */
+static inline uint64_t stream_memory_own(const struct stream *s)
+{
+	const struct stream_segment *first = s->n_segments ? s->segments + s->first
+							   : NULL;
+	bool is_own = first && first->owner && !first->shared;
+
+	return stream_pending_own(s) +
+	       (is_own ? (uint64_t)(first->data - first->owner->data) : 0);
+}
+
 /* 0: all is in the kernel. STREAM_E_AGAIN: wait until writable. STREAM_E_FILE: a part of a
  * file has its turn, and so on after it. -ETOOMANYREFS: try again
  * when somebody has taken fds out of a socket. flags as for sendmsg(2). */

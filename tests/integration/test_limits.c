@@ -621,6 +621,25 @@ static void test_usage_of_memory(void **state)
 	assert_int_equal(usage_of(c, "held_bytes"), 0);
 }
 
+/* A reply that is read but for its end is there as a whole. */
+static void test_usage_of_unread_end(void **state)
+{
+	enum { SIZE = 1 << 22, LEFT = 1 << 20 };
+	struct client *c, *slow;
+
+	start();
+	c = client_connect();
+	slow = client_connect();
+	say_body(slow, pattern(SIZE), SIZE, "{'op':'ping','id':1}");
+	client_read(HERE, slow, keep(malloc(SIZE)), SIZE - LEFT);
+	wait_for(usage_of(c, "buffer_bytes") < SIZE + 1000);
+	assert_true(usage_of(c, "buffer_bytes") >= SIZE);
+	client_read(HERE, slow, keep(malloc(LEFT)), LEFT);
+	wait_for(usage_of(c, "buffer_bytes") < 1000);
+	client_close(slow);
+	wait_for(usage_of(c, "buffer_bytes") == 0);
+}
+
 /* In memory each body is a descriptor until it goes. */
 static void drop_queue(const char *queue)
 {
@@ -943,6 +962,7 @@ int main(void)
 		it(test_unread_echoes_of_many),
 		it(test_log_lines_per_user),
 		it(test_usage_of_memory),
+		it(test_usage_of_unread_end),
 		it(test_holes_in_memory),
 		it(test_bodies_per_user),
 		it(test_bodies_per_user_in_memory),
