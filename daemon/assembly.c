@@ -24,6 +24,7 @@ struct assembly *assembly_free(struct assemblies *a, struct assembly *assembly)
 {
 	list_remove(&assembly->link);
 	a->n--;
+	a->bytes -= assembly->header_size;
 	a->bytes -= assembly->body ? assembly->body->size : 0;
 	bytes_unref(assembly->body);
 	upload_free(assembly->upload);
@@ -104,6 +105,7 @@ static int begin(struct assemblies *a, const struct frame *frame, uint64_t id,
 	memcpy(assembly->header, frame->header_text, frame->header_size);
 	list_add_tail(&a->list, &assembly->link);
 	a->n++;
+	a->bytes += assembly->header_size;
 	*ret_assembly = assembly;
 	return 0;
 }

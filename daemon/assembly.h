@@ -19,7 +19,7 @@
 struct assemblies {
 	struct list list;
 	unsigned int n;
-	uint64_t bytes;
+	uint64_t bytes; /* of headers, and of bodies that are no uploads */
 };
 
 struct assembly {

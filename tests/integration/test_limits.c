@@ -640,6 +640,27 @@ static void test_usage_of_unread_end(void **state)
 	wait_for(usage_of(c, "buffer_bytes") == 0);
 }
 
+/* The header of a body in pieces is kept until the last of them is there. */
+static void test_usage_of_headers_in_pieces(void **state)
+{
+	struct client *c, *pieces;
+
+	start();
+	c = client_connect();
+	pieces = client_connect();
+	for (int i = 1; i <= LIMIT_CUT_BODIES_MAX; i++)
+		say_text(pieces, "x",
+			 "{'op':'send','id':%d,'queue':'jobs','more':true,"
+			 "'meta':{'x':'%s'}}",
+			 i, repeated('m', 30000));
+	wait_for(usage_of(c, "buffer_bytes") >= LIMIT_CUT_BODIES_MAX * 30000);
+	for (int i = 1; i <= LIMIT_CUT_BODIES_MAX; i++) {
+		say_text(pieces, "y", "{'id':%d}", i);
+		hear_reply(pieces, (uint64_t)i);
+	}
+	wait_for(usage_of(c, "buffer_bytes") == 0);
+}
+
 /* In memory each body is a descriptor until it goes. */
 static void drop_queue(const char *queue)
 {
@@ -963,6 +984,7 @@ int main(void)
 		it(test_log_lines_per_user),
 		it(test_usage_of_memory),
 		it(test_usage_of_unread_end),
+		it(test_usage_of_headers_in_pieces),
 		it(test_holes_in_memory),
 		it(test_bodies_per_user),
 		it(test_bodies_per_user_in_memory),
