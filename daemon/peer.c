@@ -62,6 +62,7 @@ static void peer_release(struct peer *peer)
 	peer->label = NULL;
 	peer->user->usage.buffer_bytes -= peer->buffer_charged;
 	peer->user->usage.outgoing -= peer->outgoing_charged;
+	peer->user->usage.bodies -= peer->incoming_charged;
 }
 
 static void peer_free(struct peer *peer)
@@ -327,10 +328,28 @@ static void charge_buffers(struct peer *peer, uint64_t input, uint64_t blame,
 			 peer->server->limits.buffer_per_user);
 }
 
+/* Each is one of ours until the end of its frame comes. Who may not hand over so many is cut;
+ * but not for what waits for us. */
+static void charge_incoming(struct peer *peer)
+{
+	unsigned int now = stream_n_unfinished_fds(&peer->stream);
+	const struct user *user = peer->user;
+	uint64_t max = peer->server->limits.bodies_per_user;
+
+	peer->user->usage.bodies += (uint64_t)now - peer->incoming_charged;
+	peer->incoming_charged = now;
+	if (now && !peer->paused && user->uid != 0 && user->usage.bodies > max)
+		peer_cut(peer, FAULT_QUOTA,
+			 "descriptors of frames that this user does not finish, and what "
+			 "it is sending else, are too many",
+			 "bodies_per_user", max);
+}
+
 static void charge_input(struct peer *peer)
 {
 	uint64_t input = unfinished_input(peer);
 
+	charge_incoming(peer);
 	charge_buffers(peer, input, input,
 		       "unfinished input of this user fills the buffers");
 }
@@ -547,6 +566,8 @@ static int take_frame(struct peer *peer, const struct frame *frame)
 
 	if (frame->fds && is_clogged(peer))
 		return 0;
+	if (peer->incoming_charged) /* it is finished */
+		charge_incoming(peer);
 	r = dispatch_frame(peer, frame);
 
 	if (r == DISPATCH_WAIT)

@@ -82,6 +82,7 @@ struct peer {
 	struct user_turn losing; /* closed, and leases still to be given back */
 	uint64_t buffer_charged; /* bytes of its input and output, charged to the user */
 	unsigned int outgoing_charged; /* files and descriptors in its output, likewise */
+	unsigned int incoming_charged; /* descriptors of a frame that is not finished */
 };
 
 /* An open request of a peer, embedded by the op that keeps it open. */

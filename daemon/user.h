@@ -27,7 +27,8 @@ struct usage {
 	uint64_t connections, names, messages, bytes, dedups;
 	uint64_t file_bytes;	/* bodies in the spool */
 	uint64_t live;		/* descriptors that are passed on as they are */
-	uint64_t bodies;	/* on their way into blobs: each takes descriptors */
+	uint64_t bodies;	/* on their way into blobs: each takes descriptors; and
+				   descriptors of frames that are not finished */
 	uint64_t outgoing;	/* files and descriptors in its connections' output */
 	uint64_t buffer_bytes;	/* unfinished input, output not yet read */
 	uint64_t live_waiting;	/* those of sends that wait, as waiting_bytes */

@@ -210,6 +210,9 @@ static inline bool stream_is_partial(const struct stream *s, bool *ret_in_body)
 	return s->partial_size > 0 || s->body_known;
 }
 
+/* The descriptors of a frame that is not finished, or was put back. */
+unsigned int stream_n_unfinished_fds(const struct stream *s);
+
 /* The large body or fds of the last frame, for good. */
 struct bytes *stream_steal_body(struct stream *s);
 struct fdset *stream_steal_fds(struct stream *s);

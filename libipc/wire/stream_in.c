@@ -67,7 +67,9 @@ static int add_batch(struct stream *s, const int *fds, unsigned int n, bool trun
 			fd_close(fds[i]);
 		return err_origin(-ENOMEM);
 	}
-	s->batches[s->n_batches++] = (struct stream_batch){ set, truncated };
+	if (n > LIMIT_FDS_MAX) /* no frame has so many: they do not wait for its end */
+		set = stream_close_fds(s, set);
+	s->batches[s->n_batches++] = (struct stream_batch){ set, truncated || !set };
 	return 0;
 }
 
@@ -575,6 +577,15 @@ void stream_unread(struct stream *s, struct reader *r, const struct frame *frame
 	unread_fds(s, frame);
 	r->data = frame->header_text - 4;
 	r->size += 4 + frame->header_size + frame->body_size;
+}
+
+unsigned int stream_n_unfinished_fds(const struct stream *s)
+{
+	unsigned int n = s->claimed_fds ? s->claimed_fds->n : 0;
+
+	for (unsigned int i = 0; i < s->n_batches; i++)
+		n += s->batches[i].fds ? s->batches[i].fds->n : 0;
+	return n;
 }
 
 struct bytes *stream_steal_body(struct stream *s)

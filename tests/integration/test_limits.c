@@ -5,6 +5,7 @@
 
 #include "integration/harness_file.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/sockios.h>
 #include <signal.h>
@@ -883,6 +884,51 @@ static void test_bodies_of_root(void **state)
 	drop_queue("jobs");
 }
 
+/* The first byte of a frame, with so many descriptors. */
+static void begin_frame_with_fds(struct client *c, unsigned int n)
+{
+	int fds[64], null = keep_fd(open("/dev/null", O_RDONLY | O_CLOEXEC));
+
+	for (unsigned int i = 0; i < n; i++)
+		fds[i] = null;
+	say_bytes_fds(c, "@", 1, fds, n);
+	close_kept(null);
+}
+
+/* Descriptors of a frame of which the end does not come count as well. */
+static void test_unfinished_fds(void **state)
+{
+	struct client *sender, *c[2];
+	int n_fds;
+
+	skip_unless_root();
+	start("--system", "--limit",
+	      keep_printf("bodies_per_user=%d", LIMIT_FDS_MAX + 2));
+	sender = client_connect_as(stranger(0));
+	for (int i = 0; i < 2; i++)
+		c[i] = client_connect_as(stranger(0));
+	n_fds = server_count_fds();
+	begin_frame_with_fds(c[0], LIMIT_FDS_MAX);
+	wait_for(bodies_of(sender) == LIMIT_FDS_MAX);
+	begin_frame_with_fds(c[1], 2);
+	wait_for(bodies_of(sender) == LIMIT_FDS_MAX + 2);
+	begin_frame_with_fds(sender, 1);
+	check_message(hear_last_words(sender, "quota"), "bodies_per_user",
+		      LIMIT_FDS_MAX + 2);
+	sender = client_connect_as(stranger(0));
+	client_close(c[0]);
+	wait_for(bodies_of(sender) == 2);
+	/* what is too much for any frame is closed as it comes */
+	c[0] = client_connect_as(stranger(0));
+	begin_frame_with_fds(c[0], 64);
+	hear_nothing(sender);
+	assert_int_equal(bodies_of(sender), 2);
+	wait_for(server_count_fds() <= n_fds + 2);
+	client_close(c[0]);
+	client_close(c[1]);
+	wait_for(bodies_of(sender) == 0);
+}
+
 static void hear_bodies(struct client *c, int n)
 {
 	for (int i = 0; i < n; i++)
@@ -989,6 +1035,7 @@ int main(void)
 		it(test_bodies_per_user),
 		it(test_bodies_per_user_in_memory),
 		it(test_bodies_of_root),
+		it(test_unfinished_fds),
 		it(test_outgoing_per_user),
 		it(test_bad_limits),
 	};
