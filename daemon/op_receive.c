@@ -272,6 +272,8 @@ int op_receive_write(struct peer *peer, uint64_t id, const struct message *m, bo
 		peer_fail(peer, r);
 	else if (fd >= 0 || way.fd)
 		peer_charge_outgoing(peer);
+	else if (m->body)
+		peer_charge_bodies(peer);
 	peer_flush_later(peer);
 	return r;
 }

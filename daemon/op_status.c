@@ -227,6 +227,7 @@ static void put_usage(struct json_writer *w, const struct user *user)
 	json_put_u64(w, "live", user->usage.live);
 	json_put_u64(w, "bodies", user->usage.bodies);
 	json_put_u64(w, "outgoing", user->usage.outgoing);
+	json_put_u64(w, "outgoing_bytes", user->usage.outgoing_bytes);
 	json_put_u64(w, "dedup_ids", user->usage.dedups);
 	json_put_u64(w, "buffer_bytes", user->usage.buffer_bytes);
 	json_put_u64(w, "waiting_bytes", user->usage.waiting_bytes);

@@ -62,6 +62,7 @@ static void peer_release(struct peer *peer)
 	peer->label = NULL;
 	peer->user->usage.buffer_bytes -= peer->buffer_charged;
 	peer->user->usage.outgoing -= peer->outgoing_charged;
+	peer->user->usage.outgoing_bytes -= peer->outgoing_bytes_charged;
 	peer->user->usage.bodies -= peer->incoming_charged;
 }
 
@@ -379,6 +380,15 @@ void peer_charge_outgoing(struct peer *peer)
 	peer->outgoing_charged = now;
 }
 
+/* They count in their queue, too, but may have left it. */
+void peer_charge_bodies(struct peer *peer)
+{
+	uint64_t now = stream_memory_shared(&peer->stream);
+
+	peer->user->usage.outgoing_bytes += now - peer->outgoing_bytes_charged;
+	peer->outgoing_bytes_charged = now;
+}
+
 /* ---- output ---- */
 
 /* So much of its user's lies in buffers that one thing after the other has to do for each of
@@ -413,13 +423,21 @@ static bool has_room_for_file(const struct peer *peer)
 		       user->usage.outgoing < peer->server->limits.bodies_per_user));
 }
 
+/* Likewise of bodies in memory. */
+static bool has_room_for_body(const struct peer *peer)
+{
+	return !peer->stream.shared_bytes ||
+	       peer->user->usage.outgoing_bytes <=
+		       peer->server->limits.buffer_per_user / 2;
+}
+
 bool peer_has_room(const struct peer *peer)
 {
 	return peer->state <= PEER_DRAINING && !peer->output_dead && !peer->hung_up &&
 	       stream_pending_memory(&peer->stream) <
 		       peer->server->limits.buffer_per_connection &&
 	       (!stream_pending_own(&peer->stream) || !is_user_crowded(peer)) &&
-	       has_room_for_file(peer);
+	       has_room_for_body(peer) && has_room_for_file(peer);
 }
 
 void peer_flush_later(struct peer *peer)
@@ -517,6 +535,8 @@ static void on_flush(struct deferred *deferred)
 	peer_ask_for_events(peer);
 	if (peer->outgoing_charged)
 		peer_charge_outgoing(peer);
+	if (peer->outgoing_bytes_charged)
+		peer_charge_bodies(peer);
 	peer_note_sent(peer, peer->stream.sent_bytes - before);
 	charge_output(peer);
 	check_drained(peer);

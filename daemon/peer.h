@@ -82,7 +82,8 @@ struct peer {
 	struct user_turn losing; /* closed, and leases still to be given back */
 	uint64_t buffer_charged; /* bytes of its input and output, charged to the user */
 	unsigned int outgoing_charged; /* files and descriptors in its output, likewise */
-	unsigned int incoming_charged; /* descriptors of a frame that is not finished */
+	uint64_t outgoing_bytes_charged; /* bodies of messages there, likewise */
+	unsigned int incoming_charged;	 /* descriptors of a frame that is not finished */
 };
 
 /* An open request of a peer, embedded by the op that keeps it open. */
@@ -226,6 +227,9 @@ bool peer_has_room(const struct peer *peer);
 
 /* A file or a descriptor was put into its output. */
 void peer_charge_outgoing(struct peer *peer);
+
+/* The body of a message, of which the block is referenced. */
+void peer_charge_bodies(struct peer *peer);
 
 /* ---- large bodies (peer_upload.c): the peer is read on when a worker is through ---- */
 

@@ -25,16 +25,17 @@ struct users {
 /* What is counted for a uid. */
 struct usage {
 	uint64_t connections, names, messages, bytes, dedups;
-	uint64_t file_bytes;	/* bodies in the spool */
-	uint64_t live;		/* descriptors that are passed on as they are */
-	uint64_t bodies;	/* on their way into blobs: each takes descriptors; and
+	uint64_t file_bytes;	 /* bodies in the spool */
+	uint64_t live;		 /* descriptors that are passed on as they are */
+	uint64_t bodies;	 /* on their way into blobs: each takes descriptors; and
 				   descriptors of frames that are not finished */
-	uint64_t outgoing;	/* files and descriptors in its connections' output */
-	uint64_t buffer_bytes;	/* unfinished input, output not yet read */
-	uint64_t live_waiting;	/* those of sends that wait, as waiting_bytes */
-	uint64_t held_bytes;	/* large bodies of messages that are in no queue yet */
-	uint64_t waiting_bytes; /* sends that wait for room, or behind a copy */
-	uint64_t request_bytes; /* other requests that are open */
+	uint64_t outgoing;	 /* files and descriptors in its connections' output */
+	uint64_t outgoing_bytes; /* bodies of messages there, in memory */
+	uint64_t buffer_bytes;	 /* unfinished input, output not yet read */
+	uint64_t live_waiting;	 /* those of sends that wait, as waiting_bytes */
+	uint64_t held_bytes;	 /* large bodies of messages that are in no queue yet */
+	uint64_t waiting_bytes;	 /* sends that wait for room, or behind a copy */
+	uint64_t request_bytes;	 /* other requests that are open */
 };
 
 /* What a send that waits for room, or behind a copy, is charged with meanwhile. */

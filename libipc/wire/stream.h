@@ -281,6 +281,17 @@ static inline uint64_t stream_memory_own(const struct stream *s)
 	       (is_own ? (uint64_t)(first->data - first->owner->data) : 0);
 }
 
+/* The same of blocks of others, who may have let go of them. */
+static inline uint64_t stream_memory_shared(const struct stream *s)
+{
+	const struct stream_segment *first = s->n_segments ? s->segments + s->first
+							   : NULL;
+	bool is_shared = first && first->shared;
+
+	return s->shared_bytes +
+	       (is_shared ? (uint64_t)(first->data - first->owner->data) : 0);
+}
+
 /* 0: all is in the kernel. STREAM_E_AGAIN: wait until writable. STREAM_E_FILE: a part of a
  * file has its turn, and so on after it. -ETOOMANYREFS: try again
  * when somebody has taken fds out of a socket. flags as for sendmsg(2). */

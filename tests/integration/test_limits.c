@@ -967,6 +967,59 @@ static void test_outgoing_per_user(void **state)
 	drop_queue(queue);
 }
 
+/* Bodies that are not read are there also when their messages are gone. */
+static void test_outgoing_bytes_per_user(void **state)
+{
+	enum { N = 10, SIZE = 200000, MAX = 1000000 };
+	struct client *sender, *c[3];
+	int64_t n;
+
+	start("--limit", keep_printf("buffer_per_user=%d", MAX));
+	sender = client_connect();
+	for (int i = 0; i < 3 * N; i++) {
+		say_body(sender, pattern(SIZE), SIZE,
+			 "{'op':'send','id':1,'queue':'jobs'}");
+		hear_reply(sender, 1);
+	}
+	for (int i = 0; i < 3; i++) {
+		c[i] = client_connect();
+		say(c[i], "{'op':'receive','id':1,'queue':'jobs','max':%d,'window':%d}",
+		    N, N);
+		wait_for(json_int(frame_line(list(sender, "peers"), (unsigned int)i + 1),
+				  "leases") > 0);
+		hear_nothing(sender);
+	}
+	n = queue_count("jobs", "leased");
+	assert_in_range(n, 3, 3 * N / 2);
+	assert_in_range(usage_of(sender, "outgoing_bytes"), 1, 5 * SIZE);
+	drop_queue("jobs");
+	assert_in_range(usage_of(sender, "outgoing_bytes"), 1, 5 * SIZE);
+	for (int i = 0; i < 3; i++)
+		client_close(c[i]);
+	wait_for(usage_of(sender, "outgoing_bytes") == 0);
+}
+
+/* Who reads gets all of them. */
+static void test_outgoing_bytes_are_read(void **state)
+{
+	enum { N = 20, SIZE = 200000 };
+	struct client *sender, *c;
+
+	start("--limit", "buffer_per_user=250000");
+	sender = client_connect();
+	for (int i = 0; i < N; i++) {
+		say_body(sender, pattern(SIZE), SIZE,
+			 "{'op':'send','id':1,'queue':'jobs'}");
+		hear_reply(sender, 1);
+	}
+	c = client_connect();
+	say(c, "{'op':'receive','id':1,'queue':'jobs','max':%d,'window':%d}", N, N);
+	for (int i = 0; i < N; i++)
+		assert_int_equal(hear(c)->body_size, SIZE);
+	hear_end(c, 1, "max");
+	wait_for(usage_of(sender, "outgoing_bytes") == 0);
+}
+
 /* `ipcd --limit` itself. */
 static void test_bad_limits(void **state)
 {
@@ -1037,6 +1090,8 @@ int main(void)
 		it(test_bodies_of_root),
 		it(test_unfinished_fds),
 		it(test_outgoing_per_user),
+		it(test_outgoing_bytes_per_user),
+		it(test_outgoing_bytes_are_read),
 		it(test_bad_limits),
 	};
 
