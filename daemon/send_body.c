@@ -52,7 +52,8 @@ static int charge(struct send_body *b, const struct message *m, struct fault *fa
 {
 	struct peer *peer = peer_of(b);
 	struct waiting_charge cost = {
-		sizeof(*m) + m->meta_size + (uint64_t)m->body_size,
+		sizeof(*b) + sizeof(*b->send) + sizeof(*m) + m->meta_size +
+			(uint64_t)m->body_size,
 		message_is_live(m),
 	};
 	int r = room_to_wait(peer->user, &peer->server->limits, &cost, fault);

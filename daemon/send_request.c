@@ -84,11 +84,21 @@ void send_request_hold(struct send_request *s, uint64_t bytes)
 	s->held = bytes;
 }
 
+/* It may wait for others as long as its sender likes. */
+static void charge(struct send_request *s)
+{
+	if (s->charge.bytes)
+		return;
+	s->charge.bytes = sizeof(*s);
+	user_charge_waiting(s->request.peer->user, &s->charge);
+}
+
 void send_request_free(struct send_request *s)
 {
 	struct server *server = s->request.peer->server;
 
 	send_request_hold(s, 0);
+	user_uncharge_waiting(s->request.peer->user, &s->charge);
 	timer_cancel(&server->loop, &s->timer);
 	if (s->waits) {
 		s->request.peer->n_waiting_sends--;
@@ -243,6 +253,8 @@ static void on_admitted(struct waiting_send *waiting, uint64_t number, bool dupl
 
 	s->waits = false;
 	s->request.peer->n_waiting_sends--;
+	if (!s->options.wants_outcome)
+		user_uncharge_waiting(s->request.peer->user, &s->charge);
 	accepted(s, number, duplicate);
 }
 
@@ -318,9 +330,10 @@ static int wait_for_room(struct call *call, struct send_request *opened,
 			 const struct send_options *options)
 {
 	struct peer *peer = call->peer;
-	const struct waiting_charge charge = { message_cost(m), message_is_live(m) };
+	const struct waiting_charge cost = { message_cost(m) + sizeof(*opened),
+					     message_is_live(m) };
 	struct send_request *s = opened;
-	int r = room_to_wait(peer->user, &call->server->limits, &charge, call->fault);
+	int r = room_to_wait(peer->user, &call->server->limits, &cost, call->fault);
 
 	if (r == 0) /* receiving makes no room for one more id */
 		r = dedup_check(&call->server->broker, peer->user, m, call->fault);
@@ -351,7 +364,19 @@ static int wait_for_room(struct call *call, struct send_request *opened,
 	}
 	s->waits = true;
 	peer->n_waiting_sends++;
+	charge(s);
 	return 0;
+}
+
+/* Also where its message is there already, see dedup_id: so many may wait for one. */
+static int check_outcome(struct call *call, const struct send_options *options)
+{
+	const struct waiting_charge cost = { .bytes = sizeof(struct send_request) };
+
+	if (!options->wants_outcome)
+		return 0;
+	return err_trace(room_to_wait(call->peer->user, &call->server->limits, &cost,
+				      call->fault));
 }
 
 /* What passes when messages are received. */
@@ -365,8 +390,10 @@ int send_message(struct call *call, struct send_request *opened, struct queue *q
 {
 	struct send_request *s = opened;
 	uint64_t number;
-	int r;
+	int r = check_outcome(call, options);
 
+	if (r)
+		return r;
 	if (!s && (options->wants_outcome || queue_is_durable(queue)))
 		s = send_request_new(call, options);
 	/* before the queue has it: a failure must have no effect */
@@ -383,6 +410,8 @@ int send_message(struct call *call, struct send_request *opened, struct queue *q
 			r = wait_for_room(call, opened, queue, m, options);
 		return err_trace(r);
 	}
+	if (s && options->wants_outcome)
+		charge(s);
 	if (s)
 		accepted(s, number, r == QUEUE_DUPLICATE);
 	else if (call->has_id)

@@ -34,6 +34,7 @@ struct send_request {
 	struct confirm confirm;
 	struct store_wait stored;
 	struct timer timer;
+	struct waiting_charge charge; /* of its own, for others to act */
 	uint64_t held; /* bytes of its large body, charged until its queue has it */
 	struct send_body
 		*body; /* that is being copied, or waits for one before it; or NULL */

@@ -754,6 +754,37 @@ static void test_open_requests_per_user(void **state)
 	assert_int_equal(open_receives(c[0], MAX), n);
 }
 
+/* Sends that wait for the outcome are charged as well: there may be many for one message. */
+static void test_confirms_per_user(void **state)
+{
+	enum { MAX = 65536 };
+	struct client *c, *other;
+	struct frame *f;
+	int n = 0;
+
+	start("--limit", keep_printf("buffer_per_user=%d", MAX));
+	c = client_connect();
+	other = client_connect();
+	do {
+		say(c,
+		    "{'op':'send','id':%d,'queue':'jobs','dedup_id':'x',"
+		    "'confirm':'acked'}",
+		    ++n);
+		say(c, "{'op':'ping','id':100000}");
+		f = hear(c);
+	} while (!json_has(f->header, "error"));
+	assert_string_equal(json_string(f->header, "error"), "quota");
+	check_message(f, "buffer_per_user", MAX);
+	hear_reply(c, 100000);
+	assert_in_range(n, MAX / 512, MAX / 256);
+	/* others go on: this is what ends it */
+	send_text(other, "jobs", "x");
+	settle(other, "ack", take(other, "jobs", ""), "");
+	for (int i = 1; i < n; i++) /* in any order */
+		assert_string_equal(json_string(hear(c)->header, "outcome"), "acked");
+	assert_int_equal(usage_of(c, "waiting_bytes"), 0);
+}
+
 /* ---- bodies under way ---- */
 
 enum { BODIES = 3 };
@@ -1067,6 +1098,7 @@ int main(void)
 		it(test_window_max),
 		it(test_requests_per_connection),
 		it(test_open_requests_per_user),
+		it(test_confirms_per_user),
 		it(test_connections),
 		it(test_connections_per_user),
 		it(test_queue_messages),
