@@ -13,6 +13,8 @@
 #include "receiver.h"
 #include "share.h"
 
+enum { SHORT_REASON = 64 }; /* all of our own are */
+
 /* ---- what few messages have ---- */
 
 /* NULL without memory. */
@@ -126,7 +128,8 @@ uint64_t message_cost(const struct message *m)
 	uint64_t cost = sizeof(*m) + m->meta_size + (uint64_t)m->body_size;
 
 	if (more)
-		cost += more->history_size + more->file_size;
+		cost += more->history_size + more->file_size +
+			(more->reason ? strlen(more->reason) : 0);
 	/* one that is all holes is a descriptor of ours, too */
 	if (more && more->blob && blob_is_in_memory(more->blob))
 		cost += max_u64(more->blob->disk, LIMIT_PIECE_MAX);
@@ -187,6 +190,24 @@ int message_set_history(struct message *m, const char *text, size_t size)
 	return 0;
 }
 
+/* It may be long, and is not the sender's: it takes no room that there is not. */
+static bool has_room_for_reason(const struct message *m, const char *reason)
+{
+	size_t size = strlen(reason);
+
+	return size <= SHORT_REASON || !m->share || share_has_room_for_more(m, size);
+}
+
+static void replace_reason(struct message *m, char *reason)
+{
+	uint64_t cost = message_cost(m);
+
+	free(m->more->reason);
+	m->more->reason = reason;
+	if (m->share)
+		share_recharge(m, cost);
+}
+
 void message_set_reason(struct message *m, char *reason)
 {
 	struct message_more *more = reason ? more_get(m) : m->more;
@@ -195,8 +216,11 @@ void message_set_reason(struct message *m, char *reason)
 		free(reason);
 		return;
 	}
-	free(more->reason);
-	more->reason = reason;
+	replace_reason(m, NULL);
+	if (reason && has_room_for_reason(m, reason))
+		replace_reason(m, reason);
+	else
+		free(reason);
 }
 
 int message_start_ttl(struct message *m, struct broker *broker, uint64_t ttl_ms)

@@ -193,7 +193,8 @@ uint64_t message_token(const struct message *m, uint64_t delivery, uid_t uid);
 /* What waited for the disk is there, or (the message ends) never will be. */
 void message_stored(struct message *m, bool ok);
 
-/* Takes reason. A lost reason is better than a lost message. */
+/* Takes reason. A lost reason is better than a lost message; a long one for which there is no room
+ * is lost, too. */
 void message_set_reason(struct message *m, char *reason);
 
 /* For one that comes from the store, before it is in its queue. 0 or -ENOMEM. */

@@ -671,6 +671,48 @@ static void drop_queue(const char *queue)
 	hear_reply(c, 1);
 }
 
+/* Rejects the next message, and returns the reason that is shown then; NULL: none. */
+static const char *reject_one(struct client *c, const char *reason)
+{
+	struct frame *f = take(c, "jobs", "x"), *dead;
+	const char *told = NULL;
+
+	settle(c, "reject", f, keep_printf(",'reason':'%s'", reason));
+	say(c, "{'op':'receive','id':1,'queue':'jobs','max':0,'dead':true}");
+	for (dead = hear(c); !json_has(dead->header, "end"); dead = hear(c))
+		if (json_int(dead->header, "message") == json_int(f->header, "message") &&
+		    json_has(dead->header, "reason"))
+			told = json_string(dead->header, "reason");
+	return told;
+}
+
+/* Why a message came back is in memory as well, and takes no room that there is not. */
+static void test_reasons_are_charged(void **state)
+{
+	enum { N = 20, MAX = 20000 };
+	const char *text = repeated('r', LIMIT_REASON_MAX);
+	struct client *c;
+	int n_told = 0;
+
+	start("--limit", keep_printf("user_bytes=%d", MAX));
+	c = client_connect();
+	for (int i = 0; i < N; i++)
+		send_text(c, "jobs", "x");
+	for (int i = 1; i < N; i++) {
+		int64_t before = usage_of(c, "bytes");
+
+		if (!reject_one(c, text))
+			continue;
+		n_told++;
+		assert_true(usage_of(c, "bytes") >= before + LIMIT_REASON_MAX);
+	}
+	assert_in_range(n_told, 5, N - 3);
+	assert_in_range(usage_of(c, "bytes"), MAX - 2 * LIMIT_REASON_MAX, MAX);
+	assert_string_equal(reject_one(c, "broken"), "broken"); /* a short one is kept */
+	drop_queue("jobs");
+	assert_int_equal(usage_of(c, "bytes"), 0);
+}
+
 /* A file of holes takes no memory, but a descriptor: it costs as much as the least body that
  * does. */
 static void test_holes_in_memory(void **state)
@@ -1116,6 +1158,7 @@ int main(void)
 		it(test_usage_of_memory),
 		it(test_usage_of_unread_end),
 		it(test_usage_of_headers_in_pieces),
+		it(test_reasons_are_charged),
 		it(test_holes_in_memory),
 		it(test_bodies_per_user),
 		it(test_bodies_per_user_in_memory),
