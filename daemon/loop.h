@@ -6,7 +6,6 @@
  * The main loop: descriptors, timers, deferred work. It knows nothing of peers.
  *
  * A pass: epoll_wait, due timers (not more than some), then turns of the ready sources, then
- * A pass: epoll_wait, due timers (not more than some), then turns of the ready sources, then
  * deferred work (what is flushed or freed once per pass; what waits for a quiet moment, in
  * one without turns).
  *

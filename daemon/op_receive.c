@@ -362,6 +362,7 @@ static void receive_end(struct receive *receive, const char *why)
 	if (why)
 		op_receive_write_end(peer, receive->request.id, why);
 	request_close(&receive->request);
+	peer->user->usage.request_bytes += sizeof(*receive); /* until it is done */
 	put_aside_if_sent(receive);
 	receiver_end(&receive->receiver);
 }
@@ -386,7 +387,9 @@ static void deserted(struct receiver *receiver)
 static void done(struct receiver *receiver)
 {
 	struct receive *receive = receive_of(receiver);
+	struct peer *peer = receive->request.peer;
 
+	peer->user->usage.request_bytes -= sizeof(*receive);
 	timer_cancel(receiver->broker->loop, &receive->idle);
 	receiver_deinit(receiver);
 	list_remove(&receive->sending);

@@ -35,7 +35,8 @@ struct usage {
 	uint64_t live_waiting;	 /* those of sends that wait, as waiting_bytes */
 	uint64_t held_bytes;	 /* large bodies of messages that are in no queue yet */
 	uint64_t waiting_bytes;	 /* sends that wait for room, or behind a copy */
-	uint64_t request_bytes;	 /* other requests that are open */
+	uint64_t request_bytes;	 /* other requests that are open, and receives
+				   that have ended but for their leases */
 };
 
 /* What a send that waits for room, or behind a copy, is charged with meanwhile. */

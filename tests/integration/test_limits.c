@@ -796,6 +796,38 @@ static void test_open_requests_per_user(void **state)
 	assert_int_equal(open_receives(c[0], MAX), n);
 }
 
+/* A receive that has ended is there as long as one of its leases. */
+static void test_ended_receives_per_user(void **state)
+{
+	enum { MAX = 65536 };
+	struct frame *taken[MAX / 256], *f;
+	struct client *c;
+	int n = 0;
+
+	start("--limit", keep_printf("buffer_per_user=%d", MAX));
+	c = client_connect();
+	for (size_t i = 0; i < ARRAY_SIZE(taken); i++)
+		send_text(c, "jobs", "x");
+	for (;; n++) {
+		say(c, "{'op':'receive','id':1,'queue':'jobs','max':1}");
+		f = hear(c);
+		if (json_has(f->header, "error"))
+			break;
+		assert_in_range(n, 0, ARRAY_SIZE(taken) - 2);
+		taken[n] = f;
+		hear_end(c, 1, "max");
+	}
+	assert_string_equal(json_string(f->header, "error"), "quota");
+	check_message(f, "buffer_per_user", MAX);
+	settle(c, "ack", taken[0], "");
+	take(c, "jobs", "x");
+	for (int i = 1; i < n; i++)
+		settle(c, "ack", taken[i], "");
+	assert_in_range(usage_of(c, "request_bytes"), 256, 512);
+	drop_queue("jobs");
+	assert_int_equal(usage_of(c, "request_bytes"), 0);
+}
+
 /* Sends that wait for the outcome are charged as well: there may be many for one message. */
 static void test_confirms_per_user(void **state)
 {
@@ -1140,6 +1172,7 @@ int main(void)
 		it(test_window_max),
 		it(test_requests_per_connection),
 		it(test_open_requests_per_user),
+		it(test_ended_receives_per_user),
 		it(test_confirms_per_user),
 		it(test_connections),
 		it(test_connections_per_user),
