@@ -82,10 +82,11 @@ static void peer_free(struct peer *peer)
 
 static void end_requests(struct peer *peer, const char *why)
 {
+	struct map_place place = { 0 };
 	struct request *nameless;
 	struct map_node *node;
 
-	while ((node = map_first(&peer->requests))) {
+	while ((node = map_first_from(&peer->requests, &place))) {
 		struct request *request = CONTAINER_OF(node, struct request, node);
 
 		request->end(request, why);

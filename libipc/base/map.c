@@ -111,3 +111,13 @@ struct map_node *map_after(const struct map *m, const struct map_node *node)
 		return node->next;
 	return first_from(m, (node->hash & (m->n_buckets - 1)) + 1);
 }
+
+/* The buckets before the place are empty, until there are fewer buckets. */
+struct map_node *map_first_from(const struct map *m, struct map_place *place)
+{
+	if (place->n_buckets != m->n_buckets)
+		*place = (struct map_place){ .n_buckets = m->n_buckets };
+	while (place->at < m->n_buckets && !m->buckets[place->at])
+		place->at++;
+	return place->at < m->n_buckets ? m->buckets[place->at] : map_first(m);
+}

@@ -44,6 +44,12 @@ struct map_node *map_next(const struct map_node *node);
 struct map_node *map_first(const struct map *m);
 struct map_node *map_after(const struct map *m, const struct map_node *node);
 
+/* For who empties a map: any node, NULL when there is none. Begins with a place of zeros. */
+struct map_place {
+	size_t n_buckets, at;
+};
+struct map_node *map_first_from(const struct map *m, struct map_place *place);
+
 /* Spreads a number over 64 bits (a bijection: equal hashes are equal numbers). */
 static inline uint64_t map_u64(uint64_t x)
 {

@@ -81,6 +81,29 @@ static void test_map_like_a_set(void **state)
 	map_deinit(&m);
 }
 
+/* It shrinks meanwhile, several times. */
+static void test_map_is_emptied(void **state)
+{
+	enum { N = 3000 };
+	static struct map_node nodes[N];
+	struct map_place place = { 0 };
+	struct map_node *node;
+	size_t n = 0;
+	struct map m;
+
+	map_init(&m);
+	assert_null(map_first_from(&m, &place));
+	for (size_t i = 0; i < N; i++) {
+		assert_int_equal(map_reserve(&m), 0);
+		map_add(&m, &nodes[i], map_u64(i));
+	}
+	for (; (node = map_first_from(&m, &place)); n++)
+		map_remove(&m, node);
+	assert_int_equal(n, N);
+	assert_int_equal(m.n, 0);
+	map_deinit(&m);
+}
+
 static void test_map_equal_hashes(void **state)
 {
 	struct map_node a, b, c, other;
@@ -285,6 +308,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_map_like_a_set),
+		cmocka_unit_test(test_map_is_emptied),
 		cmocka_unit_test(test_map_equal_hashes),
 		cmocka_unit_test(test_map_without_memory),
 		cmocka_unit_test(test_map_hashes_are_injective),
