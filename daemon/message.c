@@ -363,16 +363,53 @@ void message_revive(struct message *m)
 
 /* ---- outcomes ---- */
 
+static struct confirm *first_confirm(const struct message *m)
+{
+	struct map_node *node =
+		map_find(&m->share->queue->broker->confirms, map_u64(m->number));
+
+	return node ? CONTAINER_OF(node, struct confirm, node) : NULL;
+}
+
+static void be_first(struct confirm *confirm, struct broker *broker, uint64_t hash)
+{
+	confirm->is_first = true;
+	map_add(&broker->confirms, &confirm->node, hash);
+}
+
+void confirm_add(struct confirm *confirm, struct message *m)
+{
+	struct confirm *first = m->confirm ? first_confirm(m) : NULL;
+
+	m->confirm = true;
+	confirm->is_first = false;
+	list_init(&confirm->others);
+	if (first)
+		list_add_tail(&first->others, &confirm->others);
+	else
+		be_first(confirm, m->share->queue->broker, map_u64(m->number));
+}
+
+void confirm_remove(struct confirm *confirm, struct broker *broker)
+{
+	struct confirm *next = LIST_FIRST(&confirm->others, struct confirm, others);
+
+	list_remove(&confirm->others);
+	if (!confirm->is_first)
+		return;
+	map_remove(&broker->confirms, &confirm->node);
+	if (next)
+		be_first(next, broker, confirm->node.hash);
+}
+
 static void tell_outcome(struct message *m, const char *outcome)
 {
 	struct broker *broker = m->share->queue->broker;
-	struct map_node *node = map_find(&broker->confirms, map_u64(m->number));
+	struct confirm *confirm;
 
 	m->confirm = false;
-	for (; node; node = map_find(&broker->confirms, map_u64(m->number))) {
-		struct confirm *confirm = CONTAINER_OF(node, struct confirm, node);
-
-		map_remove(&broker->confirms, node);
+	while ((confirm = first_confirm(m))) {
+		confirm_remove(confirm, broker);
 		confirm->stored = m->stored;
 		confirm->settled(confirm, m->number, outcome);
 	}

@@ -105,12 +105,21 @@ struct message {
 	char data[]; /* meta, then a small body */
 };
 
-/* The one who waits for the outcome of a message. */
+/* Who waits for the outcome of a message. Of those that wait for the same one, which may be many
+ * where a send is repeated, the first is in broker->confirms. */
 struct confirm {
 	struct map_node node;
+	struct list others;
+	bool is_first;
 	bool stored; /* the outcome is on its way to the disk, too */
 	void (*settled)(struct confirm *confirm, uint64_t number, const char *outcome);
 };
+
+/* Needs a map_reserve() of broker->confirms since the last one. */
+void confirm_add(struct confirm *confirm, struct message *m);
+
+/* No longer waits. */
+void confirm_remove(struct confirm *confirm, struct broker *broker);
 
 enum { MESSAGE_INLINE_MAX = 4096 };
 

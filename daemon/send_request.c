@@ -106,7 +106,7 @@ void send_request_free(struct send_request *s)
 	}
 	stop_storing(s);
 	if (s->confirms)
-		map_remove(&server->broker.confirms, &s->confirm.node);
+		confirm_remove(&s->confirm, &server->broker);
 	request_close(&s->request);
 	s->body = send_body_free(s->body);
 	put_memory(server, s);
@@ -219,9 +219,9 @@ static int await_outcome(struct send_request *s, struct message *m)
 	r = map_reserve(confirms);
 	if (r < 0)
 		return err_trace(r);
-	m->confirm = s->confirms = true;
+	s->confirms = true;
 	s->confirm.settled = on_settled;
-	map_add(confirms, &s->confirm.node, map_u64(m->number));
+	confirm_add(&s->confirm, m);
 	return 0;
 }
 

@@ -203,6 +203,34 @@ static void test_the_outcome_of_a_dead_one(void **state)
 	assert_string_equal(json_string(f->header, "outcome"), "dead");
 }
 
+/* All are told that still wait, whoever of them goes before. */
+static void test_many_wait_for_one_outcome(void **state)
+{
+	enum { N = 5 };
+	struct client *senders[N];
+
+	start_durable(AT_ONCE);
+	c = client_connect();
+	first("q", "id");
+	for (int i = 0; i < N; i++) {
+		senders[i] = client_connect();
+		say_text(senders[i], "x",
+			 "{'op':'send','id':5,'queue':'q','dedup_id':'id',"
+			 "'confirm':'acked'}");
+		hear_nothing(senders[i]);
+	}
+	client_close(senders[0]);
+	say(senders[2], "{'op':'cancel','id':6,'request':5}");
+	hear_error(senders[2], 5, "timeout");
+	hear_reply(senders[2], 6);
+	settle(c, "ack", take(c, "q", "id"), "");
+	for (int i = 1; i < N; i++)
+		if (i != 2)
+			assert_string_equal(json_string(hear_reply(senders[i], 5)->header,
+							"outcome"),
+					    "acked");
+}
+
 /* ---- room ---- */
 
 static void test_with_a_full_queue(void **state)
@@ -346,6 +374,7 @@ int main(void)
 		it(test_durable_no_longer),
 		it(test_waiting_with_an_id_too_many),
 		it(test_the_outcome_of_a_dead_one),
+		it(test_many_wait_for_one_outcome),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
