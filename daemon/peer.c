@@ -19,6 +19,7 @@ enum {
 	OUTGOING_MAX = 16, /* files and descriptors that wait in one peer's output */
 	FDS_RETRY_MS = 5,
 	LEASES_AT_ONCE = 500,
+	LEASES_FIRST = 16, /* many connections may end in one pass */
 };
 
 /* ---- states ---- */
@@ -128,7 +129,10 @@ static void on_reap(struct deferred *deferred)
 	struct peer *peer = CONTAINER_OF(deferred, struct peer, reap);
 
 	let_go(peer);
-	lose_some(&peer->losing);
+	if (op_receive_lose(peer, peer->sent_bytes, LEASES_FIRST))
+		user_line_up(peer->user, &peer->losing);
+	else
+		peer_free(peer);
 }
 
 static void peer_set_state(struct peer *peer, enum peer_state state)
