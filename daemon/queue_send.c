@@ -201,13 +201,37 @@ int queue_send(struct queue *queue, struct user *sender, struct message *message
 	return r < 0 ? err_trace(r) : r;
 }
 
-/* Where its sends wait there may be room now. */
+enum { QUEUES_AT_ONCE = 100 };
+
+/* Where its sends wait there may be room now. In turn; true: not yet everywhere. */
+static bool admit_some(struct user *user)
+{
+	for (int i = 0; i < QUEUES_AT_ONCE && user->n_to_admit; i++) {
+		struct share *share = LIST_FIRST(&user->waiting, struct share, in_user);
+
+		list_remove(&share->in_user);
+		list_add_tail(&user->waiting, &share->in_user);
+		queue_work_later(share->queue);
+		user->n_to_admit--;
+	}
+	return user->n_to_admit > 0;
+}
+
 static void admit_user(struct deferred *deferred)
 {
 	struct user *user = CONTAINER_OF(deferred, struct user, admit);
 
-	LIST_FOREACH(link, &user->waiting)
-		queue_work_later(LIST_ENTRY(link, struct share, in_user)->queue);
+	user->n_to_admit = user->n_waiting;
+	if (admit_some(user) && !list_is_linked(&user->admit_on.link))
+		user_line_up(user, &user->admit_on);
+}
+
+static void on_admit_on(struct user_turn *turn)
+{
+	struct user *user = CONTAINER_OF(turn, struct user, admit_on);
+
+	if (admit_some(user))
+		user_go_on(user, turn);
 }
 
 int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *waiting,
@@ -225,11 +249,14 @@ int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *wa
 	waiting->charge = (struct waiting_charge){ message_cost(message),
 						   message_is_live(message) };
 	user_charge_waiting(sender, &waiting->charge);
-	if (list_is_empty(&sender->waiting))
+	if (list_is_empty(&sender->waiting)) {
 		deferred_init(&sender->admit, admit_user);
+		user_turn_init(&sender->admit_on, on_admit_on);
+	}
 	if (list_is_empty(&waiting->share->waiting)) {
 		list_add_tail(&queue->waiting, &waiting->share->in_queue);
 		list_add_tail(&sender->waiting, &waiting->share->in_user);
+		sender->n_waiting++;
 	}
 	list_add_tail(&waiting->share->waiting, &waiting->link);
 	waiting->order = queue->next_wait++;
@@ -241,6 +268,7 @@ int queue_wait(struct queue *queue, struct user *sender, struct waiting_send *wa
 static void waiting_send_remove(struct waiting_send *w)
 {
 	struct share *share = w->share;
+	struct user *user = share->user;
 
 	list_remove(&w->link);
 	share->queue->n_waiting--;
@@ -249,8 +277,12 @@ static void waiting_send_remove(struct waiting_send *w)
 		return;
 	list_remove(&share->in_queue);
 	list_remove(&share->in_user);
-	if (list_is_empty(&share->user->waiting))
-		deferred_cancel(&share->user->admit);
+	user->n_waiting--;
+	user->n_to_admit = min_u64(user->n_to_admit, user->n_waiting);
+	if (!user->n_waiting) {
+		deferred_cancel(&user->admit);
+		list_remove(&user->admit_on.link);
+	}
 	if (list_is_empty(&share->queue->waiting))
 		share->queue->blocked = false;
 }

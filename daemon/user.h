@@ -45,6 +45,13 @@ struct waiting_charge {
 	bool live;
 };
 
+/* Long work of a user that is done in parts, one piece of work after the other. A part is done
+ * in each pass of the loop, as a turn among those of the user's connections. */
+struct user_turn {
+	struct list link; /* user->line */
+	void (*run)(struct user_turn *turn);
+};
+
 struct user {
 	struct map_node by_uid;
 	struct users *users;
@@ -61,7 +68,10 @@ struct user {
 	struct usage usage;
 	struct list
 		waiting; /* struct share, of all queues that it waits for, see queue.h */
-	struct deferred admit; /* linked only while there are such */
+	uint64_t n_waiting;	   /* of those */
+	uint64_t n_to_admit;	   /* so many of them are still to be looked at */
+	struct deferred admit;	   /* linked only while there are such, and so is … */
+	struct user_turn admit_on; /* … for the rest of many */
 };
 
 void user_charge_waiting(struct user *user, const struct waiting_charge *charge);
@@ -69,13 +79,6 @@ void user_uncharge_waiting(struct user *user, struct waiting_charge *charge);
 
 /* Asks the name service here and now, which may block: at start. */
 void user_resolve(struct user *user);
-
-/* Long work of a user that is done in parts, one piece of work after the other. A part is done
- * in each pass of the loop, as a turn among those of the user's connections. */
-struct user_turn {
-	struct list link; /* user->line */
-	void (*run)(struct user_turn *turn);
-};
 
 static inline void user_turn_init(struct user_turn *turn, void (*run)(struct user_turn *))
 {

@@ -153,6 +153,40 @@ static void test_a_send_waits_for_room(void **state)
 	assert_int_equal(queue_count("jobs", "waiting"), 0);
 }
 
+/* In more queues than are looked at in one pass. */
+static void test_sends_wait_in_many_queues(void **state)
+{
+	enum { N = 300, PER_CLIENT = 60 };
+	struct client *c, *senders[N / PER_CLIENT];
+
+	start("--limit", "user_messages=4");
+	c = client_connect();
+	for (int i = 0; i < 4; i++)
+		send_text(c, "full", "x");
+	for (int i = 0; i < N; i++) {
+		if (i % PER_CLIENT == 0)
+			senders[i / PER_CLIENT] = client_connect();
+		say(senders[i / PER_CLIENT],
+		    "{'op':'send','id':%d,'queue':'q%d','wait_ms':-1}", i + 1, i);
+		say(senders[i / PER_CLIENT], "{'op':'ping','id':1000}");
+		hear_reply(senders[i / PER_CLIENT], 1000);
+	}
+	/* each that is received lets one in, in any of them */
+	say(c, "{'op':'ack','id':1,'message':%" PRId64 "}",
+	    json_int(take(c, "full", "x")->header, "message"));
+	hear_reply(c, 1);
+	for (int i = 0; i < N; i++) {
+		say(c, "{'op':'receive','id':%d,'queue':'q%d','max':0,'wait_ms':-1}",
+		    i + 10, i);
+	}
+	for (int i = 0; i < N; i++) {
+		say(c, "{'op':'ack','message':%" PRId64 "}",
+		    json_int(hear(c)->header, "message"));
+	}
+	for (int i = 0; i < N; i++)
+		assert_true(json_has(hear(senders[i / PER_CLIENT])->header, "message"));
+}
+
 /* Later sends of the same connection to the same queue stay behind one that waits, so the
  * order holds. */
 static void test_order_of_waiting_sends(void **state)
@@ -693,6 +727,7 @@ int main(void)
 		it(test_full_queue),
 		it(test_what_fills_a_queue),
 		it(test_a_send_waits_for_room),
+		it(test_sends_wait_in_many_queues),
 		it(test_order_of_waiting_sends),
 		it(test_waiting_senders_take_turns),
 		it(test_a_limit_that_is_lowered),
