@@ -412,7 +412,8 @@ void client_read(struct place at, struct client *c, void *buffer, size_t size)
 	while (size) {
 		size_t n = size < c->in.size ? size : c->in.size;
 
-		memcpy(p, c->in.data, n);
+		if (n) /* else there may be no memory yet */
+			memcpy(p, c->in.data, n);
 		buf_consume(&c->in, n);
 		p += n;
 		size -= n;

@@ -654,7 +654,7 @@ static void test_usage_of_headers_in_pieces(void **state)
 			 "{'op':'send','id':%d,'queue':'jobs','more':true,"
 			 "'meta':{'x':'%s'}}",
 			 i, repeated('m', 30000));
-	wait_for(usage_of(c, "buffer_bytes") >= LIMIT_CUT_BODIES_MAX * 30000);
+	wait_for(usage_of(c, "buffer_bytes") >= (int64_t)LIMIT_CUT_BODIES_MAX * 30000);
 	for (int i = 1; i <= LIMIT_CUT_BODIES_MAX; i++) {
 		say_text(pieces, "y", "{'id':%d}", i);
 		hear_reply(pieces, (uint64_t)i);

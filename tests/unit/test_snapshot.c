@@ -555,7 +555,7 @@ static void test_holes_of_what_was_before(void **state)
 	(void)state;
 	make_sparse();
 	may_not_open = can_map = maps_before = true;
-	ranging.take_max = 2 * BLOCK;
+	ranging.take_max = (size_t)2 * BLOCK;
 	check_holes();
 }
 
