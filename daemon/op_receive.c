@@ -531,13 +531,9 @@ bool op_receive_is_under_way(const struct peer *peer, uint64_t id,
 
 void op_receive_follow_fds(struct peer *peer)
 {
-	LIST_FOREACH(link, &peer->receives) {
-		struct receiver *r = &LIST_ENTRY(link, struct receive, link)->receiver;
-
-		if (!r->takes_live && peer->fds)
-			receiver_feed_later(r);
-		r->takes_live = peer->fds;
-	}
+	LIST_FOREACH(link, &peer->receives)
+		receiver_set_takes_live(&LIST_ENTRY(link, struct receive, link)->receiver,
+					peer->fds);
 }
 
 static uint64_t count_leases(const struct list *receives)

@@ -38,7 +38,8 @@ static void queue_init(struct queue *queue, struct broker *broker)
 	list_init(&queue->cursors_at_end);
 	map_init(&queue->shares);
 	list_init(&queue->subscriptions);
-	list_init(&queue->hungry);
+	list_init(&queue->hungry[0]);
+	list_init(&queue->hungry[1]);
 	list_init(&queue->waiting);
 	list_init(&queue->dedups);
 	deferred_init(&queue->work, run_work);
@@ -476,29 +477,49 @@ bool queue_is_over_for(const struct queue *q, const struct receiver *r)
 	return m && message_is_over(m);
 }
 
+void queue_add_hungry(struct queue *q, struct subscription *s)
+{
+	s->hungry_since = q->next_hungry++;
+	list_add_tail(&q->hungry[s->receiver->takes_live], &s->hungry);
+}
+
+/* Not of those that are passed over. */
+static struct subscription *first_hungry(const struct queue *q, const bool passed[2])
+{
+	struct subscription *first = NULL;
+
+	for (int i = 0; i < 2; i++) {
+		struct subscription *s =
+			LIST_FIRST(&q->hungry[i], struct subscription, hungry);
+
+		if (s && !passed[i] && (!first || s->hungry_since < first->hungry_since))
+			first = s;
+	}
+	return first;
+}
+
+/* Where one gets nothing all of its kind would not, and there may be very many. */
 void queue_dispatch(struct queue *q)
 {
-	struct list *end = &q->hungry;
-	struct message *m;
+	bool passed[2] = { false, false };
+	struct subscription *s;
 
-	while (!list_is_empty(&q->hungry) && queue_first(q)) {
-		struct subscription *s =
-			LIST_FIRST(&q->hungry, struct subscription, hungry);
+	while (queue_first(q) && (s = first_hungry(q, passed))) {
 		struct receiver *r = s->receiver;
+		struct message *m;
 
-		if (&s->hungry == end) /* all that are left were passed over */
-			return;
-		list_remove(&s->hungry);
-		if (!receiver_can_take(r)) /* fed again when it has credit and room */
+		if (!receiver_can_take(r)) { /* fed again when it has credit and room */
+			list_remove(&s->hungry);
 			continue;
-		list_add_tail(&q->hungry, &s->hungry);
-		m = queue_first_for(q, r);
-		if (m) {
-			end = &q->hungry;
-			receiver_take(r, m);
-		} else if (end == &q->hungry) {
-			end = &s->hungry;
 		}
+		m = queue_first_for(q, r);
+		passed[r->takes_live] = !m;
+		if (!m)
+			continue;
+		passed[!r->takes_live] = false;
+		list_remove(&s->hungry);
+		queue_add_hungry(q, s);
+		receiver_take(r, m);
 	}
 }
 

@@ -25,6 +25,8 @@
 #include "name.h"
 #include "rate.h"
 
+struct subscription;
+
 /* What one user has in one queue. Lives while it counts anything. */
 struct share {
 	struct map_node node; /* in queue->shares, by uid */
@@ -52,7 +54,9 @@ struct queue {
 	uint64_t messages, bytes, file_bytes;
 	struct map shares;
 	struct list subscriptions;
-	struct list hungry; /* those of them that could take a message */
+	struct list hungry[2]; /* those of them that could take a message; 1: also a live
+				  descriptor */
+	uint64_t next_hungry;  /* their common order */
 	unsigned int n_receivers;
 	struct list waiting; /* struct share, those with waiting sends */
 	uint64_t n_waiting, next_wait;
@@ -183,6 +187,9 @@ struct message *queue_first_for(struct queue *queue, const struct receiver *r);
 
 /* The first one's time is over: queue_first_for() has none until it and its like are gone. */
 bool queue_is_over_for(const struct queue *queue, const struct receiver *r);
+
+/* To the end of the line. */
+void queue_add_hungry(struct queue *queue, struct subscription *s);
 
 /* Hands ready messages to hungry receivers, in their order. */
 void queue_dispatch(struct queue *queue);

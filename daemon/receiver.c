@@ -56,7 +56,7 @@ static void be_hungry(struct receiver *r)
 		struct subscription *s = &r->subscriptions[i];
 
 		if (s->queue && !list_is_linked(&s->hungry))
-			list_add_tail(&s->queue->hungry, &s->hungry);
+			queue_add_hungry(s->queue, s);
 	}
 }
 
@@ -159,6 +159,15 @@ void receiver_feed_later(struct receiver *r)
 {
 	if (!r->ended)
 		loop_defer(r->broker->loop, &r->feed);
+}
+
+void receiver_set_takes_live(struct receiver *r, bool takes_live)
+{
+	if (r->takes_live == takes_live)
+		return;
+	be_sated(r); /* it stands in another line from now on */
+	r->takes_live = takes_live;
+	receiver_feed_later(r);
 }
 
 /* ---- leases ---- */

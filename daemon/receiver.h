@@ -41,6 +41,7 @@ struct receiver_ops {
 struct subscription {
 	struct list in_queue; /* queue->subscriptions */
 	struct list hungry;   /* queue->hungry */
+	uint64_t hungry_since;
 	struct queue *queue;
 	struct receiver *receiver;
 };
@@ -73,6 +74,9 @@ void receiver_init(struct receiver *r, const struct receiver_ops *ops,
 /* Takes what is there, as far as credit and room allow, then waits hungrily. */
 void receiver_feed(struct receiver *r);
 void receiver_feed_later(struct receiver *r);
+
+/* From now on it takes live descriptors, or does not. */
+void receiver_set_takes_live(struct receiver *r, bool takes_live);
 
 /* No more deliveries. */
 void receiver_end(struct receiver *r);

@@ -282,6 +282,23 @@ static void test_receivers_of_both_kinds(void **state)
 	hear_delivery(plain, 1, "text");
 }
 
+/* And what all can take they take in turn. */
+static void test_both_kinds_in_one_line(void **state)
+{
+	struct client *c = begin(), *r[3];
+
+	for (int i = 0; i < 3; i++) {
+		r[i] = i == 1 ? connect_with_fds() : client_connect();
+		say(r[i],
+		    "{'op':'receive','id':1,'queue':'m','max':0,'window':9,'wait_ms':-1}");
+		hear_nothing(r[i]);
+	}
+	for (int i = 0; i < 6; i++) {
+		send_text(c, "m", "text");
+		hear_delivery(r[i % 3], 1, "text");
+	}
+}
+
 /* Who takes descriptors no longer gets none, and whoever does from now on what is there. */
 static void test_another_hello(void **state)
 {
@@ -588,6 +605,7 @@ int main(void)
 		it(test_not_with_a_promise),
 		it(test_peers_without_descriptors),
 		it(test_receivers_of_both_kinds),
+		it(test_both_kinds_in_one_line),
 		it(test_another_hello),
 		it(test_peek),
 		it(test_a_lost_receiver),

@@ -473,8 +473,8 @@ static void test_nobody_takes_it(void **state)
 		assert_int_equal(receivers[i].n_leased, 2);
 	pass();
 	assert_int_equal(live->state, MESSAGE_READY);
-	receivers[2].takes_live = true;
-	queue_dispatch(w.queue);
+	receiver_set_takes_live(&receivers[2], true);
+	pass();
 	assert_ptr_equal(live->holder, &receivers[2]);
 	close_receivers();
 }
