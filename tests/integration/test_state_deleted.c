@@ -90,6 +90,16 @@ static void test_an_orderly_stop(void **state)
 	take_nothing(c, "q");
 }
 
+/* What was sent before, and what has been sent since to the directory made anew. */
+static void expect_both_after_a_crash(void)
+{
+	restart(CRASH, AT_ONCE);
+	c = client_connect();
+	take(c, "q", "before");
+	take(c, "q", large('a'));
+	take_nothing(c, "q");
+}
+
 static void test_large_messages(void **state)
 {
 	start_durable(AT_ONCE);
@@ -97,11 +107,7 @@ static void test_large_messages(void **state)
 	send_text(c, "q", "before");
 	replace_state();
 	send_text(c, "q", large('a'));
-	restart(CRASH, AT_ONCE);
-	c = client_connect();
-	take(c, "q", "before");
-	take(c, "q", large('a'));
-	take_nothing(c, "q");
+	expect_both_after_a_crash();
 }
 
 /* Nothing else is sent that would notice. */
@@ -131,11 +137,7 @@ static void test_the_spool_alone(void **state)
 	be_refused(large('l'));
 	wait_for(works_again(1));
 	send_text(c, "q", large('a'));
-	restart(CRASH, AT_ONCE);
-	c = client_connect();
-	take(c, "q", "before");
-	take(c, "q", large('a'));
-	take_nothing(c, "q");
+	expect_both_after_a_crash();
 }
 
 /* What a deleted file had is lost, and that is said: in the log, and in the queue. */
