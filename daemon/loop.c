@@ -11,8 +11,7 @@
 enum {
 	EVENTS_PER_WAIT = 128,
 	TURNS_PER_PASS = 32,
-	TURNS_MS = 1, /* those that begin within this, where they take long */
-	TIMERS_PER_PASS = 500,
+	TURNS_MS = 1,	      /* those that begin within this, where they take long */
 	BUSY_PASSES_MAX = 16, /* before idle work is done all the same */
 };
 
@@ -200,7 +199,7 @@ void timer_cancel(struct loop *loop, struct timer *timer)
 static void run_timers(struct loop *loop, enum timer_clock clock, uint64_t now_ns)
 {
 	struct heap_node *node;
-	int left = TIMERS_PER_PASS;
+	int left = LOOP_AT_ONCE;
 
 	loop->ran_ns[clock] = now_ns;
 	while (left-- && (node = heap_first(&loop->timers[clock])) &&

@@ -27,6 +27,10 @@
 
 struct loop;
 
+/* So many small things (messages, leases, timers) are done one after the other where there may be
+ * any number of them; then others have a turn. */
+enum { LOOP_AT_ONCE = 500 };
+
 struct source_group {
 	struct list ready; /* sources */
 	struct list link;  /* in the loop's ready groups */

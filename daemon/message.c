@@ -662,9 +662,6 @@ bool message_is_over(const struct message *m)
 	       m->more->expiry.key <= clock_ns(CLOCK_BOOTTIME);
 }
 
-/* At any time many may be due: others have a turn between. */
-enum { DUE_AT_ONCE = 500 };
-
 static struct heap_node *first_due(const struct heap *heap, uint64_t now_ns, int *left)
 {
 	struct heap_node *first = heap_first(heap);
@@ -675,7 +672,7 @@ static struct heap_node *first_due(const struct heap *heap, uint64_t now_ns, int
 void message_delayed_due(struct broker *broker)
 {
 	uint64_t now = clock_ns(CLOCK_BOOTTIME);
-	int left = DUE_AT_ONCE;
+	int left = LOOP_AT_ONCE;
 	struct heap_node *node;
 
 	while ((node = first_due(&broker->delayed, now, &left))) {
@@ -690,7 +687,7 @@ void message_delayed_due(struct broker *broker)
 void message_expiring_due(struct broker *broker)
 {
 	uint64_t now = clock_ns(CLOCK_BOOTTIME);
-	int left = DUE_AT_ONCE;
+	int left = LOOP_AT_ONCE;
 	struct heap_node *node;
 
 	while ((node = first_due(&broker->expiring, now, &left))) {

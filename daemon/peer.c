@@ -18,7 +18,6 @@
 enum {
 	OUTGOING_MAX = 16, /* files and descriptors that wait in one peer's output */
 	FDS_RETRY_MS = 5,
-	LEASES_AT_ONCE = 500,
 	LEASES_FIRST = 16, /* many connections may end in one pass */
 };
 
@@ -118,7 +117,7 @@ static void lose_some(struct user_turn *turn)
 {
 	struct peer *peer = CONTAINER_OF(turn, struct peer, losing);
 
-	if (op_receive_lose(peer, peer->sent_bytes, LEASES_AT_ONCE))
+	if (op_receive_lose(peer, peer->sent_bytes, LOOP_AT_ONCE))
 		user_go_on(peer->user, turn);
 	else
 		peer_free(peer);

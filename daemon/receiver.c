@@ -6,10 +6,7 @@
 #include "base/err.h"
 #include "journal.h"
 
-enum {
-	NO_FD_DELAY_MS = 1000,
-	OVERDUE_AT_ONCE = 500, /* then others have a turn */
-};
+enum { NO_FD_DELAY_MS = 1000 };
 
 static void on_ack_timer(struct timer *timer);
 static void on_feed(struct deferred *deferred);
@@ -243,7 +240,7 @@ static void on_ack_timer(struct timer *timer)
 
 		if (!m->leased_ns)
 			continue;
-		if (n++ == OVERDUE_AT_ONCE ||
+		if (n++ == LOOP_AT_ONCE ||
 		    deadline_after(m->leased_ns, r->ack_wait_ms) > now)
 			break;
 		list_remove(&m->link);
